@@ -1,0 +1,3 @@
+//! vRouter: a userspace packet-forwarding router for pod networks.
+
+pub mod port;
