@@ -1,1 +1,38 @@
-//! TBD
+//! The resource model: what `vrctl apply`, `get` and `delete` speak of.
+//!
+//! ```text
+//!  YAML or JSON text                                   canonical YAML or JSON
+//!        |  read(): one Object per document                    ^
+//!        v                                                     |
+//!  Object { document, kind, name, outcome: Result<Resource, Vec<Problem>> }
+//!                                                |
+//!                                check_set(): what only shows beside the others
+//! ```
+//!
+//! | apiVersion | kind | module | source of the fields |
+//! |---|---|---|---|
+//! | `projectcalico.org/v3` | `IPPool` | [`ip_pool`] | Calico's IPPool, read unchanged |
+//! | `vrouter.io/v1` | `Route` | [`route`] | a static route of one node |
+//!
+//! Invariants: a [`Resource`] that left this crate holds only what this release enforces; a field that
+//! it does not enforce, an unknown field and an unknown kind are [`Problem`]s that name it. All
+//! problems of a document are reported together. Nothing here does I/O or reads a clock.
+
+#![forbid(unsafe_code)]
+
+mod document;
+mod fields;
+pub mod ip_pool;
+mod metadata;
+mod name;
+mod problem;
+mod resource;
+pub mod route;
+
+pub use document::{Object, ObjectRef, read, references};
+pub use ip_pool::{AllowedUse, AssignmentMode, EncapMode, IpPool, IpPoolSpec};
+pub use metadata::Metadata;
+pub use name::{NameError, check_dns_label, check_dns_name, check_label_key, check_label_value};
+pub use problem::Problem;
+pub use resource::{Kind, Resource, UnknownKind, check_set, to_yaml_documents};
+pub use route::{Route, RouteEncap, RouteSpec, RouteType};
