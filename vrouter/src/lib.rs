@@ -1,3 +1,4 @@
 //! vRouter: a userspace packet-forwarding router for pod networks.
 
+pub mod agent;
 pub mod port;
