@@ -1,0 +1,243 @@
+//! IPv4 outer headers: IPv4 in IPv4 (RFC 2003) and IPv6 in IPv4 (RFC 4213).
+//!
+//! ```text
+//!    outer field     from
+//!    version, IHL    4, 5                       prebuilt in OuterIpv4, once per tunnel
+//!    TTL             the tunnel's (64)          prebuilt; the inner TTL is not touched (RFC 2003 §3.1)
+//!    source, dest.   the tunnel's ends          prebuilt
+//!    DSCP, ECN       the inner packet's         patched per packet (RFC 2983 §3 uniform; RFC 6040 normal mode)
+//!    total length    inner length + 20          patched
+//!    identification  the caller's               patched; matters only while DF is clear (RFC 6864 §4)
+//!    DF              the inner DF; IPv6: clear  patched
+//!    protocol        4 or 41                    patched, by the inner version
+//!    checksum        sum of the prebuilt + the patched words
+//! ```
+//!
+//! **DF.** RFC 2003 §3.1: set in the inner header, it must be set in the outer; clear, it may still be set. Linux
+//! sets it always on a tunnel with `pmtudisc`, the default of `ip tunnel add`; Calico's `tunl0`, the module's own
+//! device, has `nopmtudisc` and so copies it. We copy too. IPv6 inside has no DF, and for a tunnel of fixed MTU the
+//! outer DF must be clear (RFC 4213 §3.2.1). Inner packets longer than the tunnel's MTU never get here: the router
+//! answers or fragments them first, so outer fragments arise only behind a narrower link on the way (RFC 4459 §3).
+
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use super::ecn::{self, DropEct};
+use crate::ParseError;
+use crate::wire::ipv4::{DONT_FRAGMENT, Ipv4, MIN_HEADER_LEN};
+use crate::wire::{Ipv6, checksum, protocol};
+
+/// Bytes a tunnel adds to a packet.
+pub const OVERHEAD: usize = MIN_HEADER_LEN;
+/// The TTL of the outer header (RFC 1700's default).
+pub const DEFAULT_TTL: u8 = 64;
+
+/// What a tunnel carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Inner {
+    /// IPv4, protocol 4.
+    Ipv4,
+    /// IPv6, protocol 41.
+    Ipv6,
+}
+
+impl Inner {
+    /// The protocol field of the outer header.
+    #[inline]
+    pub const fn protocol(self) -> u8 {
+        match self {
+            Inner::Ipv4 => protocol::IPIP,
+            Inner::Ipv6 => protocol::IPV6,
+        }
+    }
+}
+
+/// The outer header of one tunnel, prebuilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OuterIpv4 {
+    header: [u8; OVERHEAD],
+    /// The sum of the words that no packet changes; below 2^20.
+    partial_sum: u32,
+}
+
+impl OuterIpv4 {
+    /// The header of packets from `src` to `dst` with the default TTL.
+    pub fn new(src: Ipv4Addr, dst: Ipv4Addr) -> OuterIpv4 {
+        OuterIpv4::with_ttl(src, dst, DEFAULT_TTL)
+    }
+
+    /// As [`Self::new`], with another TTL.
+    pub fn with_ttl(src: Ipv4Addr, dst: Ipv4Addr, ttl: u8) -> OuterIpv4 {
+        let ([a, b, c, d], [e, f, g, h]) = (src.octets(), dst.octets());
+        let header = [
+            0x45, 0, 0, 0, 0, 0, 0, 0, ttl, 0, 0, 0, a, b, c, d, e, f, g, h,
+        ];
+        OuterIpv4 {
+            header,
+            partial_sum: checksum::sum(&header) as u32,
+        }
+    }
+
+    /// Where the tunnel starts.
+    pub fn src(&self) -> Ipv4Addr {
+        let [.., a, b, c, d, _, _, _, _] = self.header;
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    /// Where the tunnel ends.
+    pub fn dst(&self) -> Ipv4Addr {
+        let [.., a, b, c, d] = self.header;
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    /// Writes the outer header into `out`, the 20 bytes in front of the inner packet.
+    ///
+    /// `inner` is the inner packet, or at least its first 8 bytes; `inner_len` its length in bytes; `id` the
+    /// identification, which must not repeat within a packet's lifetime where DF is clear.
+    ///
+    /// # Errors
+    /// Nothing is written when [`ParseError::BadLength`]: `out` is not 20 bytes, or the outer packet would pass 65535;
+    /// [`ParseError::Truncated`]: `inner` is below 8 bytes; [`ParseError::BadVersion`]: it is neither IPv4 nor IPv6.
+    #[inline]
+    pub fn push(
+        &self,
+        out: &mut [u8],
+        inner: &[u8],
+        inner_len: u16,
+        id: u16,
+    ) -> Result<(), ParseError> {
+        let out: &mut [u8; OVERHEAD] = out.try_into().map_err(|_| ParseError::BadLength)?;
+        let total_len = inner_len
+            .checked_add(OVERHEAD as u16)
+            .ok_or(ParseError::BadLength)?;
+        let start = inner.first_chunk::<8>().ok_or(ParseError::Truncated)?;
+        let first = u16::from_be_bytes([start[0], start[1]]);
+        let (kind, inner_tos, flags) = match start[0] >> 4 {
+            4 => {
+                let fragment = u16::from_be_bytes([start[6], start[7]]);
+                (Inner::Ipv4, start[1], fragment & DONT_FRAGMENT)
+            }
+            6 => (Inner::Ipv6, (first >> 4) as u8, 0),
+            _ => return Err(ParseError::BadVersion),
+        };
+        let tos = ecn::encapsulate(inner_tos).in_tos(inner_tos);
+        let sum = self.partial_sum
+            + u32::from(tos)
+            + u32::from(total_len)
+            + u32::from(id)
+            + u32::from(flags)
+            + u32::from(kind.protocol());
+        *out = self.header;
+        out[1] = tos;
+        out[2..4].copy_from_slice(&total_len.to_be_bytes());
+        out[4..6].copy_from_slice(&id.to_be_bytes());
+        out[6..8].copy_from_slice(&flags.to_be_bytes());
+        out[9] = kind.protocol();
+        out[10..12].copy_from_slice(&(!checksum::fold(u64::from(sum))).to_be_bytes());
+        Ok(())
+    }
+}
+
+/// What `outer` carries, judged by its protocol field and the version of the first inner byte.
+///
+/// # Errors
+/// [`ParseError::Malformed`]: a fragment, which must be reassembled first, or not a tunnel protocol;
+/// [`ParseError::Truncated`]: no inner byte; [`ParseError::BadVersion`]: the inner version contradicts the protocol.
+#[inline]
+pub fn validate<T: AsRef<[u8]>>(outer: &Ipv4<T>) -> Result<Inner, ParseError> {
+    if outer.is_fragment() {
+        return Err(ParseError::Malformed);
+    }
+    let (inner, version) = match outer.protocol() {
+        protocol::IPIP => (Inner::Ipv4, 4),
+        protocol::IPV6 => (Inner::Ipv6, 6),
+        _ => return Err(ParseError::Malformed),
+    };
+    match outer.payload().first() {
+        None => Err(ParseError::Truncated),
+        Some(byte) if byte >> 4 != version => Err(ParseError::BadVersion),
+        Some(_) => Ok(inner),
+    }
+}
+
+/// The inner packet, found in its outer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Popped {
+    /// IPv4 or IPv6.
+    pub inner: Inner,
+    /// Bytes before the inner packet: what to strip.
+    pub offset: usize,
+    /// Bytes of the inner packet by its own header, at most what the outer packet holds.
+    pub len: usize,
+}
+
+/// Why a tunnel packet must be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PopError {
+    /// The outer or the inner header is not valid.
+    Parse(ParseError),
+    /// RFC 6040 §4.2.
+    Ecn(DropEct),
+}
+
+impl fmt::Display for PopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PopError::Parse(reason) => reason.fmt(f),
+            PopError::Ecn(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for PopError {}
+
+impl From<ParseError> for PopError {
+    fn from(reason: ParseError) -> PopError {
+        PopError::Parse(reason)
+    }
+}
+
+impl From<DropEct> for PopError {
+    fn from(reason: DropEct) -> PopError {
+        PopError::Ecn(reason)
+    }
+}
+
+/// Takes the tunnel off `packet`, which starts with the outer header: validates the inner packet and gives it the
+/// congestion mark it met on the way, its checksum kept right by difference. The outer header's checksum and addresses
+/// are the caller's to judge, before.
+///
+/// # Errors
+/// As [`validate`], [`Ipv4::new_checked`] and [`Ipv6::new_checked`]; also [`DropEct`]. The bytes are then unchanged.
+#[inline]
+pub fn pop(packet: &mut [u8]) -> Result<Popped, PopError> {
+    let outer = Ipv4::new_checked(&mut *packet)?;
+    let kind = validate(&outer)?;
+    let (offset, mark) = (outer.header_len(), outer.ecn());
+    let end = usize::from(outer.total_len());
+    let inner = &mut packet[offset..end];
+    let len = match kind {
+        Inner::Ipv4 => {
+            let mut inner = Ipv4::new_checked(inner)?;
+            let (old, new) = (inner.ecn(), ecn::decapsulate(mark, inner.ecn())?);
+            if new != old {
+                inner.mark_ecn(new);
+            }
+            usize::from(inner.total_len())
+        }
+        Inner::Ipv6 => {
+            let mut inner = Ipv6::new_checked(inner)?;
+            let new = ecn::decapsulate(mark, inner.ecn())?;
+            inner.mark_ecn(new);
+            inner.total_len()
+        }
+    };
+    Ok(Popped {
+        inner: kind,
+        offset,
+        len,
+    })
+}
+
+#[cfg(test)]
+mod tests;
