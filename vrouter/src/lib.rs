@@ -1,4 +1,5 @@
 //! vRouter: a userspace packet-forwarding router for pod networks.
 
 pub mod agent;
+pub mod config;
 pub mod port;
