@@ -1,0 +1,352 @@
+//! A burst: up to 64 packets that move through the stages together.
+//!
+//! ```text
+//!   lane:        0    1    2    3   ...  63
+//!   frames     [ f9 | f4 | f7 | f1 | ... ]     handles, one packet each (head of a chain)
+//!   meta.l3    [ 14 | 14 | 18 | 14 | ... ]     one array per fact (structure of arrays)
+//!   alive        1    1    0    1   ...        one bit per lane
+//!   v4           1    0    0    1   ...
+//! ```
+//!
+//! Stages iterate the set bits of a mask ([`lanes`]) and clear a packet's bit in
+//! `alive` when it leaves the burst. A cleared lane's frame has gone elsewhere
+//! (dropped, punted, held): that is the invariant which keeps frames from leaking.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::frame::{Frame, FrameArea};
+use crate::ids::{AdjacencyId, PortId};
+
+/// Lanes of a burst.
+pub const LANES: usize = 64;
+
+/// The lanes whose bits are set in `mask`, in order.
+#[inline]
+pub fn lanes(mask: u64) -> Lanes {
+    Lanes(mask)
+}
+
+/// Iterator of [`lanes`].
+#[derive(Clone, Copy, Debug)]
+pub struct Lanes(u64);
+
+impl Iterator for Lanes {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let lane = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(lane)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let n = self.0.count_ones() as usize;
+        (n, Some(n))
+    }
+}
+
+/// What is known of a packet's transport checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Checksum {
+    /// The bytes hold the complete checksum, right or wrong: nobody touches it.
+    #[default]
+    Complete,
+    /// The field holds the folded pseudo-header sum; the sum over everything from
+    /// `start` on is still to be added and stored at `start + field`.
+    Partial {
+        /// Where summing starts, from the first byte of the frame chunk.
+        start: u16,
+        /// Where the checksum lies, from `start`.
+        field: u16,
+    },
+}
+
+/// Segmentation that is still to be done on a super-packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum GsoKind {
+    /// An ordinary packet.
+    #[default]
+    None,
+    /// TCP over IPv4.
+    Tcp4,
+    /// TCP over IPv6.
+    Tcp6,
+    /// UDP, one datagram a segment.
+    Udp,
+}
+
+/// Segmentation state of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gso {
+    /// What is to be segmented.
+    pub kind: GsoKind,
+    /// Payload bytes of each segment.
+    pub size: u16,
+}
+
+/// One packet on its way to a port: what transmit needs, and nothing else.
+#[derive(Debug)]
+pub struct TxPacket {
+    /// The frame, head of its chain.
+    pub frame: Frame,
+    /// First byte of the Ethernet header, from the start of the chunk.
+    pub offset: u16,
+    /// Bytes in the head frame, from `offset`.
+    pub len: u16,
+    /// The port where the packet entered, or for which it was made.
+    pub in_port: PortId,
+    /// Transport checksum still to be finished.
+    pub checksum: Checksum,
+    /// Segmentation still to be done.
+    pub gso: Gso,
+}
+
+/// Per-packet facts, one array each. Offsets count from the start of the chunk.
+#[derive(Debug)]
+pub struct Meta {
+    /// First byte of the packet: the Ethernet header on receive and on transmit,
+    /// the IP header between parse and rewrite where they differ (`l3`).
+    pub offset: [u16; LANES],
+    /// Bytes in the head frame from `offset` on.
+    pub len: [u16; LANES],
+    /// First byte of the network header.
+    pub l3: [u16; LANES],
+    /// First byte of the transport header; 0 where there is none to see
+    /// (non-first fragments, unknown protocols).
+    pub l4: [u16; LANES],
+    /// Transport protocol, after extension headers.
+    pub protocol: [u8; LANES],
+    /// Length of the IP packet in bytes, header included (what the MTU is compared with).
+    pub ip_len: [u32; LANES],
+    /// The port where the packet entered.
+    pub in_port: [PortId; LANES],
+    /// IPv4 source, where the lane is in `v4`.
+    pub src4: [u32; LANES],
+    /// IPv4 destination, where the lane is in `v4`.
+    pub dst4: [Ipv4Addr; LANES],
+    /// IPv6 destination, where the lane is in `v6`.
+    pub dst6: [Ipv6Addr; LANES],
+    /// Transport checksum state.
+    pub checksum: [Checksum; LANES],
+    /// Segmentation state.
+    pub gso: [Gso; LANES],
+    /// What lookup found: raw next-hop group id, `fib::NO_ROUTE` without one.
+    /// This is the route id that traces and counters name.
+    pub group: [u32; LANES],
+    /// The adjacency chosen from the group.
+    pub adjacency: [AdjacencyId; LANES],
+    /// The policy rule that let the packet pass or not; 0 before policy ran.
+    pub rule: [u32; LANES],
+}
+
+/// Up to 64 packets and what the stages know of them.
+#[derive(Debug)]
+pub struct Burst {
+    frames: [Frame; LANES],
+    /// Lanes that hold a packet that is still on its way.
+    pub alive: u64,
+    /// Lanes that hold IPv4.
+    pub v4: u64,
+    /// Lanes that hold IPv6.
+    pub v6: u64,
+    /// Lanes made by this router, not received: no TTL decrement, no policy.
+    pub originated: u64,
+    /// Lanes that came out of a tunnel.
+    pub decapsulated: u64,
+    /// Lanes that are fragments (IPv4 or IPv6).
+    pub fragments: u64,
+    /// Lanes that waited for a neighbour before.
+    pub held: u64,
+    /// Lanes that a trace or capture follows.
+    pub traced: u64,
+    /// Per-packet facts.
+    pub meta: Meta,
+    len: u8,
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        Burst {
+            frames: [const { Frame::NONE }; LANES],
+            alive: 0,
+            v4: 0,
+            v6: 0,
+            originated: 0,
+            decapsulated: 0,
+            fragments: 0,
+            held: 0,
+            traced: 0,
+            len: 0,
+            meta: Meta {
+                offset: [0; LANES],
+                len: [0; LANES],
+                l3: [0; LANES],
+                l4: [0; LANES],
+                protocol: [0; LANES],
+                ip_len: [0; LANES],
+                in_port: [PortId::NONE; LANES],
+                src4: [0; LANES],
+                dst4: [Ipv4Addr::UNSPECIFIED; LANES],
+                dst6: [Ipv6Addr::UNSPECIFIED; LANES],
+                checksum: [Checksum::Complete; LANES],
+                gso: [Gso { kind: GsoKind::None, size: 0 }; LANES],
+                group: [u32::MAX; LANES],
+                adjacency: [AdjacencyId(0); LANES],
+                rule: [0; LANES],
+            },
+        }
+    }
+}
+
+impl Burst {
+    /// Empties the burst. Every lane must have left it (asserted in debug).
+    #[inline]
+    pub fn clear(&mut self) {
+        debug_assert_eq!(self.alive, 0, "packets are still in the burst");
+        self.alive = 0;
+        self.v4 = 0;
+        self.v6 = 0;
+        self.originated = 0;
+        self.decapsulated = 0;
+        self.fragments = 0;
+        self.held = 0;
+        self.traced = 0;
+        self.len = 0;
+    }
+
+    /// Lanes used since the burst was cleared.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether no lane is used.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Lanes still free.
+    #[inline]
+    pub fn room(&self) -> usize {
+        LANES - self.len as usize
+    }
+
+    /// Adds a received packet; gives the frame back where the burst is full.
+    ///
+    /// # Errors
+    /// The frame itself, where no lane is free.
+    #[inline]
+    pub fn push(&mut self, frame: Frame, offset: u16, len: u16, in_port: PortId) -> Result<usize, Frame> {
+        let lane = self.len as usize;
+        if lane >= LANES {
+            return Err(frame);
+        }
+        self.frames[lane] = frame;
+        self.meta.offset[lane] = offset;
+        self.meta.len[lane] = len;
+        self.meta.in_port[lane] = in_port;
+        self.meta.checksum[lane] = Checksum::Complete;
+        self.meta.gso[lane] = Gso::default();
+        self.meta.rule[lane] = 0;
+        self.meta.group[lane] = u32::MAX;
+        self.alive |= 1 << lane;
+        self.len += 1;
+        Ok(lane)
+    }
+
+    /// Takes a packet out of the burst: its lane dies and the caller owns the frame.
+    #[inline]
+    pub fn take(&mut self, lane: usize) -> Frame {
+        self.alive &= !(1 << lane);
+        self.frames[lane].take()
+    }
+
+    /// Takes a packet out of the burst for transmission.
+    #[inline]
+    pub fn take_tx(&mut self, lane: usize) -> TxPacket {
+        TxPacket {
+            frame: self.take(lane),
+            offset: self.meta.offset[lane],
+            len: self.meta.len[lane],
+            in_port: self.meta.in_port[lane],
+            checksum: self.meta.checksum[lane],
+            gso: self.meta.gso[lane],
+        }
+    }
+
+    /// The frame of a lane.
+    #[inline]
+    pub fn frame(&self, lane: usize) -> &Frame {
+        &self.frames[lane]
+    }
+
+    /// The frame of a lane, to write to.
+    #[inline]
+    pub fn frame_mut(&mut self, lane: usize) -> &mut Frame {
+        &mut self.frames[lane]
+    }
+
+    /// A packet's bytes in its head frame, from `offset` on.
+    #[inline]
+    pub fn bytes<'a>(&'a self, lane: usize, area: &'a FrameArea) -> &'a [u8] {
+        area.bytes(&self.frames[lane], self.meta.offset[lane], self.meta.len[lane])
+    }
+
+    /// A packet's bytes in its head frame, from `offset` on, to write to.
+    #[inline]
+    pub fn bytes_mut<'a>(&'a mut self, lane: usize, area: &'a FrameArea) -> &'a mut [u8] {
+        area.bytes_mut(&mut self.frames[lane], self.meta.offset[lane], self.meta.len[lane])
+    }
+
+    /// A packet's bytes from its network header to the end of its head frame.
+    #[inline]
+    pub fn network<'a>(&'a self, lane: usize, area: &'a FrameArea) -> &'a [u8] {
+        area.bytes(&self.frames[lane], self.meta.l3[lane], self.network_len(lane))
+    }
+
+    /// A packet's bytes from its network header to the end of its head frame, to write to.
+    #[inline]
+    pub fn network_mut<'a>(&'a mut self, lane: usize, area: &'a FrameArea) -> &'a mut [u8] {
+        let len = self.network_len(lane);
+        area.bytes_mut(&mut self.frames[lane], self.meta.l3[lane], len)
+    }
+
+    #[inline]
+    fn network_len(&self, lane: usize) -> u16 {
+        (self.meta.offset[lane] + self.meta.len[lane]).saturating_sub(self.meta.l3[lane])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_the_set_bits() {
+        assert_eq!(lanes(0).count(), 0);
+        assert_eq!(lanes(0b1011).collect::<Vec<_>>(), [0, 1, 3]);
+        assert_eq!(lanes(u64::MAX).count(), LANES);
+        assert_eq!(lanes(1 << 63).next(), Some(63));
+    }
+
+    #[test]
+    fn a_full_burst_gives_the_frame_back() {
+        let mut burst = Burst::default();
+        for _ in 0..LANES {
+            burst.push(Frame::NONE, 0, 0, PortId(0)).unwrap();
+        }
+        assert_eq!(burst.room(), 0);
+        assert_eq!(burst.push(Frame::NONE, 0, 0, PortId(0)), Err(Frame::NONE));
+        for lane in 0..LANES {
+            let _ = burst.take(lane);
+        }
+        burst.clear();
+        assert!(burst.is_empty());
+    }
+}

@@ -1,0 +1,141 @@
+//! Counters of one worker: written by that worker alone, read by anyone.
+//!
+//! ```text
+//!   rx + originated = tx + sum(drops) + punts + consumed + held
+//! ```
+//!
+//! `originated` are packets that the router made (ICMP errors, replies that need
+//! a fresh frame, fragments), `consumed` those that ended here on purpose (an
+//! original whose fragments were sent, a reply to our own question), `held` those
+//! that wait at this moment. Readers sum over workers; a worker adds with a plain
+//! load and store, so counting costs no locked instruction.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::drop_reason::DropReason;
+use crate::ids::{MAX_PORTS, PortId};
+
+/// A counter with a single writer.
+#[derive(Default, Debug)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning worker may call this.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Sets the value of a gauge. Only the owning worker may call this.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// The value, from any thread.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one worker counted on one port: one cache line.
+#[derive(Default, Debug)]
+#[repr(align(64))]
+pub struct PortCounters {
+    /// Packets received.
+    pub rx_packets: Counter,
+    /// Bytes received, from the Ethernet header on.
+    pub rx_bytes: Counter,
+    /// Packets handed to the port's transmit ring.
+    pub tx_packets: Counter,
+    /// Bytes handed to the port's transmit ring.
+    pub tx_bytes: Counter,
+    /// Packets that entered here and went to the slow path.
+    pub punts: Counter,
+    /// Packets that entered here and ended on purpose.
+    pub consumed: Counter,
+    /// Packets that the router made in answer to what entered here.
+    pub originated: Counter,
+    /// Packets decapsulated on this port.
+    pub decapsulated: Counter,
+}
+
+/// Drops by reason of what entered on one port.
+#[derive(Debug)]
+struct PortDrops([Counter; DropReason::COUNT]);
+
+impl Default for PortDrops {
+    fn default() -> Self {
+        PortDrops(core::array::from_fn(|_| Counter::default()))
+    }
+}
+
+/// Counters of the worker itself.
+#[derive(Default, Debug)]
+#[repr(align(64))]
+pub struct LoopCounters {
+    /// Turns of the worker's loop.
+    pub loops: Counter,
+    /// Turns that moved at least one packet.
+    pub busy_loops: Counter,
+    /// Bursts received.
+    pub bursts: Counter,
+    /// Nanoseconds spent in busy turns.
+    pub busy_ns: Counter,
+    /// Nanoseconds between the first and the latest turn.
+    pub total_ns: Counter,
+    /// Times the worker blocked for want of work.
+    pub sleeps: Counter,
+    /// Packets that wait for a neighbour now (gauge).
+    pub held: Counter,
+    /// Packets handed to another worker.
+    pub handoffs: Counter,
+    /// Table generations adopted.
+    pub adoptions: Counter,
+    /// ICMP errors not sent because of the rate limit.
+    pub icmp_suppressed: Counter,
+    /// Trace or capture records lost because their ring was full.
+    pub trace_lost: Counter,
+    /// Frames in the worker's own free list now (gauge).
+    pub free_frames: Counter,
+}
+
+/// All counters of one worker.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    ports: Box<[PortCounters]>,
+    drops: Box<[PortDrops]>,
+    /// The worker's own.
+    pub run: LoopCounters,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        WorkerCounters {
+            ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
+            drops: (0..MAX_PORTS).map(|_| PortDrops::default()).collect(),
+            run: LoopCounters::default(),
+        }
+    }
+}
+
+impl WorkerCounters {
+    /// Counters of `port`.
+    #[inline]
+    pub fn port(&self, port: PortId) -> &PortCounters {
+        &self.ports[port.index() % MAX_PORTS]
+    }
+
+    /// The counter of drops for `reason` of what entered on `port`.
+    #[inline]
+    pub fn drops(&self, port: PortId, reason: DropReason) -> &Counter {
+        &self.drops[port.index() % MAX_PORTS].0[reason as usize]
+    }
+
+    /// All drops of what entered on `port`.
+    pub fn drops_of(&self, port: PortId) -> u64 {
+        DropReason::ALL.iter().map(|r| self.drops(port, *r).get()).sum()
+    }
+}

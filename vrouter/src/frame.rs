@@ -1,0 +1,420 @@
+//! Frames: fixed-size chunks of one memory area, owned by exactly one holder.
+//!
+//! ```text
+//!   memory area (one mmap, registered with every AF_XDP device)
+//!   +----------------+----------------+----------------+----
+//!   | frame 0        | frame 1        | frame 2        | ...
+//!   +----------------+----------------+----------------+----
+//!     |<-headroom->|<-- packet -->|
+//!     ^ chunk start  ^ offset
+//! ```
+//!
+//! A [`Frame`] is a handle of four bytes that is neither `Copy` nor `Clone`: who
+//! holds it owns the chunk, so bytes are reached through safe borrows of the
+//! handle. Frames travel by value: free list -> receive ring -> burst -> transmit
+//! ring -> free list. A handle has no destructor (rings held by the kernel could
+//! not run it), so a lost handle is a leaked frame; tests count them.
+//!
+//! Packets larger than a frame are chains: a side table of links, one per frame,
+//! names the next frame and how many bytes each holds.
+//!
+//! Invariant: for each chunk at most one `Frame` handle exists, or its address is
+//! held by the kernel, never both.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::io;
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::port::sys::umem::MemoryArea;
+
+/// Bytes in front of a received packet, for encapsulation and port headers.
+/// AF_XDP fixes this number (`XDP_PACKET_HEADROOM`); the other ports follow it.
+pub const HEADROOM: usize = 256;
+
+const NULL: u32 = u32::MAX;
+
+/// The handle of one frame. Owning it is owning the chunk's bytes.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "a frame that is let go of is lost; give it back to a pool"]
+pub struct Frame(u32);
+
+impl Frame {
+    /// Stands for "no frame here".
+    pub(crate) const NONE: Frame = Frame(NULL);
+
+    /// Whether this is [`Frame::NONE`].
+    #[inline]
+    pub(crate) fn is_none(&self) -> bool {
+        self.0 == NULL
+    }
+
+    /// Takes the handle out, leaving [`Frame::NONE`].
+    #[inline]
+    pub(crate) fn take(&mut self) -> Frame {
+        core::mem::replace(self, Frame::NONE)
+    }
+}
+
+/// The memory of all frames and the links of chains.
+#[derive(Debug)]
+pub struct FrameArea {
+    memory: MemoryArea,
+    frame_size: u32,
+    shift: u32,
+    count: u32,
+    /// The frame that follows each frame in its chain; `NULL` ends a chain.
+    next: Box<[AtomicU32]>,
+    /// Bytes that the following frame holds.
+    next_len: Box<[AtomicU32]>,
+    issued: AtomicU32,
+}
+
+impl FrameArea {
+    /// Maps memory for `count` frames of `frame_size` bytes (2048 or 4096).
+    ///
+    /// # Errors
+    /// `InvalidInput` for other sizes or a count of zero; what mmap says otherwise.
+    pub fn new(count: u32, frame_size: u32) -> io::Result<Arc<Self>> {
+        if !matches!(frame_size, 2048 | 4096) || count == 0 || count == NULL {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "frames are 2048 or 4096 bytes, and there is at least one",
+            ));
+        }
+        let memory = MemoryArea::new(count as usize * frame_size as usize)?;
+        Ok(Arc::new(FrameArea {
+            memory,
+            frame_size,
+            shift: frame_size.trailing_zeros(),
+            count,
+            next: (0..count).map(|_| AtomicU32::new(NULL)).collect(),
+            next_len: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            issued: AtomicU32::new(0),
+        }))
+    }
+
+    /// The memory behind the frames, for registration with devices.
+    pub(crate) fn memory(&self) -> &MemoryArea {
+        &self.memory
+    }
+
+    /// Bytes in a frame.
+    pub fn frame_size(&self) -> u32 {
+        self.frame_size
+    }
+
+    /// Frames in all.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Most bytes a packet can have in one frame behind [`HEADROOM`].
+    pub fn capacity(&self) -> usize {
+        self.frame_size as usize - HEADROOM
+    }
+
+    /// Hands out every frame of the area, once.
+    fn issue_all(&self) -> impl Iterator<Item = Frame> + use<> {
+        let first = self.issued.swap(self.count, Relaxed);
+        (first..self.count).map(Frame)
+    }
+
+    /// The whole chunk of a frame (empty for [`Frame::NONE`]).
+    #[inline]
+    pub fn chunk<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        let (start, len) = self.span(frame);
+        // SAFETY: `span` lies within the mapping, which lives as long as `self`;
+        // the borrow of the only handle of these bytes excludes writers for `'a`.
+        unsafe { core::slice::from_raw_parts(start, len) }
+    }
+
+    /// The whole chunk of a frame, to write to (empty for [`Frame::NONE`]).
+    #[inline]
+    #[allow(clippy::mut_from_ref)]
+    pub fn chunk_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
+        let (start, len) = self.span(frame);
+        // SAFETY: as in `chunk`; the exclusive borrow of the only handle makes
+        // the slice exclusive.
+        unsafe { core::slice::from_raw_parts_mut(start, len) }
+    }
+
+    /// Where a frame's bytes lie: `count << shift` bytes are mapped, so every
+    /// index below `count` is within; the empty handle gets an empty span.
+    #[inline]
+    fn span(&self, frame: &Frame) -> (*mut u8, usize) {
+        let base = self.memory.base().as_ptr();
+        if frame.0 < self.count {
+            (base.wrapping_add((frame.0 as usize) << self.shift), self.frame_size as usize)
+        } else {
+            (base, 0)
+        }
+    }
+
+    /// `len` bytes of a frame from `offset` on; empty where that leaves the frame.
+    #[inline]
+    pub fn bytes<'a>(&'a self, frame: &'a Frame, offset: u16, len: u16) -> &'a [u8] {
+        self.chunk(frame).get(offset as usize..offset as usize + len as usize).unwrap_or(&[])
+    }
+
+    /// `len` bytes of a frame from `offset` on; empty where that leaves the frame.
+    #[inline]
+    #[allow(clippy::mut_from_ref)]
+    pub fn bytes_mut<'a>(&'a self, frame: &'a mut Frame, offset: u16, len: u16) -> &'a mut [u8] {
+        self.chunk_mut(frame)
+            .get_mut(offset as usize..offset as usize + len as usize)
+            .unwrap_or(&mut [])
+    }
+
+    /// Gives the frame to the kernel: its byte offset in the area.
+    #[inline]
+    pub(crate) fn into_address(&self, frame: Frame) -> u64 {
+        u64::from(frame.0) << self.shift
+    }
+
+    /// Takes a frame back from the kernel by any address within its chunk.
+    ///
+    /// Returns `None` for an address outside the area.
+    ///
+    /// # Safety
+    /// The address must come from a ring to which this program gave the frame by
+    /// [`into_address`](Self::into_address), and must be taken back once.
+    #[inline]
+    pub(crate) unsafe fn from_address(&self, address: u64) -> Option<Frame> {
+        let index = address >> self.shift;
+        (index < u64::from(self.count)).then_some(Frame(index as u32))
+    }
+
+    /// Appends `tail`, holding `len` bytes behind [`HEADROOM`], to the end of `head`'s chain.
+    pub fn link(&self, head: &mut Frame, tail: Frame, len: u16) {
+        let mut last = head.0 as usize;
+        while let next @ 0..NULL = self.next[last].load(Relaxed) {
+            last = next as usize;
+        }
+        self.next_len[last].store(u32::from(len), Relaxed);
+        self.next[last].store(tail.0, Relaxed);
+    }
+
+    /// Detaches what follows `head`: the next frame (with its own chain) and its bytes.
+    #[inline]
+    pub fn unlink(&self, head: &mut Frame) -> Option<(Frame, u16)> {
+        let slot = &self.next[head.0 as usize];
+        let next = slot.load(Relaxed);
+        (next != NULL).then(|| {
+            slot.store(NULL, Relaxed);
+            (Frame(next), self.next_len[head.0 as usize].load(Relaxed) as u16)
+        })
+    }
+
+    /// Whether frames follow `head`.
+    #[inline]
+    pub fn is_chain(&self, head: &Frame) -> bool {
+        self.next[head.0 as usize].load(Relaxed) != NULL
+    }
+}
+
+/// The free frames that no worker holds, shared by all workers and by control.
+#[derive(Debug)]
+pub struct FrameStore {
+    area: Arc<FrameArea>,
+    free: ArrayQueue<Frame>,
+}
+
+impl FrameStore {
+    /// A store that holds every frame of the area; the area has one store.
+    pub fn new(area: Arc<FrameArea>) -> Arc<Self> {
+        let free = ArrayQueue::new(area.count() as usize);
+        for frame in area.issue_all() {
+            let Ok(()) = free.push(frame) else { break };
+        }
+        Arc::new(FrameStore { area, free })
+    }
+
+    /// The area whose frames these are.
+    pub fn area(&self) -> &Arc<FrameArea> {
+        &self.area
+    }
+
+    /// Frames free in the store (those in workers' own lists not counted).
+    pub fn free_frames(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Takes one frame, for callers outside the packet path.
+    pub fn alloc(&self) -> Option<Frame> {
+        self.free.pop()
+    }
+
+    /// Gives back a frame and what is chained to it.
+    pub fn free(&self, mut frame: Frame) {
+        while let Some((next, _)) = self.area.unlink(&mut frame) {
+            self.put(core::mem::replace(&mut frame, next));
+        }
+        self.put(frame);
+    }
+
+    fn put(&self, frame: Frame) {
+        if frame.is_none() {
+            return;
+        }
+        // The queue holds as many as there are frames, so it cannot be full.
+        let pushed = self.free.push(frame);
+        debug_assert!(pushed.is_ok(), "a frame was freed twice");
+    }
+}
+
+/// A worker's own free frames: a stack refilled from and spilled to the store.
+#[derive(Debug)]
+pub struct FramePool {
+    store: Arc<FrameStore>,
+    local: Vec<Frame>,
+}
+
+impl FramePool {
+    /// Frames moved between the stack and the store at a time.
+    const BATCH: usize = 64;
+    /// The most the stack keeps.
+    const LIMIT: usize = 512;
+
+    /// An empty pool above `store`.
+    pub fn new(store: Arc<FrameStore>) -> Self {
+        FramePool { store, local: Vec::with_capacity(Self::LIMIT) }
+    }
+
+    /// The area whose frames these are.
+    #[inline]
+    pub fn area(&self) -> &FrameArea {
+        &self.store.area
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<FrameStore> {
+        &self.store
+    }
+
+    /// Free frames in this pool alone.
+    pub fn local_frames(&self) -> usize {
+        self.local.len()
+    }
+
+    /// Takes a frame, or `None` when the whole router is out of frames.
+    #[inline]
+    pub fn alloc(&mut self) -> Option<Frame> {
+        if self.local.is_empty() {
+            self.refill();
+        }
+        self.local.pop()
+    }
+
+    #[cold]
+    fn refill(&mut self) {
+        while self.local.len() < Self::BATCH {
+            let Some(frame) = self.store.free.pop() else { break };
+            self.local.push(frame);
+        }
+    }
+
+    /// Gives back a frame and what is chained to it.
+    #[inline]
+    pub fn free(&mut self, mut frame: Frame) {
+        if frame.is_none() {
+            return;
+        }
+        while let Some((next, _)) = self.store.area.unlink(&mut frame) {
+            self.push(core::mem::replace(&mut frame, next));
+        }
+        self.push(frame);
+    }
+
+    #[inline]
+    fn push(&mut self, frame: Frame) {
+        if self.local.len() == Self::LIMIT {
+            self.spill(Self::LIMIT - Self::BATCH);
+        }
+        self.local.push(frame);
+    }
+
+    /// Returns frames to the store until `keep` are left.
+    pub fn spill(&mut self, keep: usize) {
+        while self.local.len() > keep {
+            if let Some(frame) = self.local.pop() {
+                self.store.put(frame);
+            }
+        }
+    }
+}
+
+impl Drop for FramePool {
+    fn drop(&mut self) {
+        self.spill(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(count: u32) -> Arc<FrameStore> {
+        FrameStore::new(FrameArea::new(count, 2048).unwrap())
+    }
+
+    #[test]
+    fn every_frame_is_issued_once() {
+        let store = store(8);
+        let mut frames: Vec<_> = std::iter::from_fn(|| store.alloc()).collect();
+        assert_eq!(frames.len(), 8);
+        frames.sort_by_key(|f| f.0);
+        frames.dedup();
+        assert_eq!(frames.len(), 8);
+        assert_eq!(store.area().issue_all().count(), 0);
+        frames.into_iter().for_each(|f| store.free(f));
+        assert_eq!(store.free_frames(), 8);
+    }
+
+    #[test]
+    fn frames_do_not_overlap() {
+        let store = store(4);
+        let mut frames: Vec<_> = std::iter::from_fn(|| store.alloc()).collect();
+        for (i, frame) in frames.iter_mut().enumerate() {
+            store.area().chunk_mut(frame).fill(i as u8);
+        }
+        for (i, frame) in frames.iter().enumerate() {
+            assert!(store.area().chunk(frame).iter().all(|b| *b == i as u8));
+        }
+        frames.into_iter().for_each(|f| store.free(f));
+    }
+
+    #[test]
+    fn a_freed_chain_returns_every_frame() {
+        let store = store(4);
+        let mut pool = FramePool::new(store.clone());
+        let mut head = pool.alloc().unwrap();
+        for len in [100, 200, 300] {
+            let tail = pool.alloc().unwrap();
+            store.area().link(&mut head, tail, len);
+        }
+        assert!(store.area().is_chain(&head));
+        assert!(pool.alloc().is_none());
+        pool.free(head);
+        assert_eq!(pool.local_frames() + store.free_frames(), 4);
+        drop(pool);
+        assert_eq!(store.free_frames(), 4);
+    }
+
+    #[test]
+    fn bytes_outside_the_frame_are_empty() {
+        let store = store(1);
+        let frame = store.alloc().unwrap();
+        assert_eq!(store.area().bytes(&frame, 2000, 48).len(), 48);
+        assert!(store.area().bytes(&frame, 2000, 49).is_empty());
+        store.free(frame);
+    }
+
+    #[test]
+    fn odd_sizes_are_refused() {
+        assert!(FrameArea::new(1, 1500).is_err());
+        assert!(FrameArea::new(0, 2048).is_err());
+    }
+}

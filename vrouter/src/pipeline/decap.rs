@@ -1,0 +1,80 @@
+//! Stage 2: takes tunnel packets out of their outer header.
+//!
+//! Only from a known peer to our own address, on an uplink (RFC 2003; the class of
+//! CVE-2020-10136). Outer fragments are dropped: the outer header says don't
+//! fragment, so honest peers send none. ECN by RFC 6040. What comes out is parsed
+//! and checked like any other packet.
+
+use encap::tunnel::ecn;
+use encap::wire::{ethernet, ipv4, ipv6, protocol};
+
+use crate::burst::{Burst, lanes};
+use crate::drop_reason::DropReason;
+use crate::frame::FrameArea;
+use crate::pipeline::parse;
+use crate::pipeline::state::WorkerState;
+use crate::pipeline::trace::Stage;
+use crate::tables::{Role, Tables};
+
+/// Decapsulates the packets that are for us.
+pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
+    for lane in lanes(burst.alive & burst.v4) {
+        if !matches!(burst.meta.protocol[lane], protocol::IPIP | protocol::IPV6) {
+            continue;
+        }
+        let local = burst.meta.dst4[lane];
+        let on_uplink = tables
+            .port(burst.meta.in_port[lane])
+            .is_some_and(|port| matches!(port.role, Role::Uplink { .. }));
+        if !on_uplink || !tables.tunnel_peers.is_local(local) {
+            continue;
+        }
+        if let Err(reason) = packet(burst, lane, tables, state.pool.area()) {
+            state.drop_packet(burst, lane, reason);
+            continue;
+        }
+        state.counters.port(burst.meta.in_port[lane]).decapsulated.add(1);
+        state.tracer.note(burst, lane, Stage::Decap, burst.meta.src4[lane], burst.meta.ip_len[lane]);
+    }
+}
+
+fn packet(burst: &mut Burst, lane: usize, tables: &Tables, area: &FrameArea) -> Result<(), DropReason> {
+    let remote = core::net::Ipv4Addr::from(burst.meta.src4[lane]);
+    if !tables.tunnel_peers.is_peer(remote) {
+        return Err(DropReason::TunnelUnknownPeer);
+    }
+    if burst.fragments >> lane & 1 == 1 {
+        return Err(DropReason::TunnelFragment);
+    }
+    let outer = burst.network(lane, area);
+    let outer_tos = outer[1];
+    let inner_protocol = burst.meta.protocol[lane];
+    let header_len = burst.meta.l4[lane] - burst.meta.l3[lane];
+
+    // The Ethernet header will be written in front of the inner packet again.
+    let meta = &mut burst.meta;
+    let l3 = meta.l4[lane];
+    let inner_len = meta.len[lane] - (l3 - meta.offset[lane]);
+    debug_assert!(header_len as usize >= ipv4::MIN_HEADER_LEN);
+    meta.offset[lane] = l3 - ethernet::HEADER_LEN as u16;
+    meta.len[lane] = inner_len + ethernet::HEADER_LEN as u16;
+    meta.l3[lane] = l3;
+    burst.v4 &= !(1 << lane);
+    burst.decapsulated |= 1 << lane;
+    if inner_protocol == protocol::IPIP {
+        parse::network_v4(burst, lane, area)?;
+        burst.v4 |= 1 << lane;
+        let inner = burst.network_mut(lane, area);
+        let tos = ecn::decapsulate(outer_tos, inner[1]).map_err(|_| DropReason::TunnelEcn)?;
+        ipv4::set_tos(inner, tos);
+    } else {
+        if parse::network_v6(burst, lane, area)? {
+            return Err(DropReason::TunnelBadInner);
+        }
+        burst.v6 |= 1 << lane;
+        let inner = burst.network_mut(lane, area);
+        let tos = ecn::decapsulate(outer_tos, ipv6::traffic_class(inner)).map_err(|_| DropReason::TunnelEcn)?;
+        ipv6::set_traffic_class(inner, tos);
+    }
+    Ok(())
+}

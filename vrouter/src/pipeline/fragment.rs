@@ -1,0 +1,67 @@
+//! IPv4 fragmentation where don't-fragment is clear (RFC 791 3.2, RFC 1812 5.2.6).
+//!
+//! Fragments are fresh frames in the originated burst: they take the same route,
+//! and the TTL has been counted down already. The original ends as consumed.
+
+use encap::fragment::{Plan, emit_header};
+use encap::wire::{ethernet, ipv4};
+
+use crate::burst::Burst;
+use crate::drop_reason::DropReason;
+use crate::frame::HEADROOM;
+use crate::pipeline::state::WorkerState;
+use crate::pipeline::trace::Stage;
+
+/// Cuts one packet into fragments of at most `mtu` bytes.
+#[cold]
+pub fn packet(burst: &mut Burst, lane: usize, mtu: u32, state: &mut WorkerState) {
+    match emit_all(burst, lane, mtu, state) {
+        Ok(()) => state.consume(burst, lane),
+        Err(reason) => state.drop_packet(burst, lane, reason),
+    }
+}
+
+fn emit_all(burst: &mut Burst, lane: usize, mtu: u32, state: &mut WorkerState) -> Result<(), DropReason> {
+    let in_port = burst.meta.in_port[lane];
+    if state.pool.area().is_chain(burst.frame(lane)) {
+        return Err(DropReason::TooBigForPort);
+    }
+    // The transport checksum covers all fragments together: finish it first.
+    let end = burst.meta.offset[lane] + burst.meta.len[lane];
+    let partial = core::mem::take(&mut burst.meta.checksum[lane]);
+    crate::checksum::complete(state.pool.area(), burst.frame_mut(lane), end, partial);
+
+    let plan = Plan::new(burst.network(lane, state.pool.area()), mtu.min(u32::from(u16::MAX)) as u16)
+        .ok_or(DropReason::FragmentationNeeded)?;
+    let count = plan.clone().count();
+    if count > state.originated.room() {
+        return Err(DropReason::NoFrame);
+    }
+    state.tracer.note(burst, lane, Stage::Fragment, count as u32, mtu);
+    for piece in plan {
+        let mut frame = state.fresh_frame().ok_or(DropReason::NoFrame)?;
+        let area = state.pool.area();
+        let original = area.bytes(burst.frame(lane), burst.meta.l3[lane], burst.meta.ip_len[lane] as u16);
+        let l3 = HEADROOM + ethernet::HEADER_LEN;
+        let out = &mut area.chunk_mut(&mut frame)[l3..];
+        let header_len = emit_header(original, &piece, out);
+        let total = header_len + piece.len;
+        out[header_len..total].copy_from_slice(&original[piece.start..piece.start + piece.len]);
+        let pushed =
+            state.originated.push(frame, HEADROOM as u16, (ethernet::HEADER_LEN + total) as u16, in_port);
+        let Ok(new) = pushed else { return Err(DropReason::NoFrame) };
+        let made = &mut state.originated;
+        made.meta.l3[new] = l3 as u16;
+        made.meta.l4[new] = 0;
+        made.meta.protocol[new] = burst.meta.protocol[lane];
+        made.meta.ip_len[new] = total as u32;
+        made.meta.src4[new] = burst.meta.src4[lane];
+        made.meta.dst4[new] = burst.meta.dst4[lane];
+        made.meta.rule[new] = burst.meta.rule[lane];
+        made.v4 |= 1 << new;
+        made.fragments |= 1 << new;
+        state.counters.port(in_port).originated.add(1);
+    }
+    debug_assert!(mtu >= u32::from(ipv4::MIN_MTU));
+    Ok(())
+}

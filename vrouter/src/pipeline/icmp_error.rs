@@ -1,0 +1,181 @@
+//! Side exit: ICMP errors about packets that cannot go on.
+//!
+//! Limited by a token bucket (RFC 1812 4.3.2.8, RFC 4443 2.4(f)), never about the
+//! packets that RFC 1122 3.2.2 and RFC 4443 2.4(e) name, quoting as much as fits in
+//! 576 or 1280 bytes. The error is a fresh frame in the originated burst; the
+//! packet itself stays with the caller, who drops it.
+
+use encap::wire::{ethernet, icmpv4, icmpv6};
+
+use crate::burst::Burst;
+use crate::frame::HEADROOM;
+use crate::ids::Timestamp;
+use crate::pipeline::state::WorkerState;
+use crate::tables::Tables;
+
+/// Why a destination cannot be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unreachable {
+    /// No route.
+    Net,
+    /// The last hop does not answer.
+    Host,
+    /// Forbidden by the administrator.
+    Prohibited,
+    /// Nothing of ours takes the protocol.
+    Protocol,
+    /// Nothing of ours listens on the port.
+    Port,
+}
+
+impl Unreachable {
+    /// (type, code) in ICMP (RFC 792, RFC 1812 5.2.7.1).
+    const fn v4(self) -> (u8, u8) {
+        let code = match self {
+            Unreachable::Net => 0,
+            Unreachable::Host => 1,
+            Unreachable::Protocol => 2,
+            Unreachable::Port => 3,
+            Unreachable::Prohibited => 13,
+        };
+        (icmpv4::DESTINATION_UNREACHABLE, code)
+    }
+
+    /// (type, code, pointer) in ICMPv6 (RFC 4443 3.1, 3.4).
+    const fn v6(self) -> (u8, u8, u32) {
+        match self {
+            Unreachable::Net => (icmpv6::DESTINATION_UNREACHABLE, 0, 0),
+            Unreachable::Prohibited => (icmpv6::DESTINATION_UNREACHABLE, 1, 0),
+            Unreachable::Host => (icmpv6::DESTINATION_UNREACHABLE, 3, 0),
+            Unreachable::Port => (icmpv6::DESTINATION_UNREACHABLE, 4, 0),
+            // Unrecognised next header, at the header's own next-header field.
+            Unreachable::Protocol => (icmpv6::PARAMETER_PROBLEM, 1, 6),
+        }
+    }
+}
+
+/// A token bucket: `BURST` errors at once, `RATE` a second in the long run.
+#[derive(Debug, Default)]
+pub struct TokenBucket {
+    /// Nanoseconds' worth of credit that is used up, at time `at`.
+    used_ns: u64,
+    at: Timestamp,
+}
+
+impl TokenBucket {
+    /// Errors a second and worker.
+    pub const RATE: u64 = 1000;
+    /// Errors at once.
+    pub const BURST: u64 = 100;
+    const COST_NS: u64 = 1_000_000_000 / Self::RATE;
+
+    /// Takes a token; `false` when none is left at `now`.
+    pub fn take(&mut self, now: Timestamp) -> bool {
+        let passed = now.since(self.at).as_nanos() as u64;
+        self.used_ns = self.used_ns.saturating_sub(passed);
+        self.at = now;
+        if self.used_ns + Self::COST_NS > Self::BURST * Self::COST_NS {
+            return false;
+        }
+        self.used_ns += Self::COST_NS;
+        true
+    }
+}
+
+/// Answers "destination unreachable".
+#[cold]
+pub fn unreachable(burst: &Burst, lane: usize, why: Unreachable, tables: &Tables, state: &mut WorkerState) {
+    let (kind6, code6, rest6) = why.v6();
+    let (kind4, code4) = why.v4();
+    send(burst, lane, (kind4, code4, 0), (kind6, code6, rest6), tables, state);
+}
+
+/// Answers "time exceeded in transit".
+#[cold]
+pub fn time_exceeded(burst: &Burst, lane: usize, tables: &Tables, state: &mut WorkerState) {
+    send(burst, lane, (icmpv4::TIME_EXCEEDED, 0, 0), (icmpv6::TIME_EXCEEDED, 0, 0), tables, state);
+}
+
+/// Answers "fragmentation needed" (RFC 1191 4) or "packet too big" with the MTU that fits.
+#[cold]
+pub fn too_big(burst: &Burst, lane: usize, mtu: u32, tables: &Tables, state: &mut WorkerState) {
+    let mtu4 = mtu.min(0xffff);
+    send(burst, lane, (icmpv4::DESTINATION_UNREACHABLE, 4, mtu4), (icmpv6::PACKET_TOO_BIG, 0, mtu), tables, state);
+}
+
+fn send(
+    burst: &Burst,
+    lane: usize,
+    v4: (u8, u8, u32),
+    v6: (u8, u8, u32),
+    tables: &Tables,
+    state: &mut WorkerState,
+) {
+    if burst.originated >> lane & 1 == 1 {
+        return;
+    }
+    let is_v4 = burst.v4 >> lane & 1 == 1;
+    let about = burst.network(lane, state.pool.area());
+    let may = if is_v4 { icmpv4::may_answer(about) } else { icmpv6::may_answer(about) };
+    if !may {
+        return;
+    }
+    if state.originated.room() == 0 || !state.icmp_limit.take(state.now) {
+        state.counters.run.icmp_suppressed.add(1);
+        return;
+    }
+    let Some(mut frame) = state.fresh_frame() else {
+        state.counters.run.icmp_suppressed.add(1);
+        return;
+    };
+    let area = state.pool.area();
+    let about = burst.network(lane, area);
+    let l3 = HEADROOM + ethernet::HEADER_LEN;
+    let out = &mut area.chunk_mut(&mut frame)[l3..];
+    let mut made_to4 = core::net::Ipv4Addr::UNSPECIFIED;
+    let mut made_to6 = core::net::Ipv6Addr::UNSPECIFIED;
+    let len = if is_v4 {
+        made_to4 = core::net::Ipv4Addr::from(burst.meta.src4[lane]);
+        let (kind, code, rest) = v4;
+        icmpv4::emit_error(out, tables.icmp_source4, made_to4, kind, code, rest, about)
+    } else {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&about[8..24]);
+        made_to6 = octets.into();
+        let (kind, code, rest) = v6;
+        icmpv6::emit_error(out, tables.icmp_source6, made_to6, kind, code, rest, about)
+    };
+    let in_port = burst.meta.in_port[lane];
+    let Ok(len) = len else {
+        state.pool.free(frame);
+        return;
+    };
+    let pushed = state.originated.push(frame, HEADROOM as u16, (ethernet::HEADER_LEN + len) as u16, in_port);
+    let Ok(new) = pushed else { return };
+    let made = &mut state.originated;
+    made.meta.l3[new] = l3 as u16;
+    made.meta.l4[new] = (l3 + if is_v4 { 20 } else { 40 }) as u16;
+    made.meta.protocol[new] =
+        if is_v4 { encap::wire::protocol::ICMP } else { encap::wire::protocol::ICMPV6 };
+    made.meta.ip_len[new] = len as u32;
+    made.meta.src4[new] = u32::from(tables.icmp_source4);
+    made.meta.dst4[new] = made_to4;
+    made.meta.dst6[new] = made_to6;
+    made.v4 |= u64::from(is_v4) << new;
+    made.v6 |= u64::from(!is_v4) << new;
+    state.counters.port(in_port).originated.add(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bucket_limits_bursts_and_rate() {
+        let mut bucket = TokenBucket::default();
+        let start = Timestamp::from_millis(5_000);
+        assert_eq!((0..1000).filter(|_| bucket.take(start)).count() as u64, TokenBucket::BURST);
+        let later = Timestamp(start.0 + 10_000_000);
+        assert_eq!((0..1000).filter(|_| bucket.take(later)).count() as u64, TokenBucket::RATE / 100);
+    }
+}

@@ -1,0 +1,99 @@
+//! The forwarding path, on one page.
+//!
+//! ```text
+//!   rx -> parse -> gateway -> decap -> source_policy -> lookup -> hold
+//!                    |                                    |
+//!              ARP/ND replies,                         receive (echo)
+//!              punt to slow path                          |
+//!      -> dest_policy -> ttl_mtu -> encap -> rewrite -> output -> tx
+//!                           |
+//!                    icmp_error, fragment  --(originated burst)--> lookup
+//! ```
+//!
+//! Each stage is one file with one function over the whole burst. A packet that
+//! leaves early is dropped (one [`DropReason`](crate::drop_reason::DropReason),
+//! one counter), punted, held, or turned into a reply.
+//!
+//! Packets that the router makes itself enter a second burst, which goes through
+//! the same stages from `lookup` on, with the `originated` bit set: no policy, no
+//! TTL decrement, no further ICMP error about them. Encapsulation comes before the
+//! Ethernet rewrite, because the rewrite belongs to whatever header is outermost.
+//!
+//! Conntrack and NAT will sit between `decap` and `source_policy`.
+
+pub mod decap;
+pub mod dest_policy;
+pub mod encap;
+pub mod fragment;
+pub mod gateway;
+pub mod hold;
+pub mod hook;
+pub mod icmp_error;
+pub mod lookup;
+pub mod output;
+pub mod parse;
+pub mod punt;
+pub mod receive;
+pub mod rewrite;
+pub mod source_policy;
+pub mod state;
+pub mod trace;
+pub mod ttl_mtu;
+
+use crate::burst::Burst;
+use crate::tables::Tables;
+use hook::HookPoint;
+use state::WorkerState;
+
+/// Runs received packets through every stage. The burst is empty afterwards.
+pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
+    if let Some(filter) = &tables.trace {
+        trace::select(burst, filter, state);
+    }
+    let asked = parse::run(burst, tables, state);
+    if asked.any() {
+        gateway::run(burst, asked, tables, state);
+    }
+    hook::run(HookPoint::AfterParse, burst, tables, state);
+    decap::run(burst, tables, state);
+    source_policy::run(burst, tables, state);
+    hook::run(HookPoint::BeforeLookup, burst, tables, state);
+    forward(burst, tables, state);
+    originate(tables, state);
+}
+
+/// The second half of the path, which received, held and originated packets share.
+fn forward(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
+    lookup::run(burst, tables, state);
+    dest_policy::run(burst, tables, state);
+    ttl_mtu::run(burst, tables, state);
+    encap::run(burst, tables, state);
+    rewrite::run(burst, tables, state);
+    hook::run(HookPoint::BeforeOutput, burst, tables, state);
+    output::run(burst, tables, state);
+    burst.clear();
+}
+
+/// Sends what the router itself made while a burst ran.
+pub fn originate(tables: &Tables, state: &mut WorkerState) {
+    if state.originated.is_empty() {
+        return;
+    }
+    // The burst is swapped out so that stages may look at the state while it runs;
+    // what they originate meanwhile (nothing, by the rules above) would wait.
+    let mut originated = core::mem::take(&mut state.originated_spare);
+    core::mem::swap(&mut originated, &mut state.originated);
+    originated.originated = originated.alive;
+    forward(&mut originated, tables, state);
+    state.originated_spare = originated;
+}
+
+/// Tries again what waited for a neighbour.
+pub fn release_held(tables: &Tables, state: &mut WorkerState) {
+    let mut burst = core::mem::take(&mut state.originated_spare);
+    while hold::release(&mut burst, tables, state) > 0 {
+        forward(&mut burst, tables, state);
+    }
+    state.originated_spare = burst;
+    originate(tables, state);
+}

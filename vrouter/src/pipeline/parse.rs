@@ -1,0 +1,278 @@
+//! Stage 1: from bytes to offsets, masks and addresses, with the checks that every
+//! packet must pass.
+//!
+//! Ethernet: our MAC (pods: also their own source MAC). IPv4: RFC 1812 5.2.2 (1) to
+//! (5) and the martians of 5.3.7. IPv6: RFC 8200 3 and 4, addresses by RFC 4291
+//! 2.5. Ethernet padding is cut off by the IP length.
+//!
+//! ARP and neighbour discovery leave the burst's `v4` and `v6` masks and are
+//! returned in [`Asked`], for the next stage.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use encap::wire::{ethernet, icmpv6, ipv4, ipv6, ipv6_ext, protocol};
+
+use crate::burst::{Burst, lanes};
+use crate::drop_reason::DropReason;
+use crate::frame::FrameArea;
+use crate::pipeline::state::WorkerState;
+use crate::tables::{GATEWAY_V4, GATEWAY_V6, Port, Role, Tables};
+
+/// Lanes that carry address resolution.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// ARP.
+    pub arp: u64,
+    /// IPv6 neighbour discovery.
+    pub nd: u64,
+}
+
+impl Asked {
+    /// Whether there is any.
+    #[inline]
+    pub fn any(self) -> bool {
+        self.arp | self.nd != 0
+    }
+}
+
+enum Kind {
+    V4,
+    V6,
+    Arp,
+    NeighborDiscovery,
+}
+
+/// Parses every packet of the burst.
+pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Asked {
+    let mut asked = Asked::default();
+    let mut last = (crate::ids::PortId::NONE, None);
+    for lane in lanes(burst.alive) {
+        let in_port = burst.meta.in_port[lane];
+        if last.0 != in_port {
+            last = (in_port, tables.port(in_port));
+        }
+        let Some(port) = last.1 else {
+            state.drop_packet(burst, lane, DropReason::PortDown);
+            continue;
+        };
+        match packet(burst, lane, port, state.pool.area()) {
+            Ok(Kind::V4) => burst.v4 |= 1 << lane,
+            Ok(Kind::V6) => burst.v6 |= 1 << lane,
+            Ok(Kind::Arp) => asked.arp |= 1 << lane,
+            Ok(Kind::NeighborDiscovery) => asked.nd |= 1 << lane,
+            Err(reason) => state.drop_packet(burst, lane, reason),
+        }
+    }
+    asked
+}
+
+#[inline]
+fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Result<Kind, DropReason> {
+    let bytes = burst.bytes(lane, area);
+    let Some((header, _)) = bytes.split_first_chunk::<{ ethernet::HEADER_LEN }>() else {
+        return Err(DropReason::FrameTooShort);
+    };
+    let group = header[0] & 1 != 0;
+    if !group && header[..6] != port.mac.0 {
+        return Err(DropReason::NotOurMac);
+    }
+    if port.role == Role::Pod && header[6..12] != port.peer_mac.0 {
+        return Err(DropReason::SpoofedMac);
+    }
+    let ethertype = u16::from_be_bytes([header[12], header[13]]);
+    burst.meta.l3[lane] = burst.meta.offset[lane] + ethernet::HEADER_LEN as u16;
+    match ethertype {
+        ethernet::IPV4 => {
+            network_v4(burst, lane, area)?;
+            if group {
+                return Err(DropReason::Multicast);
+            }
+            Ok(Kind::V4)
+        }
+        ethernet::IPV6 => {
+            if network_v6(burst, lane, area)? {
+                return Ok(Kind::NeighborDiscovery);
+            }
+            if group {
+                return Err(DropReason::Multicast);
+            }
+            Ok(Kind::V6)
+        }
+        ethernet::ARP => Ok(Kind::Arp),
+        ethernet::VLAN | ethernet::QINQ => Err(DropReason::VlanTagged),
+        _ => Err(DropReason::EthertypeUnknown),
+    }
+}
+
+/// Checks the IPv4 header at `l3` and notes what later stages need.
+#[inline]
+pub(super) fn network_v4(burst: &mut Burst, lane: usize, area: &FrameArea) -> Result<(), DropReason> {
+    let ip = burst.network(lane, area);
+    // (1) The link layer delivered enough for a header.
+    let Some(header) = ip.first_chunk::<{ ipv4::MIN_HEADER_LEN }>() else {
+        return Err(DropReason::Ipv4Truncated);
+    };
+    // (3) The version is 4.
+    if header[0] >> 4 != 4 {
+        return Err(DropReason::Ipv4BadVersion);
+    }
+    // (4) The header length is at least 20 bytes.
+    let header_len = usize::from(header[0] & 0xf) * 4;
+    if header_len < ipv4::MIN_HEADER_LEN {
+        return Err(DropReason::Ipv4BadHeaderLength);
+    }
+    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if header_len > ip.len() {
+        return Err(DropReason::Ipv4Truncated);
+    }
+    // (2) The checksum is right.
+    let checksum_ok = if header_len == ipv4::MIN_HEADER_LEN {
+        ipv4::header_checksum_ok(header)
+    } else {
+        encap::wire::checksum::checksum(&ip[..header_len]) == 0
+    };
+    if !checksum_ok {
+        return Err(DropReason::Ipv4BadChecksum);
+    }
+    // (5) The total length covers the header, and the packet is all there.
+    if total_len < header_len {
+        return Err(DropReason::Ipv4BadHeaderLength);
+    }
+    if total_len > ip.len() {
+        return Err(DropReason::Ipv4Truncated);
+    }
+    if header_len > ipv4::MIN_HEADER_LEN && has_source_route(&ip[ipv4::MIN_HEADER_LEN..header_len]) {
+        return Err(DropReason::Ipv4SourceRoute);
+    }
+    let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
+    let destination = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
+    addresses_v4(source, destination)?;
+
+    let fragment_word = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
+    let l3 = burst.meta.l3[lane];
+    let meta = &mut burst.meta;
+    meta.len[lane] = l3 - meta.offset[lane] + total_len as u16;
+    meta.ip_len[lane] = total_len as u32;
+    meta.protocol[lane] = header[9];
+    meta.src4[lane] = u32::from(source);
+    meta.dst4[lane] = destination;
+    let first = fragment_word & 0x1fff == 0;
+    meta.l4[lane] = if first { l3 + header_len as u16 } else { 0 };
+    if fragment_word != 0 {
+        burst.fragments |= 1 << lane;
+    }
+    Ok(())
+}
+
+/// RFC 1812 5.3.7: addresses that are never forwarded.
+#[inline]
+fn addresses_v4(source: Ipv4Addr, destination: Ipv4Addr) -> Result<(), DropReason> {
+    let [s0, s1, ..] = source.octets();
+    if s0 == 0 || s0 == 127 || s0 >= 224 {
+        return Err(DropReason::Ipv4BadSource);
+    }
+    let [d0, d1, ..] = destination.octets();
+    if d0 >= 224 {
+        return Err(if d0 < 240 || destination == Ipv4Addr::BROADCAST {
+            DropReason::Multicast
+        } else {
+            DropReason::Ipv4BadDestination
+        });
+    }
+    if d0 == 0 || d0 == 127 {
+        return Err(DropReason::Ipv4BadDestination);
+    }
+    if (s0 == 169 && s1 == 254) || (d0 == 169 && d1 == 254 && destination != GATEWAY_V4) {
+        return Err(DropReason::LinkLocal);
+    }
+    Ok(())
+}
+
+/// Loose or strict source route among IPv4 options (RFC 791 3.1, refused by RFC 7126 4.3).
+#[cold]
+fn has_source_route(mut options: &[u8]) -> bool {
+    while let Some(&kind) = options.first() {
+        match kind {
+            0 => return false,
+            1 => options = &options[1..],
+            131 | 137 => return true,
+            _ => match options.get(1) {
+                Some(&len) if len >= 2 && usize::from(len) <= options.len() => {
+                    options = &options[usize::from(len)..];
+                }
+                _ => return false,
+            },
+        }
+    }
+    false
+}
+
+/// Checks the IPv6 header at `l3` and notes what later stages need. Returns
+/// whether the packet is neighbour discovery.
+#[inline]
+pub(super) fn network_v6(burst: &mut Burst, lane: usize, area: &FrameArea) -> Result<bool, DropReason> {
+    let ip = burst.network(lane, area);
+    let Some(header) = ip.first_chunk::<{ ipv6::HEADER_LEN }>() else {
+        return Err(DropReason::Ipv6Truncated);
+    };
+    if header[0] >> 4 != 6 {
+        return Err(DropReason::Ipv6BadVersion);
+    }
+    let total_len = ipv6::HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    if total_len > ip.len() {
+        return Err(DropReason::Ipv6Truncated);
+    }
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&header[8..24]);
+    let source = Ipv6Addr::from(octets);
+    octets.copy_from_slice(&header[24..40]);
+    let destination = Ipv6Addr::from(octets);
+
+    let payload = &ip[ipv6::HEADER_LEN..total_len];
+    let next_header = header[6];
+    let (upper, l4, fragment) = if ipv6_ext::is_extension(next_header) {
+        let walked = ipv6_ext::walk(next_header, payload).map_err(|_| DropReason::Ipv6BadExtension)?;
+        let later = walked.fragment.is_some_and(|f| f.offset != 0);
+        (walked.protocol, if later { None } else { Some(walked.offset) }, walked.fragment.is_some())
+    } else {
+        (next_header, Some(0), false)
+    };
+    let discovery = upper == protocol::ICMPV6
+        && !fragment
+        && l4.and_then(|at| payload.get(at)).is_some_and(|kind| icmpv6::is_neighbor_discovery(*kind));
+    if !discovery {
+        addresses_v6(source, destination)?;
+    }
+
+    let l3 = burst.meta.l3[lane];
+    let meta = &mut burst.meta;
+    meta.len[lane] = l3 - meta.offset[lane] + total_len as u16;
+    meta.ip_len[lane] = total_len as u32;
+    meta.protocol[lane] = upper;
+    meta.dst6[lane] = destination;
+    meta.l4[lane] = l4.map_or(0, |at| l3 + (ipv6::HEADER_LEN + at) as u16);
+    if fragment {
+        burst.fragments |= 1 << lane;
+    }
+    Ok(discovery)
+}
+
+/// RFC 4291 2.5, 2.7: addresses that are never forwarded.
+#[inline]
+fn addresses_v6(source: Ipv6Addr, destination: Ipv6Addr) -> Result<(), DropReason> {
+    if source.is_multicast() || source.is_unspecified() || source.is_loopback() {
+        return Err(DropReason::Ipv6BadSource);
+    }
+    if destination.is_multicast() {
+        return Err(DropReason::Multicast);
+    }
+    if destination.is_unspecified() || destination.is_loopback() {
+        return Err(DropReason::Ipv6BadDestination);
+    }
+    let to_gateway = destination == GATEWAY_V6;
+    let link_local = |a: Ipv6Addr| a.segments()[0] & 0xffc0 == 0xfe80;
+    if (link_local(destination) || link_local(source)) && !to_gateway {
+        return Err(DropReason::LinkLocal);
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Packets for the router's own addresses.
+//!
+//! Echo requests are answered in their own frame (RFC 1812 4.3.3.6, RFC 4443 4.2);
+//! everything else goes to the node's stack by the adjacency's port, or is answered
+//! with an ICMP error where the router has none.
+
+use encap::wire::{checksum, icmpv4, icmpv6, ipv4, ipv6, protocol};
+
+use crate::burst::Burst;
+use crate::drop_reason::DropReason;
+use crate::frame::FrameArea;
+use crate::ids::PortId;
+use crate::pipeline::icmp_error::{self, Unreachable};
+use crate::pipeline::state::WorkerState;
+use crate::pipeline::trace::Outcome;
+use crate::tables::{Adjacency, Tables};
+
+/// The TTL of what the router sends itself.
+const TTL: u8 = 64;
+
+/// Takes a packet for an address of ours.
+#[cold]
+pub fn packet(burst: &mut Burst, lane: usize, adjacency: &Adjacency, tables: &Tables, state: &mut WorkerState) {
+    let v4 = burst.v4 >> lane & 1 == 1;
+    let icmp = if v4 { protocol::ICMP } else { protocol::ICMPV6 };
+    let whole = burst.fragments >> lane & 1 == 0;
+    if burst.meta.protocol[lane] == icmp && whole {
+        match echo(burst, lane, v4, state.pool.area()) {
+            Ok(()) => answer(burst, lane, state),
+            // Not an echo request: errors and replies about our own packets.
+            Err(None) if adjacency.port == PortId::NONE => state.consume(burst, lane),
+            Err(None) => {}
+            Err(Some(reason)) => state.drop_packet(burst, lane, reason),
+        }
+        return;
+    }
+    if adjacency.port != PortId::NONE {
+        // Alive with a port: later stages deliver it to the node's stack.
+        return;
+    }
+    let answer = if matches!(burst.meta.protocol[lane], protocol::UDP | protocol::TCP) {
+        Unreachable::Port
+    } else {
+        Unreachable::Protocol
+    };
+    icmp_error::unreachable(burst, lane, answer, tables, state);
+    state.drop_packet(burst, lane, DropReason::NotLocal);
+}
+
+/// Turns an echo request into its reply. `Err(None)`: it is no echo request.
+fn echo(burst: &mut Burst, lane: usize, v4: bool, area: &FrameArea) -> Result<(), Option<DropReason>> {
+    let header_len = (burst.meta.l4[lane] - burst.meta.l3[lane]) as usize;
+    let ip = burst.network_mut(lane, area);
+    if v4 {
+        let (header, message) = ip.split_at_mut(header_len);
+        if message.first() != Some(&icmpv4::ECHO_REQUEST) {
+            return Err(None);
+        }
+        if message.len() < 8 || checksum::checksum(message) != 0 {
+            return Err(Some(DropReason::IcmpMalformed));
+        }
+        icmpv4::echo_reply_in_place(message);
+        let mut view = ipv4::Ipv4::new_quoted(header).map_err(|_| Some(DropReason::IcmpMalformed))?;
+        let (src, dst) = (view.src(), view.dst());
+        view.set_src(dst);
+        view.set_dst(src);
+        view.set_ttl(TTL);
+        view.fill_checksum();
+        burst.meta.src4[lane] = u32::from(dst);
+        burst.meta.dst4[lane] = src;
+    } else {
+        let message = &ip[header_len..];
+        if message.first() != Some(&icmpv6::ECHO_REQUEST) {
+            return Err(None);
+        }
+        let len = message.len();
+        let mut view = ipv6::Ipv6::new_checked(&mut *ip).map_err(|_| Some(DropReason::IcmpMalformed))?;
+        let pseudo = view.pseudo_sum(protocol::ICMPV6, len as u32);
+        if len < 8 || checksum::fold(pseudo + checksum::sum(&view.payload()[header_len - ipv6::HEADER_LEN..])) != 0xffff {
+            return Err(Some(DropReason::IcmpMalformed));
+        }
+        let (src, dst) = (view.src(), view.dst());
+        view.set_src(dst);
+        view.set_dst(src);
+        view.set_hop_limit(TTL);
+        icmpv6::echo_reply_in_place(&mut ip[header_len..]);
+        burst.meta.dst6[lane] = src;
+    }
+    Ok(())
+}
+
+/// Sends the reply on its way: it is looked up like anything else that we originate.
+fn answer(burst: &mut Burst, lane: usize, state: &mut WorkerState) {
+    if state.originated.room() == 0 {
+        state.drop_packet(burst, lane, DropReason::NoFrame);
+        return;
+    }
+    if burst.traced >> lane & 1 == 1 {
+        state.tracer.finish(burst, lane, Outcome::Answered, state.now);
+    }
+    let packet = burst.take_tx(lane);
+    let Ok(new) = state.originated.push(packet.frame, packet.offset, packet.len, packet.in_port) else { return };
+    let (from, to) = (&burst.meta, &mut state.originated);
+    to.meta.l3[new] = from.l3[lane];
+    to.meta.l4[new] = from.l4[lane];
+    to.meta.protocol[new] = from.protocol[lane];
+    to.meta.ip_len[new] = from.ip_len[lane];
+    to.meta.src4[new] = from.src4[lane];
+    to.meta.dst4[new] = from.dst4[lane];
+    to.meta.dst6[new] = from.dst6[lane];
+    to.v4 |= (burst.v4 >> lane & 1) << new;
+    to.v6 |= (burst.v6 >> lane & 1) << new;
+}

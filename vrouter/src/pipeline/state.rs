@@ -1,0 +1,156 @@
+//! What a worker carries from burst to burst.
+
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::burst::{Burst, TxPacket};
+use crate::counters::WorkerCounters;
+use crate::drop_reason::DropReason;
+use crate::frame::{Frame, FramePool};
+use crate::ids::{MAX_PORTS, PortId, Timestamp};
+use crate::pipeline::hold::HoldQueue;
+use crate::pipeline::hook::Hook;
+use crate::pipeline::icmp_error::TokenBucket;
+use crate::pipeline::punt::PuntSender;
+use crate::pipeline::trace::{Outcome, Record, Tracer};
+
+/// Packets on their way out, by port, until the burst ends.
+#[derive(Debug)]
+pub struct TxStage {
+    by_port: Box<[Vec<TxPacket>]>,
+    dirty: Vec<PortId>,
+}
+
+impl TxStage {
+    fn new() -> Self {
+        TxStage {
+            by_port: (0..MAX_PORTS).map(|_| Vec::new()).collect(),
+            dirty: Vec::with_capacity(MAX_PORTS),
+        }
+    }
+
+    /// Makes room for bursts toward a port. Called when a port appears, so that
+    /// [`push`](Self::push) never allocates.
+    pub fn reserve(&mut self, port: PortId) {
+        // One received burst plus one originated burst can meet on one port,
+        // twice within one turn where held packets are released.
+        self.by_port[port.index()].reserve(4 * crate::burst::LANES);
+    }
+
+    /// Adds a packet for a port.
+    #[inline]
+    pub fn push(&mut self, port: PortId, packet: TxPacket) {
+        let queue = &mut self.by_port[port.index()];
+        if queue.is_empty() {
+            self.dirty.push(port);
+        }
+        queue.push(packet);
+    }
+
+    /// Takes a port with packets and its batch; give the batch back by [`restore`](Self::restore).
+    #[inline]
+    pub fn next_batch(&mut self) -> Option<(PortId, Vec<TxPacket>)> {
+        let port = self.dirty.pop()?;
+        Some((port, core::mem::take(&mut self.by_port[port.index()])))
+    }
+
+    /// Returns an emptied batch, so that its memory is used again.
+    #[inline]
+    pub fn restore(&mut self, port: PortId, batch: Vec<TxPacket>) {
+        debug_assert!(batch.is_empty());
+        self.by_port[port.index()] = batch;
+    }
+}
+
+/// The state of one worker that stages read and write.
+pub struct WorkerState {
+    /// The clock, read once a burst.
+    pub now: Timestamp,
+    /// Free frames.
+    pub pool: FramePool,
+    /// Counters.
+    pub counters: Arc<WorkerCounters>,
+    /// Output, by port.
+    pub tx: TxStage,
+    /// Packets that the router made and that still have to be looked up.
+    pub originated: Box<Burst>,
+    pub(super) originated_spare: Box<Burst>,
+    /// Packets that wait for a neighbour.
+    pub hold: HoldQueue,
+    /// The way to the slow path.
+    pub punt: PuntSender,
+    /// Limits ICMP errors.
+    pub icmp_limit: TokenBucket,
+    /// Identification of the next IPv4 header that we make.
+    pub ip_id: u16,
+    /// Stages that the embedding program added.
+    pub hooks: Vec<Hook>,
+    /// Follows packets through the stages when asked to.
+    pub tracer: Tracer,
+    /// Seed of the flow hash.
+    pub hash_seed: u32,
+}
+
+impl WorkerState {
+    /// State for a worker with these shared parts.
+    pub fn new(
+        pool: FramePool,
+        counters: Arc<WorkerCounters>,
+        punt: PuntSender,
+        records: Arc<ArrayQueue<Box<Record>>>,
+        hooks: Vec<Hook>,
+        seed: u64,
+    ) -> Self {
+        WorkerState {
+            now: Timestamp::default(),
+            pool,
+            counters,
+            tx: TxStage::new(),
+            originated: Box::default(),
+            originated_spare: Box::default(),
+            hold: HoldQueue::new(),
+            punt,
+            icmp_limit: TokenBucket::default(),
+            ip_id: seed as u16,
+            hooks,
+            tracer: Tracer::new(records),
+            hash_seed: (seed >> 32) as u32 | 1,
+        }
+    }
+
+    /// Drops a packet of a burst: counts it, frees its frame, ends its trace.
+    #[inline]
+    pub fn drop_packet(&mut self, burst: &mut Burst, lane: usize, reason: DropReason) {
+        self.counters.drops(burst.meta.in_port[lane], reason).add(1);
+        if burst.traced >> lane & 1 == 1 {
+            self.tracer.finish(burst, lane, Outcome::Dropped(reason), self.now);
+        }
+        let frame = burst.take(lane);
+        self.pool.free(frame);
+    }
+
+    /// Frees a packet that ended here on purpose.
+    #[inline]
+    pub fn consume(&mut self, burst: &mut Burst, lane: usize) {
+        self.counters.port(burst.meta.in_port[lane]).consumed.add(1);
+        if burst.traced >> lane & 1 == 1 {
+            self.tracer.finish(burst, lane, Outcome::Consumed, self.now);
+        }
+        let frame = burst.take(lane);
+        self.pool.free(frame);
+    }
+
+    /// A fresh frame for a packet that the router makes.
+    #[inline]
+    pub fn fresh_frame(&mut self) -> Option<Frame> {
+        self.pool.alloc()
+    }
+
+    /// The next IPv4 identification.
+    #[inline]
+    pub fn next_ip_id(&mut self) -> u16 {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        self.ip_id
+    }
+}

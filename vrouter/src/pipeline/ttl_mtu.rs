@@ -1,0 +1,94 @@
+//! Stage 6: time to live and size.
+//!
+//! TTL (hop limit) goes down by one per node for what passes through, as in Linux:
+//! not for what the node's own stack sends or receives, and not for what the router
+//! originates. A packet larger than the adjacency's MTU is fragmented if it is IPv4
+//! without don't-fragment, else answered by ICMP with the MTU that fits
+//! (RFC 1191 4, RFC 8201 3).
+
+use crate::burst::{Burst, GsoKind, lanes};
+use crate::drop_reason::DropReason;
+use crate::pipeline::state::WorkerState;
+use crate::pipeline::trace::Stage;
+use crate::pipeline::{fragment, icmp_error};
+use crate::tables::{Role, Tables};
+use encap::wire::checksum;
+
+/// Ages and measures every packet.
+pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
+    let mut last = (crate::ids::PortId::NONE, false);
+    for lane in lanes(burst.alive) {
+        let in_port = burst.meta.in_port[lane];
+        if last.0 != in_port {
+            last = (in_port, tables.port(in_port).is_some_and(|port| port.role == Role::Host));
+        }
+        let adjacency = &tables.adjacencies[burst.meta.adjacency[lane].index()];
+        let v4 = burst.v4 >> lane & 1 == 1;
+        let ages = !last.1 && !adjacency.local && burst.originated >> lane & 1 == 0;
+        let size = packet_size(burst, lane);
+        if size > adjacency.mtu {
+            // Checked before the TTL is touched: the ICMP error quotes the packet
+            // as it came.
+            let v4_may_fragment = v4 && may_fragment(burst, lane, state);
+            if !v4_may_fragment {
+                state.tracer.note(burst, lane, Stage::TtlMtu, size, adjacency.mtu);
+                icmp_error::too_big(burst, lane, adjacency.mtu, tables, state);
+                let reason = if v4 { DropReason::FragmentationNeeded } else { DropReason::PacketTooBig };
+                state.drop_packet(burst, lane, reason);
+                continue;
+            }
+        }
+        if ages && !decrement(burst, lane, v4, state) {
+            icmp_error::time_exceeded(burst, lane, tables, state);
+            let reason = if v4 { DropReason::TtlExpired } else { DropReason::HopLimitExpired };
+            state.drop_packet(burst, lane, reason);
+            continue;
+        }
+        if size > adjacency.mtu {
+            fragment::packet(burst, lane, adjacency.mtu, state);
+        }
+    }
+}
+
+/// What the MTU is compared with: the packet, or one segment of a super-packet.
+#[inline]
+fn packet_size(burst: &Burst, lane: usize) -> u32 {
+    let meta = &burst.meta;
+    if meta.gso[lane].kind == GsoKind::None {
+        return meta.ip_len[lane];
+    }
+    // Headers up to the transport header, a transport header of at most 60 bytes
+    // is within the first segment by definition of the size.
+    u32::from(meta.l4[lane] - meta.l3[lane]) + u32::from(meta.gso[lane].size)
+}
+
+#[inline]
+fn may_fragment(burst: &Burst, lane: usize, state: &WorkerState) -> bool {
+    burst.network(lane, state.pool.area()).get(6).is_some_and(|flags| flags & 0x40 == 0)
+}
+
+/// Counts TTL or hop limit down; `false` where it runs out here (the packet is
+/// then left as it came, for the ICMP error to quote).
+#[inline]
+fn decrement(burst: &mut Burst, lane: usize, v4: bool, state: &WorkerState) -> bool {
+    let ip = burst.network_mut(lane, state.pool.area());
+    if v4 {
+        let Some(header) = ip.first_chunk_mut::<12>() else { return false };
+        if header[8] <= 1 {
+            return false;
+        }
+        let old = u16::from_be_bytes([header[8], header[9]]);
+        let sum = u16::from_be_bytes([header[10], header[11]]);
+        header[8] -= 1;
+        let sum = checksum::update16(sum, old, old - 0x100);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        true
+    } else {
+        let Some(header) = ip.first_chunk_mut::<8>() else { return false };
+        if header[7] <= 1 {
+            return false;
+        }
+        header[7] -= 1;
+        true
+    }
+}

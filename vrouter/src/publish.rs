@@ -1,0 +1,240 @@
+//! Publication of tables and the grace periods that make reclaiming safe.
+//!
+//! ```text
+//!   control:  publish(new)  ->  epoch 8  ...  passed(8)?  -> drop old tables, reuse FIB nodes
+//!   worker A: [burst] quiescent(7) [burst] refresh, quiescent(8) [burst]
+//!   worker B: [burst] offline ........ sleeps ........ online: refresh, 8
+//! ```
+//!
+//! A worker holds no reference into the tables between bursts. There it calls
+//! [`Subscriber::refresh`], which adopts what is newest and then reports the epoch
+//! it has seen. When every worker that is online has reported an epoch, nobody can
+//! still see what was unlinked before it. A worker marks itself offline before it
+//! blocks, so that a sleeper never holds a grace period up.
+//!
+//! Old tables are dropped on the publisher's thread: adopting frees no memory.
+
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+/// The value of a slot whose worker is asleep or has ended.
+const OFFLINE: u64 = u64::MAX;
+
+/// A point in time of the publisher; later ones compare greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Epoch(u64);
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Slot(AtomicU64);
+
+#[derive(Debug)]
+struct Shared<T> {
+    current: ArcSwap<T>,
+    epoch: AtomicU64,
+    slots: Box<[Slot]>,
+}
+
+/// The single writer.
+#[derive(Debug)]
+pub struct Publisher<T> {
+    shared: Arc<Shared<T>>,
+    retired: VecDeque<(Epoch, Arc<T>)>,
+}
+
+/// One worker's view.
+#[derive(Debug)]
+pub struct Subscriber<T> {
+    shared: Arc<Shared<T>>,
+    slot: usize,
+    seen: u64,
+    current: Arc<T>,
+}
+
+/// Starts publication of `first` to `subscribers` workers, all of them offline.
+pub fn channel<T>(first: Arc<T>, subscribers: usize) -> (Publisher<T>, Vec<Subscriber<T>>) {
+    let shared = Arc::new(Shared {
+        current: ArcSwap::new(first.clone()),
+        epoch: AtomicU64::new(1),
+        slots: (0..subscribers).map(|_| Slot(AtomicU64::new(OFFLINE))).collect(),
+    });
+    let subscribers = (0..subscribers)
+        .map(|slot| Subscriber { shared: shared.clone(), slot, seen: 0, current: first.clone() })
+        .collect();
+    (Publisher { shared, retired: VecDeque::new() }, subscribers)
+}
+
+impl<T> Publisher<T> {
+    /// Replaces the tables. The old ones live until [`collect`](Self::collect)
+    /// finds that every worker has passed the returned epoch.
+    pub fn publish(&mut self, next: Arc<T>) -> Epoch {
+        let old = self.shared.current.swap(next);
+        let epoch = self.advance();
+        self.retired.push_back((epoch, old));
+        epoch
+    }
+
+    /// Begins a new epoch without new tables: what was unlinked before this call
+    /// may be reused once the epoch has [`passed`](Self::passed).
+    pub fn advance(&mut self) -> Epoch {
+        Epoch(self.shared.epoch.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// Whether every worker is asleep or has reported `epoch` or a later one.
+    pub fn passed(&self, epoch: Epoch) -> bool {
+        fence(Ordering::SeqCst);
+        self.shared.slots.iter().all(|slot| slot.0.load(Ordering::SeqCst) >= epoch.0)
+    }
+
+    /// Drops old tables that nobody can see any more; returns how many are kept.
+    pub fn collect(&mut self) -> usize {
+        while let Some((epoch, _)) = self.retired.front() {
+            if !self.passed(*epoch) {
+                break;
+            }
+            self.retired.pop_front();
+        }
+        self.retired.len()
+    }
+
+    /// The tables in force.
+    pub fn current(&self) -> Arc<T> {
+        self.shared.current.load_full()
+    }
+}
+
+impl<T> Subscriber<T> {
+    /// Adopts the newest tables and reports a quiescent point. To be called where
+    /// no reference into the tables is held. Returns whether the tables changed.
+    #[inline]
+    pub fn refresh(&mut self) -> bool {
+        let epoch = self.shared.epoch.load(Ordering::Acquire);
+        if epoch == self.seen {
+            return false;
+        }
+        self.adopt(epoch)
+    }
+
+    #[cold]
+    fn adopt(&mut self, epoch: u64) -> bool {
+        let newest = self.shared.current.load_full();
+        let changed = !Arc::ptr_eq(&newest, &self.current);
+        self.current = newest;
+        self.seen = epoch;
+        self.shared.slots[self.slot].0.store(epoch, Ordering::Release);
+        changed
+    }
+
+    /// Declares that no table is looked at until [`online`](Self::online).
+    pub fn offline(&mut self) {
+        self.shared.slots[self.slot].0.store(OFFLINE, Ordering::SeqCst);
+    }
+
+    /// Ends [`offline`](Self::offline); returns whether the tables changed meanwhile.
+    pub fn online(&mut self) -> bool {
+        let epoch = self.shared.epoch.load(Ordering::SeqCst);
+        self.shared.slots[self.slot].0.store(epoch, Ordering::SeqCst);
+        // Orders the report above before every later read of a table: the
+        // publisher either sees this worker online, or the worker sees what the
+        // publisher did before it looked.
+        fence(Ordering::SeqCst);
+        let epoch = self.shared.epoch.load(Ordering::SeqCst);
+        self.adopt(epoch)
+    }
+
+    /// The tables of this burst.
+    #[inline]
+    pub fn tables(&self) -> &Arc<T> {
+        &self.current
+    }
+}
+
+impl<T> Drop for Subscriber<T> {
+    fn drop(&mut self) {
+        self.offline();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn old_tables_live_until_every_online_worker_moved_on() {
+        let (mut publisher, mut subs) = channel(Arc::new(1), 2);
+        let (mut a, mut b) = (subs.remove(0), subs.remove(0));
+        a.online();
+        b.online();
+        let old = Arc::downgrade(&publisher.current());
+        let epoch = publisher.publish(Arc::new(2));
+        assert_eq!(publisher.collect(), 1);
+        assert!(a.refresh());
+        assert!(!publisher.passed(epoch));
+        assert!(old.upgrade().is_some());
+        b.offline();
+        assert_eq!(publisher.collect(), 0);
+        assert!(b.online());
+        assert_eq!((**a.tables(), **b.tables()), (2, 2));
+        assert!(old.upgrade().is_none());
+    }
+
+    #[test]
+    fn an_epoch_without_new_tables_needs_a_quiescent_point() {
+        let (mut publisher, mut subs) = channel(Arc::new(()), 1);
+        subs[0].online();
+        let epoch = publisher.advance();
+        assert!(!publisher.passed(epoch));
+        assert!(!subs[0].refresh());
+        assert!(publisher.passed(epoch));
+    }
+
+    #[test]
+    fn a_dropped_subscriber_holds_nothing_up() {
+        let (mut publisher, mut subs) = channel(Arc::new(()), 1);
+        subs[0].online();
+        let epoch = publisher.advance();
+        subs.clear();
+        assert!(publisher.passed(epoch));
+    }
+
+    /// Readers must never see a value that was poisoned after its grace period.
+    #[test]
+    fn no_reader_sees_reclaimed_tables() {
+        struct Poisonable(AtomicBool);
+        let (mut publisher, subs) = channel(Arc::new(Poisonable(AtomicBool::new(false))), 2);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for mut sub in subs {
+                let stop = &stop;
+                scope.spawn(move || {
+                    let mut turn = 0u32;
+                    sub.online();
+                    while !stop.load(Ordering::Relaxed) {
+                        sub.refresh();
+                        assert!(!sub.tables().0.load(Ordering::Relaxed), "reclaimed under a reader");
+                        turn += 1;
+                        if turn % 64 == 0 {
+                            sub.offline();
+                            std::thread::yield_now();
+                            sub.online();
+                        }
+                    }
+                });
+            }
+            for _ in 0..2000 {
+                let old = publisher.current();
+                let epoch = publisher.publish(Arc::new(Poisonable(AtomicBool::new(false))));
+                while !publisher.passed(epoch) {
+                    std::thread::yield_now();
+                }
+                old.0.store(true, Ordering::Relaxed);
+                publisher.collect();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}

@@ -1,0 +1,174 @@
+//! Packets that another worker must transmit, because it owns the queue.
+//!
+//! One bounded single-producer ring for each ordered pair of workers, so that the
+//! order of a flow is kept. A receiver that sleeps is woken once per batch.
+
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering, fence};
+use std::sync::Arc;
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::burst::TxPacket;
+use crate::ids::{MAX_PORTS, PortId, WorkerId};
+use crate::port::sys::wait::EventFd;
+
+/// Packets that one ring holds.
+const DEPTH: usize = 1024;
+
+/// For each port, the worker that transmits on it. Written by control.
+#[derive(Debug)]
+pub struct Owners(Box<[AtomicU16]>);
+
+impl Owners {
+    const NOBODY: u16 = u16::MAX;
+
+    /// Nobody owns anything.
+    pub fn new() -> Self {
+        Owners((0..MAX_PORTS).map(|_| AtomicU16::new(Self::NOBODY)).collect())
+    }
+
+    /// The worker that transmits on `port`.
+    #[inline]
+    pub fn of(&self, port: PortId) -> Option<WorkerId> {
+        let owner = self.0.get(port.index())?.load(Ordering::Acquire);
+        (owner != Self::NOBODY).then_some(WorkerId(owner))
+    }
+
+    /// Makes a worker, or nobody, the one that transmits on `port`.
+    pub fn set(&self, port: PortId, owner: Option<WorkerId>) {
+        self.0[port.index()].store(owner.map_or(Self::NOBODY, |worker| worker.0), Ordering::Release);
+    }
+}
+
+impl Default for Owners {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How others wake a worker.
+#[derive(Debug)]
+pub struct Doorbell {
+    asleep: AtomicBool,
+    event: EventFd,
+}
+
+impl Doorbell {
+    /// A doorbell of its own eventfd.
+    ///
+    /// # Errors
+    /// What eventfd(2) says.
+    pub fn new() -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Doorbell { asleep: AtomicBool::new(false), event: EventFd::new()? }))
+    }
+
+    /// Wakes the worker if it sleeps. To be called after the work was made visible.
+    pub fn ring(&self) {
+        // Pairs with the fence in `announce_sleep`: either we see it asleep, or it
+        // sees our work before it blocks.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) {
+            // A full eventfd counter means that it is about to wake anyway.
+            let _ = self.event.signal();
+        }
+    }
+
+    /// The eventfd to wait on.
+    pub fn event(&self) -> &EventFd {
+        &self.event
+    }
+
+    /// Whether the worker sleeps now.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+}
+
+struct Peer {
+    to: Producer<(PortId, TxPacket)>,
+    bell: Arc<Doorbell>,
+    rung: bool,
+}
+
+/// One worker's ends of the rings.
+pub struct Handoffs {
+    peers: Vec<Option<Peer>>,
+    from: Vec<Consumer<(PortId, TxPacket)>>,
+    next: usize,
+    bell: Arc<Doorbell>,
+}
+
+impl Handoffs {
+    /// The rings between all workers; `bells[i]` wakes worker `i`.
+    pub fn mesh(bells: &[Arc<Doorbell>]) -> Vec<Handoffs> {
+        let mut all: Vec<_> = bells
+            .iter()
+            .map(|bell| Handoffs { peers: Vec::new(), from: Vec::new(), next: 0, bell: bell.clone() })
+            .collect();
+        for from in 0..bells.len() {
+            for to in 0..bells.len() {
+                let peer = (from != to).then(|| {
+                    let (producer, consumer) = RingBuffer::new(DEPTH);
+                    all[to].from.push(consumer);
+                    Peer { to: producer, bell: bells[to].clone(), rung: true }
+                });
+                all[from].peers.push(peer);
+            }
+        }
+        all
+    }
+
+    /// Gives a packet to another worker; gives it back when the ring is full.
+    ///
+    /// # Errors
+    /// The packet itself.
+    #[inline]
+    pub fn send(&mut self, to: WorkerId, port: PortId, packet: TxPacket) -> Result<(), TxPacket> {
+        let Some(Some(peer)) = self.peers.get_mut(to.index()) else { return Err(packet) };
+        match peer.to.push((port, packet)) {
+            Ok(()) => {
+                peer.rung = false;
+                Ok(())
+            }
+            Err(rtrb::PushError::Full((_, packet))) => Err(packet),
+        }
+    }
+
+    /// Wakes those that got packets since the last call.
+    pub fn wake_receivers(&mut self) {
+        for peer in self.peers.iter_mut().flatten().filter(|peer| !peer.rung) {
+            peer.rung = true;
+            peer.bell.ring();
+        }
+    }
+
+    /// The next packet that another worker gave us, taking turns among them.
+    #[inline]
+    pub fn receive(&mut self) -> Option<(PortId, TxPacket)> {
+        for _ in 0..self.from.len() {
+            let at = self.next;
+            if let Ok(item) = self.from[at].pop() {
+                return Some(item);
+            }
+            self.next = if at + 1 == self.from.len() { 0 } else { at + 1 };
+        }
+        None
+    }
+
+    /// Whether a packet waits for us.
+    pub fn has_work(&self) -> bool {
+        self.from.iter().any(|ring| !ring.is_empty())
+    }
+
+    /// Says that we are about to block; work must be looked for once more afterwards.
+    pub fn announce_sleep(&self) {
+        self.bell.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Says that we are awake, and clears the doorbell.
+    pub fn announce_awake(&self) {
+        self.bell.asleep.store(false, Ordering::Relaxed);
+        let _ = self.bell.event.clear();
+    }
+}

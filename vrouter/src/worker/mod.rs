@@ -1,0 +1,384 @@
+//! A worker: receives bursts from the queues it owns, runs the pipeline to
+//! completion, transmits, and adopts new tables in between.
+//!
+//! ```text
+//!   +--> adopt tables, take commands ----+
+//!   |    for each queue: rx -> pipeline -> tx
+//!   |    packets handed over by other workers -> tx
+//!   |    held packets whose neighbour changed -> pipeline -> tx
+//!   +--- idle: spin, then block ---------+
+//! ```
+//!
+//! A worker shares with others only single-producer rings and atomics. It is a plain
+//! value: threads call [`Worker::run`], simulations [`Worker::poll`].
+
+pub mod handoff;
+pub mod idle;
+pub mod ready;
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::burst::{Burst, TxPacket};
+use crate::drop_reason::DropReason;
+use crate::frame::Frame;
+use crate::ids::{MAX_PORTS, PortId, Timestamp, WorkerId};
+use crate::pipeline;
+use crate::pipeline::state::WorkerState;
+use crate::port::{PortQueue, QueueIo};
+use crate::publish::Subscriber;
+use crate::tables::Tables;
+use handoff::{Handoffs, Owners};
+use idle::IdlePolicy;
+use ready::ReadySet;
+
+/// No queue of ours.
+const NO_QUEUE: u16 = u16::MAX;
+
+/// What control tells a worker, taken between bursts.
+pub enum Command {
+    /// Packets may be staged for this port from now on.
+    PortAppears(PortId),
+    /// Own a queue.
+    AddQueue(PortId, Box<dyn PortQueue>),
+    /// Give all queues of a port back.
+    RemoveQueues(PortId, Sender<Box<dyn PortQueue>>),
+    /// Send a frame as it is.
+    Transmit(PortId, Injected),
+    /// End the loop.
+    Stop,
+}
+
+/// A frame that control sends: whole, from the Ethernet header on.
+#[derive(Debug)]
+pub struct Injected {
+    /// The frame.
+    pub frame: Frame,
+    /// First byte of its Ethernet header.
+    pub offset: u16,
+    /// Its length in bytes.
+    pub len: u16,
+}
+
+struct OwnedQueue {
+    port: PortId,
+    queue: Box<dyn PortQueue>,
+    /// Whether it is called only when its fd is ready.
+    on_readiness: bool,
+}
+
+/// One worker.
+pub struct Worker {
+    id: WorkerId,
+    state: WorkerState,
+    subscriber: Subscriber<Tables>,
+    burst: Box<Burst>,
+    queues: Vec<OwnedQueue>,
+    /// By port: the queue of ours to transmit on.
+    tx_queue: Box<[u16]>,
+    commands: Arc<ArrayQueue<Command>>,
+    handoffs: Handoffs,
+    owners: Arc<Owners>,
+    ready: ReadySet,
+    idle: IdlePolicy,
+    punt_wake: Arc<dyn Fn() + Send + Sync>,
+    stop: bool,
+    last_turn: Option<(Timestamp, bool)>,
+}
+
+/// The parts a worker is made of.
+pub struct WorkerParts {
+    /// Its number.
+    pub id: WorkerId,
+    /// Pipeline state.
+    pub state: WorkerState,
+    /// Its view of the tables.
+    pub subscriber: Subscriber<Tables>,
+    /// Where commands come from.
+    pub commands: Arc<ArrayQueue<Command>>,
+    /// Rings from and to the other workers.
+    pub handoffs: Handoffs,
+    /// Which worker transmits on which port.
+    pub owners: Arc<Owners>,
+    /// What wakes the worker.
+    pub ready: ReadySet,
+    /// What to do without work.
+    pub idle: IdlePolicy,
+    /// Called after something was sent to the slow path.
+    pub punt_wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Worker {
+    /// Most queues one worker owns.
+    pub const MAX_QUEUES: usize = MAX_PORTS;
+
+    /// A worker without queues.
+    pub fn new(parts: WorkerParts) -> Self {
+        Worker {
+            id: parts.id,
+            state: parts.state,
+            subscriber: parts.subscriber,
+            burst: Box::default(),
+            queues: Vec::with_capacity(Self::MAX_QUEUES),
+            tx_queue: vec![NO_QUEUE; MAX_PORTS].into(),
+            commands: parts.commands,
+            handoffs: parts.handoffs,
+            owners: parts.owners,
+            ready: parts.ready,
+            idle: parts.idle,
+            punt_wake: parts.punt_wake,
+            stop: false,
+            last_turn: None,
+        }
+    }
+
+    /// The worker's number.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// Runs until told to stop. The calling thread is the worker.
+    pub fn run(mut self) {
+        self.subscriber.online();
+        while !self.stop {
+            let now = crate::clock::now();
+            let moved = self.turn(now);
+            if moved == 0 && !self.stop {
+                self.rest(now);
+            } else {
+                self.idle.worked();
+            }
+        }
+        self.finish();
+    }
+
+    /// One turn of the loop at time `now`, for callers that own the clock.
+    /// Returns the number of packets received or taken over.
+    pub fn poll(&mut self, now: Timestamp) -> usize {
+        self.subscriber.online();
+        let moved = self.turn(now);
+        self.subscriber.offline();
+        moved
+    }
+
+    fn turn(&mut self, now: Timestamp) -> usize {
+        self.account(now);
+        self.state.now = now;
+        let changed = self.subscriber.refresh();
+        if changed {
+            self.state.counters.run.adoptions.add(1);
+        }
+        while let Some(command) = self.commands.pop() {
+            self.obey(command);
+        }
+        let mut moved = self.receive_all();
+        moved += self.take_over();
+        if self.state.hold.is_due(self.subscriber.tables(), changed, now) {
+            pipeline::release_held(self.subscriber.tables(), &mut self.state);
+            self.flush();
+        }
+        if self.state.punt.take_pending() {
+            (self.punt_wake)();
+        }
+        self.last_turn = Some((now, moved > 0));
+        self.state.counters.run.free_frames.set(self.state.pool.local_frames() as u64);
+        moved
+    }
+
+    fn receive_all(&mut self) -> usize {
+        let mut moved = 0;
+        self.ready.collect();
+        for index in 0..self.queues.len() {
+            if self.queues[index].on_readiness && !self.ready.take(index) {
+                continue;
+            }
+            moved += self.receive(index);
+        }
+        moved
+    }
+
+    fn receive(&mut self, index: usize) -> usize {
+        let owned = &mut self.queues[index];
+        let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
+        let received = owned.queue.rx_burst(owned.port, &mut self.burst, &mut io);
+        if received == 0 {
+            return 0;
+        }
+        let bytes: u64 = self.burst.meta.len[..received].iter().map(|len| u64::from(*len)).sum();
+        let counters = self.state.counters.port(owned.port);
+        counters.rx_packets.add(received as u64);
+        counters.rx_bytes.add(bytes);
+        self.state.counters.run.bursts.add(1);
+        pipeline::run(&mut self.burst, self.subscriber.tables(), &mut self.state);
+        self.flush();
+        received
+    }
+
+    /// Transmits what the stages queued.
+    fn flush(&mut self) {
+        while let Some((port, mut batch)) = self.state.tx.next_batch() {
+            match self.tx_queue[port.index()] {
+                NO_QUEUE => self.hand_over(port, &mut batch),
+                index => {
+                    let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
+                    let (packets, bytes) = self.queues[index as usize].queue.tx_burst(&mut batch, &mut io);
+                    let counters = self.state.counters.port(port);
+                    counters.tx_packets.add(packets);
+                    counters.tx_bytes.add(bytes);
+                }
+            }
+            self.state.tx.restore(port, batch);
+        }
+    }
+
+    /// Gives packets to the worker that owns a transmit queue of the port.
+    fn hand_over(&mut self, port: PortId, batch: &mut Vec<TxPacket>) {
+        let owner = self.owners.of(port);
+        for packet in batch.drain(..) {
+            let refused = match owner {
+                Some(owner) if owner != self.id => match self.handoffs.send(owner, port, packet) {
+                    Ok(()) => {
+                        self.state.counters.run.handoffs.add(1);
+                        continue;
+                    }
+                    Err(packet) => (packet, DropReason::HandoffFull),
+                },
+                _ => (packet, DropReason::PortDown),
+            };
+            let (packet, reason) = refused;
+            self.state.counters.drops(packet.in_port, reason).add(1);
+            self.state.pool.free(packet.frame);
+        }
+        self.handoffs.wake_receivers();
+    }
+
+    /// Transmits what other workers handed over.
+    fn take_over(&mut self) -> usize {
+        let mut taken = 0;
+        while taken < 4 * crate::burst::LANES {
+            let Some((port, packet)) = self.handoffs.receive() else { break };
+            taken += 1;
+            if self.tx_queue[port.index()] == NO_QUEUE {
+                self.state.counters.drops(packet.in_port, DropReason::PortDown).add(1);
+                self.state.pool.free(packet.frame);
+                continue;
+            }
+            self.state.tx.push(port, packet);
+        }
+        if taken > 0 {
+            self.flush();
+        }
+        taken
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::PortAppears(port) => self.state.tx.reserve(port),
+            Command::AddQueue(port, queue) => {
+                let index = self.queues.len();
+                let on_readiness = queue.rx_needs_readiness();
+                self.ready.add(index, queue.wait_fd(), on_readiness);
+                self.queues.push(OwnedQueue { port, queue, on_readiness });
+                if self.tx_queue[port.index()] == NO_QUEUE {
+                    self.tx_queue[port.index()] = index as u16;
+                }
+            }
+            Command::RemoveQueues(port, back) => self.remove_queues(port, &back),
+            Command::Transmit(port, Injected { frame, offset, len }) => {
+                self.state.counters.port(port).originated.add(1);
+                let packet = TxPacket {
+                    frame,
+                    offset,
+                    len,
+                    in_port: port,
+                    checksum: crate::burst::Checksum::Complete,
+                    gso: crate::burst::Gso::default(),
+                };
+                self.state.tx.push(port, packet);
+                self.flush();
+            }
+            Command::Stop => self.stop = true,
+        }
+    }
+
+    fn remove_queues(&mut self, port: PortId, back: &Sender<Box<dyn PortQueue>>) {
+        let mut index = 0;
+        while index < self.queues.len() {
+            if self.queues[index].port != port {
+                index += 1;
+                continue;
+            }
+            let last = self.queues.len() - 1;
+            self.forget(index);
+            if last != index {
+                self.forget(last);
+            }
+            let removed = self.queues.swap_remove(index);
+            if let Some(moved) = self.queues.get(index) {
+                self.ready.add(index, moved.queue.wait_fd(), moved.on_readiness);
+            }
+            // The receiver is gone only when control gave up; closing here is then
+            // the last chance to get the frames back.
+            if let Err(unsent) = back.send(removed.queue) {
+                unsent.0.close(&mut self.state.pool);
+            }
+        }
+        self.tx_queue.fill(NO_QUEUE);
+        for (index, owned) in self.queues.iter().enumerate().rev() {
+            self.tx_queue[owned.port.index()] = index as u16;
+        }
+    }
+
+    /// Takes a queue out of the wait set; its number may then be given to another.
+    fn forget(&mut self, index: usize) {
+        let owned = &self.queues[index];
+        self.ready.remove(index, owned.queue.wait_fd(), owned.on_readiness);
+    }
+
+    /// Blocks, or spins a little longer, as the idle policy says.
+    fn rest(&mut self, now: Timestamp) {
+        let Some(timeout) = self.idle.next(now, self.ready.can_block()) else {
+            core::hint::spin_loop();
+            return;
+        };
+        self.state.counters.run.sleeps.add(1);
+        self.handoffs.announce_sleep();
+        let work = self.queues.iter_mut().any(|owned| owned.queue.before_wait())
+            || !self.commands.is_empty()
+            || self.handoffs.has_work();
+        if !work {
+            self.subscriber.offline();
+            let timeout = if self.state.hold.is_empty() { timeout } else { timeout.min(idle::HOLD_TICK) };
+            self.ready.block(timeout);
+            self.subscriber.online();
+        }
+        self.handoffs.announce_awake();
+    }
+
+    /// Books the time since the last turn as busy or idle.
+    fn account(&mut self, now: Timestamp) {
+        let run = &self.state.counters.run;
+        run.loops.add(1);
+        if let Some((then, busy)) = self.last_turn {
+            let passed = now.since(then).as_nanos() as u64;
+            run.total_ns.add(passed);
+            if busy {
+                run.busy_loops.add(1);
+                run.busy_ns.add(passed);
+            }
+        }
+    }
+
+    /// Gives every frame back.
+    fn finish(mut self) {
+        for owned in self.queues.drain(..) {
+            owned.queue.close(&mut self.state.pool);
+        }
+        while let Some((_, packet)) = self.handoffs.receive() {
+            self.state.pool.free(packet.frame);
+        }
+        self.state.hold.clear(&mut self.state.pool);
+    }
+}
