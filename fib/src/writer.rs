@@ -23,6 +23,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use thiserror::Error;
 
+#[cfg(test)]
+mod tests;
+
 /// The table's memory limit, or the largest table that child pointers can name, is reached.
 /// The table is as it was before the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -169,12 +172,12 @@ impl<A: Address> FibWriter<A> {
             .map_or(Entry::NONE, |(cover, &group)| {
                 Entry::leaf(cover.len(), group)
             });
-        if let Some(&node) = self.path(prefix).last() {
-            self.overwrite(node, node.slots(prefix), cover, &|old| {
-                old.prefix_len() == Some(prefix.len())
-            });
-        }
-        self.prune(prefix);
+        let path = self.path(prefix);
+        let node = path[path.len() - 1];
+        self.overwrite(node, node.slots(prefix), cover, &|old| {
+            old.prefix_len() == Some(prefix.len())
+        });
+        self.prune(prefix, &path);
         Some(group)
     }
 
@@ -292,7 +295,7 @@ impl<A: Address> FibWriter<A> {
             let stride = Strides::<A>::LEVELS[node.level + 1];
             let Some(block) = self.allocator.allocate(arena, stride) else {
                 // Nodes made above in this call hold no prefix: unlink them again.
-                self.prune(prefix);
+                self.prune(prefix, &self.path(prefix));
                 return Err(FibFull {
                     limit_bytes: self.allocator.max_bytes(),
                 });
@@ -344,19 +347,24 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    /// Unlinks and retires the nodes on the way to `prefix` that hold no prefix of their own.
-    fn prune(&mut self, prefix: &Prefix<A>) {
-        let path = self.path(prefix);
+    /// Unlinks and retires those nodes on the `path` to `prefix` that hold no prefix of their own.
+    fn prune(&mut self, prefix: &Prefix<A>, path: &[Node]) {
         for pair in path.windows(2).rev() {
             let [parent, node] = [pair[0], pair[1]];
             if prefix_map::has_longer(&self.prefixes, prefix.shortened(node.depth)) {
                 break;
             }
-            // Without a longer prefix inside, every slot holds the same leaf.
-            let leaf = self.fib.arena.load(node.block, 0);
+            let arena = &self.fib.arena;
+            let slots = arena.slots(node.block, node.size());
+            let leaf = slots[0].load(Ordering::Relaxed);
+            debug_assert!(
+                slots
+                    .iter()
+                    .all(|slot| slot.load(Ordering::Relaxed) == leaf),
+                "without a longer prefix inside, every slot holds the same leaf"
+            );
             let index = prefix.addr().slice(parent.depth, parent.stride);
-            self.fib.arena.slots(parent.block, parent.size())[index]
-                .store(leaf.0, Ordering::Release);
+            arena.slots(parent.block, parent.size())[index].store(leaf, Ordering::Release);
             self.retired.push_back((node.block, node.stride));
             self.retired_ever += 1;
         }
