@@ -13,6 +13,29 @@
 //!   flow_hash                            one number per flow, the same in both directions
 //! ```
 //!
+//! ```
+//! use encap::tunnel::ipip::{self, OuterIpv4, OVERHEAD};
+//! use encap::wire::{Ipv4, Ipv4Repr, protocol};
+//!
+//! // A packet with room in front of it, as in a frame.
+//! let (pod1, pod2) = ([10, 100, 36, 103].into(), [10, 100, 169, 176].into());
+//! let header = Ipv4Repr {
+//!     tos: 0, id: 1, dont_fragment: true, ttl: 64, protocol: protocol::UDP, src: pod1, dst: pod2, payload_len: 8,
+//! };
+//! let mut frame = [0; OVERHEAD + 28];
+//! let (room, packet) = frame.split_at_mut(OVERHEAD);
+//! header.emit(packet)?;
+//! assert!(Ipv4::new_checked(&mut *packet)?.decrement_ttl());
+//!
+//! let outer = OuterIpv4::new([172, 16, 20, 252].into(), [172, 16, 20, 253].into());
+//! outer.push(room, packet, 28, 0)?;
+//! assert!(Ipv4::new_checked(&frame)?.verify_checksum());
+//!
+//! let popped = ipip::pop(&mut frame)?;
+//! assert_eq!(Ipv4::new_checked(&frame[popped.offset..])?.dst(), pod2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Reading order: [`wire`] (the contract of the views), [`wire::checksum`], [`wire::ipv4`], [`tunnel`].
 //!
 //! Invariants of the whole crate: no function panics on any input bytes, none allocates (except [`wire::show`], which is

@@ -179,6 +179,7 @@ fn write_all(bytes: &mut [u8], value: u32) {
     let _ = checksum::is_partial(value.into(), byte, bytes);
     let _ = OuterIpv4::new(a, a).push(&mut [0; 20], bytes, half, half);
     let _ = ipip::pop(&mut bytes.to_vec());
+    let _ = ipip::pop_head(&mut bytes.to_vec(), half.into());
 }
 
 fn everything(bytes: &[u8], value: u32) {

@@ -14,9 +14,10 @@ use encap::wire::{ArpRepr, Icmpv4, Ipv4, Ipv6, Tcp, Udp, checksum, ipv6_ext, pro
 use scapy::vector;
 
 fn refill_icmpv6(packet: &mut [u8]) {
-    let ip = Ipv6::new_checked(&*packet).unwrap();
+    let ip = Ipv6::new_checked(&*packet).expect("the vectors are valid");
     let (src, dst) = (ip.src(), ip.dst());
-    checksum::fill_l4_v6(src, dst, protocol::ICMPV6, &mut packet[40..]).unwrap();
+    checksum::fill_l4_v6(src, dst, protocol::ICMPV6, &mut packet[40..])
+        .expect("the vectors are valid");
 }
 
 /// The field is unused: senders zero it, receivers do not look.

@@ -97,7 +97,7 @@ fn tunnel(inner: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; 20];
     outer
         .push(&mut packet, inner, inner.len() as u16, 7)
-        .unwrap();
+        .expect("the vectors are short");
     packet.extend(inner);
     packet
 }

@@ -211,14 +211,26 @@ impl From<DropEct> for PopError {
 /// As [`validate`], [`Ipv4::new_checked`] and [`Ipv6::new_checked`]; also [`DropEct`]. The bytes are then unchanged.
 #[inline]
 pub fn pop(packet: &mut [u8]) -> Result<Popped, PopError> {
-    let outer = Ipv4::new_checked(&mut *packet)?;
+    let available = packet.len();
+    pop_head(packet, available)
+}
+
+/// As [`pop`], for the first bytes of a packet of `available` bytes that goes on elsewhere (a chain of frames): both
+/// headers must be whole.
+///
+/// # Errors
+/// As [`pop`].
+#[inline]
+pub fn pop_head(head: &mut [u8], available: usize) -> Result<Popped, PopError> {
+    let outer = Ipv4::new_head(&mut *head, available)?;
     let kind = validate(&outer)?;
     let (offset, mark) = (outer.header_len(), outer.ecn());
     let end = usize::from(outer.total_len());
-    let inner = &mut packet[offset..end];
+    let present = end.min(head.len());
+    let inner = &mut head[offset..present];
     let len = match kind {
         Inner::Ipv4 => {
-            let mut inner = Ipv4::new_checked(inner)?;
+            let mut inner = Ipv4::new_head(inner, end - offset)?;
             let (old, new) = (inner.ecn(), ecn::decapsulate(mark, inner.ecn())?);
             if new != old {
                 inner.mark_ecn(new);
@@ -226,7 +238,7 @@ pub fn pop(packet: &mut [u8]) -> Result<Popped, PopError> {
             usize::from(inner.total_len())
         }
         Inner::Ipv6 => {
-            let mut inner = Ipv6::new_checked(inner)?;
+            let mut inner = Ipv6::new_head(inner, end - offset)?;
             let new = ecn::decapsulate(mark, inner.ecn())?;
             inner.mark_ecn(new);
             inner.total_len()

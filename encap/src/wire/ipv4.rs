@@ -61,10 +61,21 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     /// [`ParseError::BadLength`] for an IHL below 5 or a total length below the header's.
     #[inline]
     pub fn new_checked(buffer: T) -> Result<Self, ParseError> {
+        let len = buffer.as_ref().len();
+        Self::new_head(buffer, len)
+    }
+
+    /// A view of the first bytes of a packet that goes on elsewhere (a chain of frames): the header must be whole, and
+    /// the total length within `available` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::new_checked`].
+    #[inline]
+    pub fn new_head(buffer: T, available: usize) -> Result<Self, ParseError> {
         let view = Self::new_quoted(buffer)?;
         match usize::from(view.total_len()) {
             len if len < view.header_len() => Err(ParseError::BadLength),
-            len if len > view.buffer.as_ref().len() => Err(ParseError::Truncated),
+            len if len > available => Err(ParseError::Truncated),
             _ => Ok(view),
         }
     }
@@ -203,6 +214,12 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
         self.header().get(MIN_HEADER_LEN..).unwrap_or(&[])
     }
 
+    /// Bytes behind the header, as the header says.
+    #[inline]
+    pub fn payload_len(&self) -> u16 {
+        self.total_len().saturating_sub(self.header_len() as u16)
+    }
+
     /// What the packet carries: ends where the total length says, or where the buffer does.
     #[inline]
     pub fn payload(&self) -> &[u8] {
@@ -220,8 +237,7 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     /// The partial sum of the pseudo-header of what the packet carries.
     #[inline]
     pub fn pseudo_sum(&self) -> u64 {
-        let len = self.payload().len() as u16;
-        checksum::pseudo_v4(self.src(), self.dst(), self.protocol(), len)
+        checksum::pseudo_v4(self.src(), self.dst(), self.protocol(), self.payload_len())
     }
 
     /// The bytes back.
@@ -369,7 +385,7 @@ impl Ipv4Repr {
             protocol: view.protocol(),
             src: view.src(),
             dst: view.dst(),
-            payload_len: view.payload().len() as u16,
+            payload_len: view.payload_len(),
         })
     }
 

@@ -46,8 +46,19 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
     /// [`ParseError::Truncated`] when header or payload do not fit the buffer, [`ParseError::BadVersion`].
     #[inline]
     pub fn new_checked(buffer: T) -> Result<Self, ParseError> {
+        let len = buffer.as_ref().len();
+        Self::new_head(buffer, len)
+    }
+
+    /// A view of the first bytes of a packet that goes on elsewhere (a chain of frames): the fixed header must be whole,
+    /// and the packet's length within `available` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::new_checked`].
+    #[inline]
+    pub fn new_head(buffer: T, available: usize) -> Result<Self, ParseError> {
         let view = Self::new_quoted(buffer)?;
-        if HEADER_LEN + usize::from(view.payload_len()) > view.buffer.as_ref().len() {
+        if view.total_len() > available {
             return Err(ParseError::Truncated);
         }
         Ok(view)
@@ -358,6 +369,11 @@ mod tests {
             ParseError::Truncated
         );
         assert_eq!(Ipv6::new_quoted(&bytes[..43]).unwrap().payload().len(), 3);
+        assert_eq!(Ipv6::new_head(&bytes[..43], 44).unwrap().total_len(), 44);
+        assert_eq!(
+            Ipv6::new_head(&bytes[..43], 43).unwrap_err(),
+            ParseError::Truncated
+        );
         bytes[0] = 0x45;
         assert_eq!(
             Ipv6::new_checked(&bytes).unwrap_err(),

@@ -7,7 +7,8 @@
 //!   value  Ipv4Repr               the few fields that matter, for building a header from nothing: `emit`
 //! ```
 //!
-//! The contract of a view: `new_checked` looks at every length the accessors rely on, once. After it returned `Ok`, no
+//! The contract of a view: its constructor (`new_checked`; `new_head` for the first frame of a chain; `new_quoted` for
+//! a packet that an ICMP error quotes) looks at every length the accessors rely on, once. After it returned `Ok`, no
 //! accessor panics, whatever the bytes are, also after setters have changed length fields (slices are cut to what is
 //! there). `new_checked` does not verify checksums: that is `verify_checksum`, since the answer differs by path (a
 //! router checks IPv4 headers, RFC 1812 §5.2.2, but not what they carry).

@@ -87,6 +87,19 @@ fn rfc2003_3_1_df_set_inside_must_be_set_outside() {
 }
 
 #[test]
+fn rfc2003_3_1_a_fragment_inside_makes_no_fragment_outside() {
+    let mut inner = inner4(0, true, b"12345678");
+    let mut view = Ipv4::new_checked(&mut inner[..]).unwrap();
+    view.set_fragment(1480, true, true);
+    view.fill_checksum();
+    let mut bytes = pushed(&inner, 0);
+    let outer = Ipv4::new_checked(&bytes).unwrap();
+    assert!(outer.verify_checksum() && outer.dont_fragment() && !outer.is_fragment());
+    assert_eq!(pop(&mut bytes).map(|popped| popped.len), Ok(inner.len()));
+    assert_eq!(bytes[20..], inner);
+}
+
+#[test]
 fn rfc4213_3_2_1_static_mtu_leaves_df_clear_around_ipv6() {
     assert!(
         !Ipv4::new_checked(pushed(&inner6(0, &[]), 0))
@@ -175,6 +188,28 @@ fn rfc6040_4_2_congestion_on_the_way_reaches_the_inner_packet() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn the_head_of_a_chain_is_popped_by_the_length_of_the_whole() {
+    for inner in [inner4(2, true, &[0x55; 3000]), inner6(2, &[0x55; 3000])] {
+        let mut whole = pushed(&inner, 0);
+        whole[1] |= 3;
+        let (mut head, mut short) = (whole[..100].to_vec(), whole[..38].to_vec());
+        assert_eq!(pop(&mut head), Err(PopError::Parse(ParseError::Truncated)));
+        assert_eq!(
+            pop_head(&mut head, whole.len() - 1),
+            Err(PopError::Parse(ParseError::Truncated))
+        );
+        assert_eq!(
+            pop_head(&mut short, whole.len()),
+            Err(PopError::Parse(ParseError::Truncated))
+        );
+        let popped = pop_head(&mut head, whole.len()).unwrap();
+        assert_eq!((popped.offset, popped.len), (OVERHEAD, inner.len()));
+        assert_eq!(pop(&mut whole), Ok(popped));
+        assert_eq!(head, whole[..100]);
     }
 }
 

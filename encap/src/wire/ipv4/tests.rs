@@ -90,6 +90,21 @@ fn a_quoted_packet_may_end_early() {
 }
 
 #[test]
+fn a_head_is_measured_by_the_chain_it_starts() {
+    let bytes = packet();
+    let view = Ipv4::new_head(&bytes[..20], 24).unwrap();
+    assert_eq!((view.payload_len(), view.payload().len()), (4, 0));
+    assert_eq!(
+        view.pseudo_sum(),
+        Ipv4::new_checked(&bytes).unwrap().pseudo_sum()
+    );
+    assert_eq!(
+        Ipv4::new_head(&bytes[..20], 23).unwrap_err(),
+        ParseError::Truncated
+    );
+}
+
+#[test]
 fn link_padding_is_no_payload() {
     let mut bytes = packet();
     bytes.resize(46, 0xff);
