@@ -36,3 +36,78 @@ pub(crate) fn has_longer<A: Address, V>(map: &BTreeMap<Prefix<A>, V>, prefix: Pr
         .next()
         .is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::Ipv4Addr;
+
+    fn map(texts: &[&str]) -> BTreeMap<Prefix<Ipv4Addr>, ()> {
+        texts
+            .iter()
+            .map(|text| (text.parse().unwrap(), ()))
+            .collect()
+    }
+
+    fn covering_texts(map: &BTreeMap<Prefix<Ipv4Addr>, ()>, text: &str) -> Vec<String> {
+        covering(map, text.parse().unwrap())
+            .map(|(prefix, ())| prefix.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn covering_prefixes_come_longest_first_and_without_gaps() {
+        let map = map(&[
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.0.0.0/9",
+            "10.0.0.0/30",
+            "10.0.0.0/31",
+            "10.0.0.1/32",
+            "10.0.0.2/32",
+            "10.64.0.0/10",
+            "11.0.0.0/8",
+        ]);
+        assert_eq!(
+            covering_texts(&map, "10.0.0.1/32"),
+            [
+                "10.0.0.1/32",
+                "10.0.0.0/31",
+                "10.0.0.0/30",
+                "10.0.0.0/9",
+                "10.0.0.0/8",
+                "0.0.0.0/0"
+            ]
+        );
+        // Past neighbours that sort between a prefix and what covers it.
+        assert_eq!(
+            covering_texts(&map, "10.0.0.3/32"),
+            ["10.0.0.0/30", "10.0.0.0/9", "10.0.0.0/8", "0.0.0.0/0"]
+        );
+        assert_eq!(
+            covering_texts(&map, "10.128.0.0/9"),
+            ["10.0.0.0/8", "0.0.0.0/0"]
+        );
+        assert_eq!(covering_texts(&map, "9.0.0.0/8"), ["0.0.0.0/0"]);
+    }
+
+    #[test]
+    fn nothing_covers_where_only_neighbours_are() {
+        let map = map(&["10.0.0.0/24", "10.0.2.0/24"]);
+        assert!(covering_texts(&map, "10.0.1.0/24").is_empty());
+        assert!(covering_texts(&map, "10.0.2.0/23").is_empty());
+        assert!(covering_texts(&map, "0.0.0.0/0").is_empty());
+    }
+
+    #[test]
+    fn longer_prefixes_are_found_at_both_edges_only_inside() {
+        let map = map(&["10.0.0.0/24", "10.0.1.255/32", "10.0.4.0/24"]);
+        let longer = |text: &str| has_longer(&map, text.parse().unwrap());
+        assert!(longer("10.0.0.0/23"));
+        assert!(longer("10.0.1.0/24"));
+        assert!(!longer("10.0.0.0/24"), "itself is not longer");
+        assert!(!longer("10.0.2.0/23"));
+        assert!(!longer("10.0.1.255/32"));
+        assert!(longer("0.0.0.0/0"));
+    }
+}
