@@ -1,0 +1,34 @@
+# Runs what a developer or a reader wants to run; `make` alone lists it.
+
+SHELL := /bin/bash
+# rustup puts cargo where only login shells look.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.PHONY: help demo demo-down test build deps fmt lint
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo: deps build ## Bring up two nodes with pods, show them working, leave them running (as root)
+	@demo/up
+	@demo/tour
+
+demo-down: ## Remove what `make demo` brought up
+	@demo/down
+
+test: deps ## Run every test (as root)
+	@tests/run
+
+build: ## Build the programs into target/release
+	cargo build --release --workspace --bins
+
+deps: ## Install missing Debian packages (as root) and look for a Rust toolchain
+	@demo/install-deps
+
+fmt: ## Format the sources
+	cargo fmt --all
+
+lint: ## Check formatting, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
