@@ -1,0 +1,269 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ipnet::IpNet;
+
+use crate::filter::parse_protocol;
+
+/// Asks and tells a running vRouter.
+#[derive(Parser)]
+#[command(name = "vrctl", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// The router's API socket.
+    #[arg(
+        long,
+        global = true,
+        env = "VRCTL_API",
+        value_name = "unix:PATH",
+        default_value = "unix:/run/vrouter/vrouter.sock",
+        value_parser = parse_api
+    )]
+    pub(crate) api: PathBuf,
+    /// Form of the output.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Forms of output.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns.
+    #[default]
+    Table,
+    /// More columns.
+    Wide,
+    /// JSON; streams print one object a line.
+    Json,
+    /// YAML; streams print one document each.
+    Yaml,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// The node in a few lines.
+    Status,
+    /// Lists of the router's parts.
+    Show {
+        #[command(subcommand)]
+        what: Show,
+    },
+    /// Decisions of the forwarding table.
+    Route {
+        #[command(subcommand)]
+        verb: RouteVerb,
+    },
+    /// Joins pods to the router and removes them.
+    Pod {
+        #[command(subcommand)]
+        verb: PodVerb,
+    },
+    /// Creates or replaces resources: all of a file, or nothing of it.
+    Apply {
+        /// YAML or JSON; - reads stdin.
+        #[arg(short, long, value_name = "FILE")]
+        file: String,
+        /// Judge only, change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Shows resources.
+    Get {
+        /// ippool or route.
+        kind: String,
+        /// One resource; all of the kind without it.
+        name: Option<String>,
+    },
+    /// Removes resources.
+    Delete {
+        /// ippool or route.
+        #[arg(requires = "name", required_unless_present = "file")]
+        kind: Option<String>,
+        name: Option<String>,
+        /// Removes the resources that a file names; - reads stdin.
+        #[arg(short, long, value_name = "FILE", conflicts_with = "kind")]
+        file: Option<String>,
+    },
+    /// Follows matching packets through the stages.
+    Trace(TraceArguments),
+    /// Takes matching packets into a pcapng file, each with its verdict.
+    Capture(CaptureArguments),
+    /// Prints a completion script.
+    Completions { shell: Shell },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Show {
+    /// Ports, their state and counters.
+    Ports,
+    /// Routes of all sources.
+    Routes {
+        /// Only routes inside this prefix.
+        #[arg(long, value_name = "PREFIX")]
+        within: Option<IpNet>,
+        /// Only routes of this source.
+        #[arg(long)]
+        source: Option<String>,
+        /// Only the best of each prefix.
+        #[arg(long)]
+        selected: bool,
+    },
+    /// Neighbours on the links.
+    #[command(alias = "neighbours")]
+    Neighbors,
+    /// Dropped packets by reason and port.
+    Drops {
+        /// Also reasons without a packet.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Forwarding threads.
+    Workers,
+    /// Packet memory.
+    Memory,
+    /// Tunnels and their peers.
+    Tunnels,
+    /// Attached pods.
+    Pods,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RouteVerb {
+    /// Where a packet to an address would go now.
+    Get { address: IpAddr },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PodVerb {
+    /// Joins a pod; returns when its port and routes are in force.
+    Attach(PodArguments),
+    /// Removes a pod.
+    Detach {
+        #[arg(value_name = "NAMESPACE/NAME")]
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct PodArguments {
+    /// The pod's network namespace.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) netns: PathBuf,
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) name: String,
+    /// An address of the pod; repeat for each.
+    #[arg(long = "address", value_name = "IP", required = true)]
+    pub(crate) addresses: Vec<String>,
+    #[arg(long, value_enum, default_value = "tap")]
+    pub(crate) attach: Attach,
+    /// Name of the pod's device.
+    #[arg(long, default_value = "eth0")]
+    pub(crate) interface: String,
+    /// A label; repeat for each.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Attach {
+    Tap,
+    Veth,
+}
+
+/// Conditions on packets; all must hold, for the outer or the inner headers of a tunnelled packet.
+#[derive(Args)]
+pub(crate) struct FilterArguments {
+    /// Source prefix or address.
+    #[arg(long, value_name = "CIDR", value_parser = parse_net)]
+    pub(crate) src: Option<IpNet>,
+    /// Destination prefix or address.
+    #[arg(long, value_name = "CIDR", value_parser = parse_net)]
+    pub(crate) dst: Option<IpNet>,
+    /// IP protocol: tcp, udp, icmp, icmpv6, sctp, ipip or a number.
+    #[arg(long, value_name = "PROTOCOL", value_parser = parse_protocol)]
+    pub(crate) proto: Option<u8>,
+    /// Port of the router that packets come in by or leave by.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) port: Option<String>,
+    /// Source port.
+    #[arg(long, value_name = "N")]
+    pub(crate) sport: Option<u16>,
+    /// Destination port.
+    #[arg(long, value_name = "N")]
+    pub(crate) dport: Option<u16>,
+    /// Only packets that are dropped.
+    #[arg(long)]
+    pub(crate) drops_only: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct TraceArguments {
+    #[command(flatten)]
+    pub(crate) filter: FilterArguments,
+    /// Ends after so many packets; 0: goes on.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) count: u64,
+    /// Ends after so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(crate) struct CaptureArguments {
+    /// The pcapng file; - writes to stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) write: String,
+    #[command(flatten)]
+    pub(crate) filter: FilterArguments,
+    /// Bytes to take of each packet; 0: all.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(crate) snaplen: u32,
+    /// Ends after so many packets; 0: goes on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) count: u64,
+    /// Ends after so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+fn parse_api(text: &str) -> Result<PathBuf, String> {
+    let path = text
+        .strip_prefix("unix:")
+        .ok_or("it begins with unix:, such as unix:/run/vrouter/vrouter.sock")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() {
+        return Err("there is no path behind unix:".to_owned());
+    }
+    std::path::absolute(path).map_err(|error| error.to_string())
+}
+
+fn parse_net(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| "neither a prefix nor an address".to_owned())?;
+    Ok(net.trunc())
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is KEY=VALUE".to_owned()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "a number of seconds above 0".to_owned())
+}

@@ -1,0 +1,86 @@
+//! `vrctl`: what an operator asks of a running router, over its Unix socket.
+//!
+//! ```text
+//!  cli       the verbs and their arguments
+//!  connect   the socket, and why there is none
+//!  show      status, show ..., route get         resources  apply, get, delete
+//!  pods      pod attach, pod detach              trace      trace
+//!  capture   capture, with pcapng                output     table, wide, json, yaml
+//! ```
+//!
+//! Exit status: 0; 1 when the router refuses or cannot be reached, with the reason on stderr; 2 when
+//! the command line is wrong.
+
+mod capture;
+mod cli;
+mod connect;
+mod failure;
+mod filter;
+mod output;
+mod packet_line;
+mod pods;
+mod resources;
+mod show;
+mod stream;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, PodVerb, RouteVerb, Verb};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(Failure::from(error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(Failure::Message(message)) => {
+            eprintln!("vrctl: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let format = cli.output;
+    if let Verb::Completions { shell } = cli.verb {
+        // Into memory first: the generator panics where its output is closed.
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "vrctl", &mut script);
+        return Ok(std::io::Write::write_all(&mut std::io::stdout(), &script)?);
+    }
+    let mut client = connect::connect(&cli.api).await?;
+    match cli.verb {
+        Verb::Status => show::status(&mut client, format).await,
+        Verb::Show { what } => show::show(&mut client, what, format).await,
+        Verb::Route {
+            verb: RouteVerb::Get { address },
+        } => show::route(&mut client, address, format).await,
+        Verb::Pod {
+            verb: PodVerb::Attach(pod),
+        } => pods::attach(&mut client, pod, format).await,
+        Verb::Pod {
+            verb: PodVerb::Detach { name },
+        } => pods::detach(&mut client, name).await,
+        Verb::Apply { file, dry_run } => {
+            resources::apply(&mut client, &file, dry_run, format).await
+        }
+        Verb::Get { kind, name } => resources::get(&mut client, kind, name, format).await,
+        Verb::Delete { kind, name, file } => {
+            resources::delete(&mut client, kind.zip(name), file).await
+        }
+        Verb::Trace(arguments) => trace::trace(&mut client, arguments, format).await,
+        Verb::Capture(arguments) => capture::capture(&mut client, arguments).await,
+        Verb::Completions { .. } => Ok(()),
+    }
+}

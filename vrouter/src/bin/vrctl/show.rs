@@ -1,0 +1,358 @@
+//! `status`, `show ...` and `route get`.
+
+use std::net::IpAddr;
+
+use vrouter::rpc::Word;
+use vrouter::rpc::v1;
+use vrouter::rpc::v1::{
+    Drop, Encap, IdleMode, ListDropsRequest, ListNeighborsRequest, ListPortsRequest,
+    ListRoutesRequest, ListTunnelsRequest, ListWorkersRequest, Neighbor, NeighborState, NextHop,
+    Port, PortKind, PortMode, PortRole, Route, RouteDecision, RouteType, Tunnel, TunnelState,
+    VerdictKind, Worker, WorkerState,
+};
+
+use crate::cli::{Format, Show};
+use crate::connect::Client;
+use crate::failure::Failure;
+use crate::output::{self, Column, bytes, span};
+use crate::pods;
+
+pub(crate) async fn status(client: &mut Client, format: Format) -> Result<(), Failure> {
+    let status = client.status(v1::StatusRequest {}).await?.into_inner();
+    let unwell: Vec<String> = status
+        .conditions
+        .iter()
+        .filter(|condition| !condition.ok || format == Format::Wide)
+        .map(|condition| {
+            let state = if condition.ok { "ok" } else { "not ok" };
+            format!("{}: {state} {}", condition.name, condition.message)
+        })
+        .collect();
+    let ports = match status.ports_down {
+        0 => status.ports.to_string(),
+        down => format!("{} ({down} down)", status.ports),
+    };
+    let facts = [
+        ("Node", status.node.clone()),
+        ("Ready", yes(status.ready)),
+        ("Version", status.version.clone()),
+        (
+            "Process",
+            format!("{}, up {}", status.pid, span(status.uptime_seconds)),
+        ),
+        ("Configuration", status.config_file.clone()),
+        ("Generation", status.generation.to_string()),
+        ("Workers", status.workers.to_string()),
+        ("Ports", ports),
+        ("Pods", status.pods.to_string()),
+        ("Pools", status.pools.to_string()),
+        ("Routes", status.routes.to_string()),
+        ("Neighbors", status.neighbors.to_string()),
+        ("Tunnels", status.tunnels.to_string()),
+        (
+            "Packets",
+            format!(
+                "{} in, {} out, {} dropped",
+                status.rx_packets, status.tx_packets, status.drops
+            ),
+        ),
+        ("Conditions", unwell.join("; ")),
+    ];
+    output::one(&status, &facts, format)
+}
+
+pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Result<(), Failure> {
+    match what {
+        Show::Ports => {
+            let reply = client.list_ports(ListPortsRequest {}).await?.into_inner();
+            output::list(&reply.ports, &PORTS, format)
+        }
+        Show::Routes {
+            within,
+            source,
+            selected,
+        } => {
+            let request = ListRoutesRequest {
+                within: within.map(|net| net.to_string()).unwrap_or_default(),
+                source: source.unwrap_or_default(),
+                selected_only: selected,
+            };
+            let reply = client.list_routes(request).await?.into_inner();
+            output::list(&reply.routes, &ROUTES, format)
+        }
+        Show::Neighbors => {
+            let reply = client
+                .list_neighbors(ListNeighborsRequest {})
+                .await?
+                .into_inner();
+            output::list(&reply.neighbors, &NEIGHBORS, format)
+        }
+        Show::Drops { all } => {
+            let request = ListDropsRequest { include_zero: all };
+            let reply = client.list_drops(request).await?.into_inner();
+            output::list(&reply.drops, &DROPS, format)
+        }
+        Show::Workers => {
+            let reply = client
+                .list_workers(ListWorkersRequest {})
+                .await?
+                .into_inner();
+            output::list(&reply.workers, &WORKERS, format)
+        }
+        Show::Memory => memory(client, format).await,
+        Show::Tunnels => {
+            let reply = client
+                .list_tunnels(ListTunnelsRequest {})
+                .await?
+                .into_inner();
+            output::list(&reply.tunnels, &TUNNELS, format)
+        }
+        Show::Pods => pods::list(client, format).await,
+    }
+}
+
+async fn memory(client: &mut Client, format: Format) -> Result<(), Failure> {
+    let memory = client.memory(v1::MemoryRequest {}).await?.into_inner();
+    let held: Vec<String> = memory
+        .held
+        .iter()
+        .map(|held| format!("{} {}", held.place, held.frames))
+        .collect();
+    let pages = match memory.huge_page_bytes {
+        0 => "plain pages".to_owned(),
+        size => format!("huge pages of {}", bytes(size)),
+    };
+    let facts = [
+        (
+            "Frames",
+            format!(
+                "{} of {} B, {} free",
+                memory.frames_total, memory.frame_size, memory.frames_free
+            ),
+        ),
+        ("Held by", held.join(", ")),
+        (
+            "Frame area",
+            format!("{}, {pages}", bytes(memory.area_bytes)),
+        ),
+        ("Forwarding tables", bytes(memory.fib_bytes)),
+        ("Resident", bytes(memory.rss_bytes)),
+    ];
+    output::one(&memory, &facts, format)
+}
+
+pub(crate) async fn route(
+    client: &mut Client,
+    address: IpAddr,
+    format: Format,
+) -> Result<(), Failure> {
+    let request = v1::GetRouteRequest {
+        address: address.to_string(),
+    };
+    let decision: RouteDecision = client.get_route(request).await?.into_inner();
+    let verdict = VerdictKind::word_of(decision.verdict);
+    let verdict = match decision.drop_reason.as_str() {
+        "" => verdict.to_owned(),
+        reason => format!("{verdict}: {reason}"),
+    };
+    let matched = match decision.prefix.as_str() {
+        "" => "no route".to_owned(),
+        prefix => format!(
+            "{prefix} {} from {}",
+            RouteType::word_of(decision.r#type),
+            decision.source
+        ),
+    };
+    let encap = match decision.tunnel_remote.as_str() {
+        "" => Encap::word_of(decision.encap).to_owned(),
+        remote => format!(
+            "{} {} > {remote}",
+            Encap::word_of(decision.encap),
+            decision.tunnel_local
+        ),
+    };
+    let neighbor = match decision.neighbor.as_str() {
+        "" => String::new(),
+        address => format!(
+            "{address} at {} {}",
+            dash(&decision.neighbor_mac),
+            NeighborState::word_of(decision.neighbor_state)
+        ),
+    };
+    let forwarded = !decision.port.is_empty();
+    let facts = [
+        ("Address", decision.address.clone()),
+        ("Verdict", verdict),
+        ("Route", matched),
+        ("Next hop", next_hops(&decision.next_hops)),
+        ("Port", decision.port.clone()),
+        (
+            "Encapsulation",
+            if forwarded { encap } else { String::new() },
+        ),
+        (
+            "MTU",
+            if forwarded {
+                decision.mtu.to_string()
+            } else {
+                String::new()
+            },
+        ),
+        ("Neighbor", neighbor),
+    ];
+    output::one(&decision, &facts, format)
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+fn link(port: &Port) -> String {
+    match (port.admin_up, port.link_up) {
+        (true, true) => "up",
+        (true, false) => "no link",
+        (false, _) => "down",
+    }
+    .to_owned()
+}
+
+/// Losses on the kernel's side; what was left to it on purpose is none.
+fn kernel_losses(port: &Port) -> u64 {
+    port.kernel.as_ref().map_or(0, |kernel| {
+        kernel.rx_dropped
+            + kernel.rx_ring_full
+            + kernel.rx_fill_ring_empty
+            + kernel.rx_invalid
+            + kernel.tx_invalid
+            + kernel.tx_ring_empty
+            + kernel.xdp_dropped
+    })
+}
+
+fn next_hops(hops: &[NextHop]) -> String {
+    let hops: Vec<String> = hops
+        .iter()
+        .map(|hop| {
+            let address = match hop.address.as_str() {
+                "" => "direct",
+                address => address,
+            };
+            match hop.port.as_str() {
+                "" => address.to_owned(),
+                port => format!("{address} dev {port}"),
+            }
+        })
+        .collect();
+    hops.join(", ")
+}
+
+fn numbers(list: &[u32]) -> String {
+    let list: Vec<String> = list.iter().map(u32::to_string).collect();
+    list.join(",")
+}
+
+const PORTS: [Column<Port>; 20] = [
+    Column::number("ID", |p| p.id.to_string()),
+    Column::words("NAME", |p| p.name.clone()),
+    Column::words("KIND", |p| PortKind::word_of(p.kind).to_owned()),
+    Column::words("ROLE", |p| PortRole::word_of(p.role).to_owned()),
+    Column::words("STATE", link),
+    Column::words("MODE", |p| PortMode::word_of(p.mode).to_owned()),
+    Column::number("MTU", |p| p.mtu.to_string()),
+    Column::number("RX", |p| p.rx_packets.to_string()),
+    Column::number("TX", |p| p.tx_packets.to_string()),
+    Column::number("DROPS", |p| p.drops.to_string()),
+    Column::number("KERNEL-LOSS", |p| kernel_losses(p).to_string()),
+    Column::words("POD", |p| p.pod.clone()),
+    Column::wide(Column::words("DEVICE", |p| p.device.clone())),
+    Column::wide(Column::words("MAC", |p| p.mac.clone())),
+    Column::wide(Column::words("ADDRESSES", |p| p.addresses.join(","))),
+    Column::wide(Column::words("WORKERS", |p| numbers(&p.workers))),
+    Column::wide(Column::number("RX-BYTES", |p| p.rx_bytes.to_string())),
+    Column::wide(Column::number("TX-BYTES", |p| p.tx_bytes.to_string())),
+    Column::wide(Column::number("HELD", |p| p.frames_held.to_string())),
+    Column::wide(Column::words("WHY-MODE", |p| p.mode_reason.clone())),
+];
+
+const ROUTES: [Column<Route>; 10] = [
+    Column::words("PREFIX", |r| r.prefix.clone()),
+    Column::words("TYPE", |r| RouteType::word_of(r.r#type).to_owned()),
+    Column::words("NEXT-HOP", |r| next_hops(&r.next_hops)),
+    Column::words("ENCAP", |r| {
+        let hop = r.next_hops.first();
+        hop.map_or(String::new(), |hop| Encap::word_of(hop.encap).to_owned())
+    }),
+    Column::words("SOURCE", |r| r.source.clone()),
+    Column::words("STATE", |r| {
+        match (r.active, r.selected) {
+            (true, _) => "active",
+            (false, true) => "unresolved",
+            (false, false) => "standby",
+        }
+        .to_owned()
+    }),
+    Column::wide(Column::number("DISTANCE", |r| r.distance.to_string())),
+    Column::wide(Column::number("METRIC", |r| r.metric.to_string())),
+    Column::wide(Column::number("GROUP", |r| r.group.to_string())),
+    Column::wide(Column::words("NAME", |r| r.name.clone())),
+];
+
+const NEIGHBORS: [Column<Neighbor>; 7] = [
+    Column::words("ADDRESS", |n| n.address.clone()),
+    Column::words("MAC", |n| n.mac.clone()),
+    Column::words("STATE", |n| NeighborState::word_of(n.state).to_owned()),
+    Column::words("PORT", |n| n.port.clone()),
+    Column::words("AGE", |n| span(n.age_seconds)),
+    Column::words("SOURCE", |n| n.source.clone()),
+    Column::wide(Column::number("QUEUED", |n| n.queued.to_string())),
+];
+
+const DROPS: [Column<Drop>; 4] = [
+    Column::words("REASON", |d| d.reason.clone()),
+    Column::words("PORT", |d| d.port.clone()),
+    Column::number("PACKETS", |d| d.packets.to_string()),
+    Column::words("MEANING", |d| d.description.clone()),
+];
+
+const WORKERS: [Column<Worker>; 11] = [
+    Column::number("ID", |w| w.id.to_string()),
+    Column::number("CORE", |w| w.core.to_string()),
+    Column::words("STATE", |w| WorkerState::word_of(w.state).to_owned()),
+    Column::words("IDLE", |w| IdleMode::word_of(w.idle).to_owned()),
+    Column::number("BUSY", |w| format!("{:.1}%", w.busy * 100.0)),
+    Column::number("PACKETS", |w| w.packets.to_string()),
+    Column::number("PER-BURST", |w| format!("{:.1}", w.packets_per_burst)),
+    Column::words("QUEUES", |w| {
+        let queues: Vec<String> = w
+            .queues
+            .iter()
+            .map(|queue| format!("{}:{}", queue.port, queue.queue))
+            .collect();
+        queues.join(",")
+    }),
+    Column::wide(Column::number("LOOPS", |w| w.loops.to_string())),
+    Column::wide(Column::number("BURSTS", |w| w.bursts.to_string())),
+    Column::wide(Column::number("HANDED-OFF", |w| w.handed_off.to_string())),
+];
+
+const TUNNELS: [Column<Tunnel>; 12] = [
+    Column::words("KIND", |t| Encap::word_of(t.kind).to_owned()),
+    Column::words("LOCAL", |t| t.local.clone()),
+    Column::words("REMOTE", |t| t.remote.clone()),
+    Column::words("STATE", |t| TunnelState::word_of(t.state).to_owned()),
+    Column::words("PORT", |t| t.port.clone()),
+    Column::number("MTU", |t| t.mtu.to_string()),
+    Column::number("RX", |t| t.rx_packets.to_string()),
+    Column::number("TX", |t| t.tx_packets.to_string()),
+    Column::words("NEIGHBOR", |t| match t.neighbor.as_str() {
+        "" => String::new(),
+        address => format!("{address} {}", NeighborState::word_of(t.neighbor_state)),
+    }),
+    Column::wide(Column::number("RX-BYTES", |t| t.rx_bytes.to_string())),
+    Column::wide(Column::number("TX-BYTES", |t| t.tx_bytes.to_string())),
+    Column::wide(Column::words("SOURCE", |t| t.source.clone())),
+];
