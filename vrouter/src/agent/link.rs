@@ -20,6 +20,7 @@ mod watch;
 
 use std::fmt;
 
+use encap::MacAddr;
 use ipnet::IpNet;
 use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::AddressFamily;
@@ -29,7 +30,7 @@ use rtnetlink::packet_route::link::{
     LinkMessage, LinkXdp,
 };
 
-use super::mac_addr::MacAddr;
+use super::ethernet_address;
 use super::netlink::{Doing, Netlink, NetlinkError, collect};
 
 pub use table::{LinkChange, LinkEvent};
@@ -185,7 +186,7 @@ impl LinkInfo {
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => info.name.clone_from(name),
-                LinkAttribute::Address(octets) => info.mac = MacAddr::from_slice(octets),
+                LinkAttribute::Address(octets) => info.mac = ethernet_address(octets),
                 LinkAttribute::Mtu(mtu) => info.mtu = *mtu,
                 LinkAttribute::Controller(index) => master_index = Some(*index),
                 LinkAttribute::Link(index) => info.peer_index = Some(*index).filter(|i| *i != 0),

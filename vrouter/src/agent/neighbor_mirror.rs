@@ -21,8 +21,8 @@
 //! Usable states are those in which the kernel itself would send to the address it
 //! has: REACHABLE, STALE, DELAY, PROBE, PERMANENT, NOARP.
 //!
-//! Invariant: an entry that an administrator made permanent is never touched, and
-//! only entries with our mark are removed. The mark also survives us, so that a
+//! Invariant: an entry that an administrator made permanent, or that is managed for
+//! another program, is never touched, and only entries with our mark are removed. The mark also survives us, so that a
 //! router that starts again recognises its own entries ([`NeighborMirror::sweep`]).
 //!
 //! Sources: `neigh_add`, `__neigh_update` and `neigh_managed_work` in the kernel's
@@ -215,7 +215,7 @@ impl NeighborMirror {
 
     /// Asks the kernel to resolve `key` now, and to manage it if it can.
     async fn install(&mut self, (ifindex, ip): Key) -> Result<(), NetlinkError> {
-        if self.table.is_static((ifindex, ip)) {
+        if self.table.is_kept_by_others((ifindex, ip)) {
             return Ok(());
         }
         let mut message = message_for(ifindex, ip);

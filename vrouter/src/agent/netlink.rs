@@ -18,6 +18,8 @@ use rtnetlink::sys::{AsyncSocket, SocketAddr};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::task::JoinHandle;
 
+use crate::sys::netns::Netns;
+
 /// Our mark in the kernel's tables: the `protocol` of every route, address and
 /// neighbour entry that the agent installs in the node's own namespace (`ip route
 /// show proto 196`). `linux/rtnetlink.h` assigns nothing above 192.
@@ -128,6 +130,23 @@ impl Netlink {
             handle,
             _driver: Arc::new(driver),
         })
+    }
+
+    /// A socket in `netns`, driven by the current runtime.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Socket`], also when the namespace cannot be entered.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn connect_in(netns: &Netns) -> Result<Self, NetlinkError> {
+        let runtime = tokio::runtime::Handle::current();
+        netns
+            .run_in(move || {
+                let _inside = runtime.enter();
+                Self::connect()
+            })
+            .map_err(|error| NetlinkError::Socket(error.into()))?
     }
 
     /// The request builders.

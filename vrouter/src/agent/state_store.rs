@@ -17,11 +17,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use encap::MacAddr;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::mac_addr::MacAddr;
-use super::pod_interface::Attach;
+use super::pod_interface::{Attach, PodInterfaceRecord};
 
 /// The version of the file's layout that this code writes and reads.
 pub const STATE_VERSION: u32 = 1;
@@ -61,19 +61,45 @@ pub struct AttachedPod {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// The MAC address of its interface, once chosen.
-    #[serde(default)]
+    #[serde(default, with = "mac_text")]
     pub mac: Option<MacAddr>,
+}
+
+/// A MAC address in its usual text form.
+mod mac_text {
+    use encap::MacAddr;
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::{Serialize, Serializer};
+
+    #[allow(clippy::ref_option, reason = "the signature is serde's")]
+    pub(super) fn serialize<S: Serializer>(
+        mac: &Option<MacAddr>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        mac.map(|mac| mac.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<MacAddr>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
+    }
 }
 
 /// A device to remove when its purpose ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OwnedDevice {
-    /// The device's name.
-    pub name: String,
-    /// Path of the namespace it is in; `None` is the node's own.
-    #[serde(default)]
-    pub netns: Option<PathBuf>,
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OwnedDevice {
+    /// The host port, in the node's namespace.
+    HostPort {
+        /// The device's name.
+        name: String,
+    },
+    /// A pod's interface.
+    PodInterface(PodInterfaceRecord),
 }
 
 /// The file's content: the version stands first, and is read before the rest.

@@ -80,6 +80,33 @@ impl NamedNetns {
     pub(crate) fn ip(&self, args: &str) -> String {
         ip(&format!("-n {} {args}", self.name))
     }
+
+    #[track_caller]
+    pub(crate) fn ip_json(&self, args: &str) -> Value {
+        ip_json(&format!("-n {} {args}", self.name))
+    }
+
+    /// The names of the devices inside, without loopback.
+    #[track_caller]
+    pub(crate) fn devices(&self) -> Vec<String> {
+        names(&self.ip_json("link show"))
+    }
+
+    pub(crate) fn sysctl(&self, key: &str, value: &str) {
+        let path = format!("/proc/sys/net/{key}");
+        let status = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &self.name,
+                "sh",
+                "-c",
+                &format!("echo {value} > {path}"),
+            ])
+            .status()
+            .expect("ip(8)");
+        assert!(status.success(), "{path} = {value}");
+    }
 }
 
 impl Drop for NamedNetns {
@@ -89,4 +116,13 @@ impl Drop for NamedNetns {
             .args(["netns", "del", &self.name])
             .output();
     }
+}
+
+/// The device names in `ip -j link`, without loopback.
+pub(crate) fn names(links: &Value) -> Vec<String> {
+    let links = links.as_array().expect("an array");
+    let names = links
+        .iter()
+        .map(|link| link["ifname"].as_str().expect("a name").to_owned());
+    names.filter(|name| name != "lo").collect()
 }

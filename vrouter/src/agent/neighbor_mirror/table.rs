@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use encap::MacAddr;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
     NeighbourState as KernelState,
@@ -11,7 +12,7 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Key;
-use crate::agent::mac_addr::MacAddr;
+use crate::agent::ethernet_address;
 use crate::agent::netlink::ROUTE_PROTOCOL;
 
 /// The kernel's state of an entry (`NUD_*` in `linux/neighbour.h`).
@@ -106,11 +107,12 @@ impl NeighborTable {
             .collect()
     }
 
-    /// Whether the kernel needs no resolution for `key`.
-    pub(super) fn is_static(&self, key: Key) -> bool {
+    /// Whether `key` is resolved without us: set by an administrator, in no need of
+    /// resolution, or managed for somebody else.
+    pub(super) fn is_kept_by_others(&self, key: Key) -> bool {
         self.entries
             .get(&key)
-            .is_some_and(|entry| is_static(entry.state))
+            .is_some_and(|entry| is_static(entry.state) || entry.managed && !entry.ours)
     }
 
     /// Whether `key` has to be asked for again: it is missing, it did not answer (the
@@ -230,7 +232,7 @@ fn read(message: &NeighbourMessage) -> Option<(Key, Entry)> {
                 ip = Some(IpAddr::V6(*address));
             }
             NeighbourAttribute::LinkLayerAddress(octets) if state.is_usable() => {
-                entry.mac = MacAddr::from_slice(octets);
+                entry.mac = ethernet_address(octets);
             }
             NeighbourAttribute::ExtFlags(flags) => {
                 entry.managed = flags.contains(NeighbourExtFlags::Managed);

@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::Instant;
 
+use encap::MacAddr;
 use tokio::time::timeout;
 
 use super::*;
-use crate::agent::mac_addr::MacAddr;
 use crate::agent::test_net::{NamedNetns, in_node, ip, ip_json};
 
 const ADDRESSES: [&str; 2] = ["10.9.0.2", "fd00:9::2"];
@@ -26,6 +26,8 @@ fn peer() -> (NamedNetns, u32) {
             ("gc_stale_time", 1),
             ("delay_first_probe_time", 1),
             ("retrans_time_ms", 200),
+            // A busy machine may hold a probe's answer up.
+            ("ucast_solicit", 8),
         ] {
             write_sysctl(&format!("{family}/neigh/up0/{key}"), value);
         }
@@ -178,6 +180,26 @@ fn an_administrators_entry_is_used_and_left_alone() {
             let entry = &ip_json(&format!("neigh show to {address} dev up0"))[0];
             assert_eq!(entry["state"][0], "PERMANENT");
             assert_eq!(entry["lladdr"], SECOND.to_string());
+        }
+    });
+}
+
+#[test]
+fn an_entry_managed_for_another_program_is_used_and_left_alone() {
+    in_node(async || {
+        let (_peer, index) = peer();
+        for address in ADDRESSES {
+            ip(&format!("neigh add {address} dev up0 managed"));
+            let ip_address: IpAddr = address.parse().unwrap();
+            let mut mirror = NeighborMirror::start(KeepResolved::Managed).unwrap();
+            mirror.ensure(index, ip_address).await.unwrap();
+            until(&mut mirror, 8, |e| {
+                e.ip == ip_address && e.mac == Some(FIRST)
+            })
+            .await;
+            mirror.release(index, ip_address).await.unwrap();
+            let entry = &ip_json(&format!("neigh show to {address} dev up0"))[0];
+            assert_eq!(entry["lladdr"], FIRST.to_string(), "{entry}");
         }
     });
 }

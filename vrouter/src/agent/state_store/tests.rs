@@ -33,13 +33,20 @@ fn fill(state: &mut State) {
             mac: Some("02:00:00:00:00:01".parse().unwrap()),
         },
     );
-    state.devices.insert(
-        "host-port".into(),
-        OwnedDevice {
-            name: "vrouter0".into(),
-            netns: None,
-        },
-    );
+    let host_port = OwnedDevice::HostPort {
+        name: "vrouter0".into(),
+    };
+    state.devices.insert("host-port".into(), host_port);
+    let interface = PodInterfaceRecord {
+        netns: "/run/netns/a".into(),
+        netns_id: (4, u64::MAX),
+        interface: "eth0".into(),
+        attach: Attach::Veth,
+        host_device: Some("vr0123456789a".into()),
+    };
+    state
+        .devices
+        .insert("pod:default/a".into(), OwnedDevice::PodInterface(interface));
     state
         .resources
         .entry("IPPool".into())
