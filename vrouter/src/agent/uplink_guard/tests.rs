@@ -1,6 +1,7 @@
 use super::*;
 use crate::agent::link::Master;
 use crate::agent::test_net::{in_node, ip};
+use crate::sys::device_xdp::{AttachMode, DeviceXdp, Sharing};
 
 async fn refusal(netlink: &Netlink, device: &str) -> String {
     claim(netlink, device)
@@ -91,6 +92,27 @@ fn vlan_and_bond_devices_are_refused() {
             link.master = master.map(|kind| Master { index: 9, kind });
             let text = check_kind(&link, Some("bond0")).unwrap_err().to_string();
             assert!(text.contains("`v0`") && text.contains(reason), "{text}");
+        }
+    });
+}
+
+#[test]
+fn another_xdp_program_is_refused_until_it_is_gone() {
+    in_node(async || {
+        ip("link add v0 type veth peer name v1");
+        let netlink = Netlink::connect().unwrap();
+        let index = link::find(&netlink, "v0").await.unwrap().unwrap().index;
+        for mode in [AttachMode::Native, AttachMode::Generic] {
+            let mut foreign = DeviceXdp::load(Sharing::Exclusive, false).unwrap();
+            foreign.attach(index, mode).unwrap();
+            let error = claim(&netlink, "v0").await.unwrap_err();
+            assert!(
+                matches!(error, UplinkRefused::ForeignXdp { program, .. } if program != 0),
+                "{error}"
+            );
+            UplinkGuard::lock("v0").expect("a refusal leaves no lock");
+            drop(foreign);
+            claim(&netlink, "v0").await.unwrap();
         }
     });
 }
