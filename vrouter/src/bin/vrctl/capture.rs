@@ -21,7 +21,7 @@ use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
-use pcap_file::{DataLink, PcapError};
+use pcap_file::{DataLink, Endianness, PcapError};
 use vrouter::rpc::Word;
 use vrouter::rpc::v1::{CaptureRequest, CapturedPacket, Direction, VerdictKind};
 
@@ -77,6 +77,7 @@ struct CaptureFile<W: Write> {
 impl<W: Write> CaptureFile<W> {
     fn new(out: W, snaplen: u32) -> Result<Self, Failure> {
         let section = SectionHeaderBlock {
+            endianness: Endianness::Little,
             options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(
                 concat!("vrctl ", env!("CARGO_PKG_VERSION")),
             ))],

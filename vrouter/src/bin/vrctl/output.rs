@@ -61,7 +61,8 @@ pub(crate) fn list<T: Serialize>(
     Ok(out.flush()?)
 }
 
-/// Prints one thing to stdout: as `facts` (name and value, a line each) or as the message.
+/// Prints one thing to stdout: as `facts` (name and value, a line each; empty values are left out) or
+/// as the message.
 pub(crate) fn one<T: Serialize>(
     message: &T,
     facts: &[(&str, String)],
@@ -71,8 +72,9 @@ pub(crate) fn one<T: Serialize>(
     match format {
         Format::Json | Format::Yaml => structured(&mut out, message, format)?,
         Format::Table | Format::Wide => {
-            let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 1;
-            for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+            let shown = || facts.iter().filter(|(_, value)| !value.is_empty());
+            let width = shown().map(|(name, _)| name.len() + 1).max().unwrap_or(0);
+            for (name, value) in shown() {
                 writeln!(out, "{:width$} {value}", format!("{name}:"))?;
             }
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use vrouter::rpc::Word;
 use vrouter::rpc::v1;
 use vrouter::rpc::v1::{
-    Drop, Encap, IdleMode, ListDropsRequest, ListNeighborsRequest, ListPortsRequest,
+    DropCount, Encap, IdleMode, ListDropsRequest, ListNeighborsRequest, ListPortsRequest,
     ListRoutesRequest, ListTunnelsRequest, ListWorkersRequest, Neighbor, NeighborState, NextHop,
     Port, PortKind, PortMode, PortRole, Route, RouteDecision, RouteType, Tunnel, TunnelState,
     VerdictKind, Worker, WorkerState,
@@ -311,7 +311,7 @@ const NEIGHBORS: [Column<Neighbor>; 7] = [
     Column::wide(Column::number("QUEUED", |n| n.queued.to_string())),
 ];
 
-const DROPS: [Column<Drop>; 4] = [
+const DROPS: [Column<DropCount>; 4] = [
     Column::words("REASON", |d| d.reason.clone()),
     Column::words("PORT", |d| d.port.clone()),
     Column::number("PACKETS", |d| d.packets.to_string()),
