@@ -1,7 +1,27 @@
 //! vRouter: a userspace packet-forwarding router for pod networks.
 
 pub mod agent;
+pub mod burst;
+pub mod checksum;
+pub mod clock;
 pub mod config;
+pub mod control;
+pub mod counters;
+pub mod drop_reason;
+pub mod frame;
+pub mod ids;
+pub mod neighbor;
+pub mod neighbor_ports;
+pub mod pipeline;
 pub mod port;
+pub mod publish;
+pub mod router;
 pub mod rpc;
 pub(crate) mod sys;
+pub mod tables;
+pub mod worker;
+
+pub use control::{Event, PortSpec};
+pub use port::memory::MemoryPort;
+pub use router::Router;
+pub use worker::idle::IdleMode;

@@ -6,7 +6,10 @@
 //! and checked like any other packet.
 
 use encap::tunnel::ecn;
-use encap::wire::{ethernet, ipv4, ipv6, protocol};
+use encap::wire::ecn::Ecn;
+use encap::wire::ipv4::Ipv4;
+use encap::wire::ipv6::Ipv6;
+use encap::wire::{ethernet, protocol};
 
 use crate::burst::{Burst, lanes};
 use crate::drop_reason::DropReason;
@@ -47,15 +50,13 @@ fn packet(burst: &mut Burst, lane: usize, tables: &Tables, area: &FrameArea) -> 
         return Err(DropReason::TunnelFragment);
     }
     let outer = burst.network(lane, area);
-    let outer_tos = outer[1];
+    let outer_ecn = Ecn::from_tos(outer[1]);
     let inner_protocol = burst.meta.protocol[lane];
-    let header_len = burst.meta.l4[lane] - burst.meta.l3[lane];
 
     // The Ethernet header will be written in front of the inner packet again.
     let meta = &mut burst.meta;
     let l3 = meta.l4[lane];
     let inner_len = meta.len[lane] - (l3 - meta.offset[lane]);
-    debug_assert!(header_len as usize >= ipv4::MIN_HEADER_LEN);
     meta.offset[lane] = l3 - ethernet::HEADER_LEN as u16;
     meta.len[lane] = inner_len + ethernet::HEADER_LEN as u16;
     meta.l3[lane] = l3;
@@ -64,17 +65,17 @@ fn packet(burst: &mut Burst, lane: usize, tables: &Tables, area: &FrameArea) -> 
     if inner_protocol == protocol::IPIP {
         parse::network_v4(burst, lane, area)?;
         burst.v4 |= 1 << lane;
-        let inner = burst.network_mut(lane, area);
-        let tos = ecn::decapsulate(outer_tos, inner[1]).map_err(|_| DropReason::TunnelEcn)?;
-        ipv4::set_tos(inner, tos);
+        let mut inner = Ipv4::new_quoted(burst.network_mut(lane, area)).map_err(|_| DropReason::TunnelBadInner)?;
+        let mark = ecn::decapsulate(outer_ecn, inner.ecn()).map_err(|_| DropReason::TunnelEcn)?;
+        inner.mark_ecn(mark);
     } else {
         if parse::network_v6(burst, lane, area)? {
             return Err(DropReason::TunnelBadInner);
         }
         burst.v6 |= 1 << lane;
-        let inner = burst.network_mut(lane, area);
-        let tos = ecn::decapsulate(outer_tos, ipv6::traffic_class(inner)).map_err(|_| DropReason::TunnelEcn)?;
-        ipv6::set_traffic_class(inner, tos);
+        let mut inner = Ipv6::new_quoted(burst.network_mut(lane, area)).map_err(|_| DropReason::TunnelBadInner)?;
+        let mark = ecn::decapsulate(outer_ecn, inner.ecn()).map_err(|_| DropReason::TunnelEcn)?;
+        inner.mark_ecn(mark);
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 //! Fragments are fresh frames in the originated burst: they take the same route,
 //! and the TTL has been counted down already. The original ends as consumed.
 
-use encap::fragment::{Plan, emit_header};
-use encap::wire::{ethernet, ipv4};
+use encap::fragment::{FragmentError, Fragmenter};
+use encap::wire::ethernet;
 
 use crate::burst::Burst;
 use crate::drop_reason::DropReason;
@@ -31,22 +31,29 @@ fn emit_all(burst: &mut Burst, lane: usize, mtu: u32, state: &mut WorkerState) -
     let partial = core::mem::take(&mut burst.meta.checksum[lane]);
     crate::checksum::complete(state.pool.area(), burst.frame_mut(lane), end, partial);
 
-    let plan = Plan::new(burst.network(lane, state.pool.area()), mtu.min(u32::from(u16::MAX)) as u16)
-        .ok_or(DropReason::FragmentationNeeded)?;
-    let count = plan.clone().count();
+    let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    let area = state.pool.store().area().clone();
+    let plan = Fragmenter::new(burst.network(lane, &area), mtu).map_err(|error| match error {
+        FragmentError::DontFragment | FragmentError::MtuTooSmall => DropReason::FragmentationNeeded,
+        FragmentError::Parse(_) => DropReason::Ipv4Truncated,
+    })?;
+    let count = plan.count();
     if count > state.originated.room() {
         return Err(DropReason::NoFrame);
     }
-    state.tracer.note(burst, lane, Stage::Fragment, count as u32, mtu);
-    for piece in plan {
+    state.tracer.note(burst, lane, Stage::Fragment, count as u32, u32::from(mtu));
+    let mut pieces = plan;
+    while let Some(piece) = pieces.next() {
         let mut frame = state.fresh_frame().ok_or(DropReason::NoFrame)?;
-        let area = state.pool.area();
-        let original = area.bytes(burst.frame(lane), burst.meta.l3[lane], burst.meta.ip_len[lane] as u16);
         let l3 = HEADROOM + ethernet::HEADER_LEN;
         let out = &mut area.chunk_mut(&mut frame)[l3..];
-        let header_len = emit_header(original, &piece, out);
-        let total = header_len + piece.len;
-        out[header_len..total].copy_from_slice(&original[piece.start..piece.start + piece.len]);
+        let data = plan.data(&piece);
+        let Ok(header_len) = plan.emit_header(&piece, out) else {
+            state.pool.free(frame);
+            return Err(DropReason::Ipv4Truncated);
+        };
+        let total = header_len + data.len();
+        out[header_len..total].copy_from_slice(data);
         let pushed =
             state.originated.push(frame, HEADROOM as u16, (ethernet::HEADER_LEN + total) as u16, in_port);
         let Ok(new) = pushed else { return Err(DropReason::NoFrame) };
@@ -62,6 +69,5 @@ fn emit_all(burst: &mut Burst, lane: usize, mtu: u32, state: &mut WorkerState) -
         made.fragments |= 1 << new;
         state.counters.port(in_port).originated.add(1);
     }
-    debug_assert!(mtu >= u32::from(ipv4::MIN_MTU));
     Ok(())
 }

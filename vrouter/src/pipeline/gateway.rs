@@ -12,8 +12,8 @@
 
 use core::net::Ipv6Addr;
 
-use encap::wire::arp::{self, ArpRepr, Operation};
-use encap::wire::ethernet::{self, EtherType, MacAddr};
+use encap::wire::arp::{self, ArpOperation, ArpRepr};
+use encap::wire::ethernet::{self, EtherType};
 use encap::wire::{ipv6, ndisc};
 
 use crate::burst::{Burst, lanes};
@@ -63,11 +63,11 @@ fn answer_arp(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> 
     let bytes = burst.bytes_mut(lane, area);
     let (header, body) = bytes.split_at_mut_checked(ethernet::HEADER_LEN).ok_or(DropReason::ArpMalformed)?;
     let ask = ArpRepr::parse(body).map_err(|_| DropReason::ArpMalformed)?;
-    if ask.operation != Operation::Request {
+    if ask.operation != ArpOperation::Request {
         return Err(DropReason::ArpReplyIgnored);
     }
     let pod = port.role == Role::Pod;
-    if ask.sha != MacAddr(port.peer_mac.0) {
+    if ask.sha != port.peer_mac {
         return Err(DropReason::ArpSpoofed);
     }
     // A probe (RFC 5227) has no sender address yet; anything else must be the pod's.
@@ -135,7 +135,10 @@ fn answer_nd(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> R
     let chunk = area.chunk_mut(burst.frame_mut(lane));
     let out = chunk.get_mut(offset..).ok_or(DropReason::NdMalformed)?;
     let (header, body) = out.split_at_mut_checked(ethernet::HEADER_LEN).ok_or(DropReason::NdMalformed)?;
-    let len = advert.emit(GATEWAY_V6, to, body).map_err(|_| DropReason::NdMalformed)?;
+    let len = ndisc::emit_neighbor_advert(body, GATEWAY_V6, to, &advert);
+    if len == 0 {
+        return Err(DropReason::NdMalformed);
+    }
     if let Some(header) = header.first_chunk_mut() {
         ethernet::write_header(header, to_mac, port.mac, EtherType::IPV6);
     }

@@ -38,16 +38,16 @@ impl Unreachable {
             Unreachable::Port => 3,
             Unreachable::Prohibited => 13,
         };
-        (icmpv4::DESTINATION_UNREACHABLE, code)
+        (icmpv4::UNREACHABLE, code)
     }
 
     /// (type, code, pointer) in ICMPv6 (RFC 4443 3.1, 3.4).
     const fn v6(self) -> (u8, u8, u32) {
         match self {
-            Unreachable::Net => (icmpv6::DESTINATION_UNREACHABLE, 0, 0),
-            Unreachable::Prohibited => (icmpv6::DESTINATION_UNREACHABLE, 1, 0),
-            Unreachable::Host => (icmpv6::DESTINATION_UNREACHABLE, 3, 0),
-            Unreachable::Port => (icmpv6::DESTINATION_UNREACHABLE, 4, 0),
+            Unreachable::Net => (icmpv6::UNREACHABLE, 0, 0),
+            Unreachable::Prohibited => (icmpv6::UNREACHABLE, 1, 0),
+            Unreachable::Host => (icmpv6::UNREACHABLE, 3, 0),
+            Unreachable::Port => (icmpv6::UNREACHABLE, 4, 0),
             // Unrecognised next header, at the header's own next-header field.
             Unreachable::Protocol => (icmpv6::PARAMETER_PROBLEM, 1, 6),
         }
@@ -100,7 +100,7 @@ pub fn time_exceeded(burst: &Burst, lane: usize, tables: &Tables, state: &mut Wo
 #[cold]
 pub fn too_big(burst: &Burst, lane: usize, mtu: u32, tables: &Tables, state: &mut WorkerState) {
     let mtu4 = mtu.min(0xffff);
-    send(burst, lane, (icmpv4::DESTINATION_UNREACHABLE, 4, mtu4), (icmpv6::PACKET_TOO_BIG, 0, mtu), tables, state);
+    send(burst, lane, (icmpv4::UNREACHABLE, 4, mtu4), (icmpv6::PACKET_TOO_BIG, 0, mtu), tables, state);
 }
 
 fn send(
@@ -116,7 +116,7 @@ fn send(
     }
     let is_v4 = burst.v4 >> lane & 1 == 1;
     let about = burst.network(lane, state.pool.area());
-    let may = if is_v4 { icmpv4::may_answer(about) } else { icmpv6::may_answer(about) };
+    let may = if is_v4 { icmpv4::may_answer_v4(about) } else { icmpv6::may_answer_v6(about) };
     if !may {
         return;
     }
@@ -137,19 +137,19 @@ fn send(
     let len = if is_v4 {
         made_to4 = core::net::Ipv4Addr::from(burst.meta.src4[lane]);
         let (kind, code, rest) = v4;
-        icmpv4::emit_error(out, tables.icmp_source4, made_to4, kind, code, rest, about)
+        icmpv4::emit_error_v4(out, tables.icmp_source4, made_to4, kind, code, rest, about)
     } else {
         let mut octets = [0; 16];
         octets.copy_from_slice(&about[8..24]);
         made_to6 = octets.into();
         let (kind, code, rest) = v6;
-        icmpv6::emit_error(out, tables.icmp_source6, made_to6, kind, code, rest, about)
+        icmpv6::emit_error_v6(out, tables.icmp_source6, made_to6, kind, code, rest, about)
     };
     let in_port = burst.meta.in_port[lane];
-    let Ok(len) = len else {
+    if len == 0 {
         state.pool.free(frame);
         return;
-    };
+    }
     let pushed = state.originated.push(frame, HEADROOM as u16, (ethernet::HEADER_LEN + len) as u16, in_port);
     let Ok(new) = pushed else { return };
     let made = &mut state.originated;

@@ -10,7 +10,8 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use encap::wire::{ethernet, icmpv6, ipv4, ipv6, ipv6_ext, protocol};
+use encap::wire::ethernet::{self, EtherType};
+use encap::wire::{checksum, icmpv6, ipv4, ipv6, ipv6_ext, protocol};
 
 use crate::burst::{Burst, lanes};
 use crate::drop_reason::DropReason;
@@ -79,17 +80,17 @@ fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Resu
     if port.role == Role::Pod && header[6..12] != port.peer_mac.0 {
         return Err(DropReason::SpoofedMac);
     }
-    let ethertype = u16::from_be_bytes([header[12], header[13]]);
+    let ethertype = EtherType(u16::from_be_bytes([header[12], header[13]]));
     burst.meta.l3[lane] = burst.meta.offset[lane] + ethernet::HEADER_LEN as u16;
     match ethertype {
-        ethernet::IPV4 => {
+        EtherType::IPV4 => {
             network_v4(burst, lane, area)?;
             if group {
                 return Err(DropReason::Multicast);
             }
             Ok(Kind::V4)
         }
-        ethernet::IPV6 => {
+        EtherType::IPV6 => {
             if network_v6(burst, lane, area)? {
                 return Ok(Kind::NeighborDiscovery);
             }
@@ -98,8 +99,8 @@ fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Resu
             }
             Ok(Kind::V6)
         }
-        ethernet::ARP => Ok(Kind::Arp),
-        ethernet::VLAN | ethernet::QINQ => Err(DropReason::VlanTagged),
+        EtherType::ARP => Ok(Kind::Arp),
+        EtherType::VLAN | EtherType::QINQ => Err(DropReason::VlanTagged),
         _ => Err(DropReason::EthertypeUnknown),
     }
 }
@@ -126,12 +127,7 @@ pub(super) fn network_v4(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
         return Err(DropReason::Ipv4Truncated);
     }
     // (2) The checksum is right.
-    let checksum_ok = if header_len == ipv4::MIN_HEADER_LEN {
-        ipv4::header_checksum_ok(header)
-    } else {
-        encap::wire::checksum::checksum(&ip[..header_len]) == 0
-    };
-    if !checksum_ok {
+    if checksum::checksum(&ip[..header_len]) != 0 {
         return Err(DropReason::Ipv4BadChecksum);
     }
     // (5) The total length covers the header, and the packet is all there.
@@ -149,11 +145,12 @@ pub(super) fn network_v4(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
     addresses_v4(source, destination)?;
 
     let fragment_word = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
+    let transport = header[9];
     let l3 = burst.meta.l3[lane];
     let meta = &mut burst.meta;
     meta.len[lane] = l3 - meta.offset[lane] + total_len as u16;
     meta.ip_len[lane] = total_len as u32;
-    meta.protocol[lane] = header[9];
+    meta.protocol[lane] = transport;
     meta.src4[lane] = u32::from(source);
     meta.dst4[lane] = destination;
     let first = fragment_word & 0x1fff == 0;
@@ -230,16 +227,13 @@ pub(super) fn network_v6(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
 
     let payload = &ip[ipv6::HEADER_LEN..total_len];
     let next_header = header[6];
-    let (upper, l4, fragment) = if ipv6_ext::is_extension(next_header) {
-        let walked = ipv6_ext::walk(next_header, payload).map_err(|_| DropReason::Ipv6BadExtension)?;
-        let later = walked.fragment.is_some_and(|f| f.offset != 0);
-        (walked.protocol, if later { None } else { Some(walked.offset) }, walked.fragment.is_some())
-    } else {
-        (next_header, Some(0), false)
-    };
+    let walked = ipv6_ext::walk(next_header, payload).map_err(|_| DropReason::Ipv6BadExtension)?;
+    let upper = walked.protocol;
+    let l4 = (!walked.is_later_fragment()).then_some(walked.offset);
+    let fragment = walked.fragment.is_some();
     let discovery = upper == protocol::ICMPV6
         && !fragment
-        && l4.and_then(|at| payload.get(at)).is_some_and(|kind| icmpv6::is_neighbor_discovery(*kind));
+        && l4.and_then(|at| payload.get(at)).is_some_and(|kind| (icmpv6::ROUTER_SOLICIT..=icmpv6::REDIRECT).contains(kind));
     if !discovery {
         addresses_v6(source, destination)?;
     }

@@ -1,1 +1,97 @@
-//! Ports.
+//! Ports: where packets enter and leave.
+//!
+//! | kind            | rx                          | tx                          | waits on   |
+//! |-----------------|-----------------------------|-----------------------------|------------|
+//! | [`af_xdp`]      | ring shared with the kernel | ring + one `sendto` a batch | the socket |
+//! | [`tap`]         | `read` into frames          | `write` from frames         | the fd     |
+//! | [`memory`]      | in-process queue            | in-process queue            | nothing    |
+//!
+//! The unit of ownership is the queue: one worker owns it and calls it once per
+//! burst. Nothing in a queue is shared with another worker, and moving a queue to
+//! another worker moves the value.
+//!
+//! `sys` is the operating system's side and the only part with `unsafe` code.
+
+pub mod af_xdp;
+pub mod memory;
+pub(crate) mod sys;
+pub mod tap;
+
+use std::os::fd::BorrowedFd;
+
+use crate::burst::{Burst, TxPacket};
+use crate::counters::WorkerCounters;
+use crate::drop_reason::DropReason;
+use crate::frame::FramePool;
+use crate::ids::PortId;
+
+/// What a queue may use while it is called.
+pub struct QueueIo<'a> {
+    /// The calling worker's free frames.
+    pub pool: &'a mut FramePool,
+    /// The calling worker's counters.
+    pub counters: &'a WorkerCounters,
+}
+
+impl QueueIo<'_> {
+    /// Counts a packet that the port could not send and frees its frame.
+    pub fn drop_tx(&mut self, packet: TxPacket, reason: DropReason) {
+        self.counters.drops(packet.in_port, reason).add(1);
+        self.pool.free(packet.frame);
+    }
+}
+
+/// Losses that the kernel counted on its side of a queue, in packets since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KernelLosses {
+    /// The receive ring was full.
+    pub rx_ring_full: u64,
+    /// No frame was waiting in the fill ring.
+    pub rx_fill_empty: u64,
+    /// Dropped on receive for other reasons.
+    pub rx_dropped: u64,
+    /// Descriptors that the kernel refused to send.
+    pub tx_invalid: u64,
+}
+
+/// One queue of a port, owned by one worker.
+pub trait PortQueue: Send {
+    /// Receives up to `burst.room()` packets into the burst; returns how many.
+    /// Frames start at the Ethernet header.
+    fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize;
+
+    /// Sends the batch, in order, and empties it: what the port does not take is
+    /// dropped with its reason by [`QueueIo::drop_tx`]. Returns (packets, bytes) sent.
+    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64);
+
+    /// What to wait on for packets. `None` where the queue must be polled.
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Whether receiving costs a system call even when nothing is there: such
+    /// queues are called only when their descriptor is ready.
+    fn rx_needs_readiness(&self) -> bool {
+        false
+    }
+
+    /// Called when the worker is about to block: last chance to arm wake-ups.
+    /// Returns true if packets are there after all.
+    fn before_wait(&mut self, io: &mut QueueIo<'_>) -> bool {
+        let _ = io;
+        false
+    }
+
+    /// Frames given to the kernel or to a peer and not back yet.
+    fn outstanding(&self) -> usize {
+        0
+    }
+
+    /// Losses on the kernel's side.
+    fn kernel_losses(&self) -> KernelLosses {
+        KernelLosses::default()
+    }
+
+    /// Ends the queue: every frame it holds goes back to the pool.
+    fn close(self: Box<Self>, pool: &mut FramePool);
+}

@@ -170,9 +170,7 @@ impl Worker {
         if changed {
             self.state.counters.run.adoptions.add(1);
         }
-        while let Some(command) = self.commands.pop() {
-            self.obey(command);
-        }
+        self.take_commands();
         let mut moved = self.receive_all();
         moved += self.take_over();
         if self.state.hold.is_due(self.subscriber.tables(), changed, now) {
@@ -185,6 +183,13 @@ impl Worker {
         self.last_turn = Some((now, moved > 0));
         self.state.counters.run.free_frames.set(self.state.pool.local_frames() as u64);
         moved
+    }
+
+    /// Obeys the commands that wait.
+    pub fn take_commands(&mut self) {
+        while let Some(command) = self.commands.pop() {
+            self.obey(command);
+        }
     }
 
     fn receive_all(&mut self) -> usize {
@@ -345,7 +350,8 @@ impl Worker {
         };
         self.state.counters.run.sleeps.add(1);
         self.handoffs.announce_sleep();
-        let work = self.queues.iter_mut().any(|owned| owned.queue.before_wait())
+        let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
+        let work = self.queues.iter_mut().any(|owned| owned.queue.before_wait(&mut io))
             || !self.commands.is_empty()
             || self.handoffs.has_work();
         if !work {

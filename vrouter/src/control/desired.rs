@@ -1,0 +1,210 @@
+//! The desired state: plain data, as sources gave it.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+
+use acl::Profile;
+use encap::wire::ethernet::MacAddr;
+use fib::{AnyPrefix, RouteSource};
+use ipnet::IpNet;
+
+/// What a port is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PortRole {
+    /// A port to the network.
+    Uplink {
+        /// The kernel has no part in it: all traffic is ours.
+        exclusive: bool,
+        /// The node's addresses there, each with the length of its connected prefix.
+        addresses: Vec<IpNet>,
+    },
+    /// A workload endpoint.
+    Pod {
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+        /// Its profiles, in order.
+        profiles: Vec<Profile>,
+    },
+    /// The way into the node's own stack.
+    Host {
+        /// Addresses of the node that are reached there, beside those of shared uplinks.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+/// A port as it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortSpec {
+    /// Unique name.
+    pub name: String,
+    /// What it is for.
+    pub role: PortRole,
+    /// Our MAC address there.
+    pub mac: MacAddr,
+    /// MAC address of the one station behind it (pod and host ports).
+    pub peer_mac: MacAddr,
+    /// Largest IP packet in bytes.
+    pub mtu: u32,
+    /// Whether it can transmit.
+    pub up: bool,
+}
+
+impl PortSpec {
+    /// A pod port with the gateway's MAC address and the profile of namespace `default`.
+    pub fn pod(name: &str, peer_mac: MacAddr, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        PortSpec {
+            name: name.to_owned(),
+            role: PortRole::Pod {
+                addresses: addresses.into_iter().collect(),
+                profiles: vec![Profile::of_namespace("default")],
+            },
+            mac: crate::tables::GATEWAY_MAC,
+            peer_mac,
+            mtu: 1500,
+            up: true,
+        }
+    }
+
+    /// An uplink that is all ours.
+    pub fn uplink(name: &str, mac: MacAddr, addresses: impl IntoIterator<Item = IpNet>) -> Self {
+        PortSpec {
+            name: name.to_owned(),
+            role: PortRole::Uplink { exclusive: true, addresses: addresses.into_iter().collect() },
+            mac,
+            peer_mac: MacAddr::ZERO,
+            mtu: 1500,
+            up: true,
+        }
+    }
+}
+
+/// When a pool's traffic between nodes is encapsulated by IPIP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IpipMode {
+    /// Never: plain packets.
+    #[default]
+    Never,
+    /// Only toward nodes in another subnet.
+    CrossSubnet,
+    /// Always.
+    Always,
+}
+
+/// An IP pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pool {
+    /// The name it was given, if any.
+    pub name: String,
+    /// Its prefix.
+    pub cidr: IpNet,
+    /// Encapsulation of what goes to addresses of the pool.
+    pub ipip_mode: IpipMode,
+}
+
+/// Encapsulation that a route asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Encap {
+    /// What the pool says.
+    #[default]
+    Pool,
+    /// None.
+    None,
+    /// IPIP.
+    Ipip,
+}
+
+/// Where a route leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RouteTarget {
+    /// To these next hops, at equal cost.
+    Via(Vec<IpAddr>, Encap),
+    /// Nowhere, silently.
+    Blackhole,
+    /// Nowhere, answered "host unreachable".
+    Unreachable,
+    /// Nowhere, answered "prohibited".
+    Prohibit,
+}
+
+/// A route as a source announces it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouteSpec {
+    /// What to match.
+    pub prefix: AnyPrefix,
+    /// Who says so.
+    pub source: RouteSource,
+    /// Where it leads.
+    pub target: RouteTarget,
+    /// The source's measure: lower wins.
+    pub metric: u32,
+}
+
+/// All of it but the routes, which live in the RIB.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// Ports by name.
+    pub ports: BTreeMap<String, PortSpec>,
+    /// Pools by prefix.
+    pub pools: BTreeMap<IpNet, Pool>,
+    /// Peers by configuration.
+    pub peers: BTreeSet<Ipv4Addr>,
+    /// This node's blocks.
+    pub blocks: Vec<IpNet>,
+}
+
+impl Desired {
+    /// The pool that holds a prefix.
+    pub fn pool_of(&self, prefix: &IpNet) -> Option<&Pool> {
+        self.pools.values().find(|pool| pool.cidr.contains(prefix))
+    }
+
+    /// Uplinks with their addresses.
+    pub fn uplinks(&self) -> impl Iterator<Item = (&PortSpec, bool, &[IpNet])> {
+        self.ports.values().filter_map(|port| match &port.role {
+            PortRole::Uplink { exclusive, addresses } => Some((port, *exclusive, addresses.as_slice())),
+            _ => None,
+        })
+    }
+
+    /// The host port.
+    pub fn host_port(&self) -> Option<&PortSpec> {
+        self.ports.values().find(|port| matches!(port.role, PortRole::Host { .. }))
+    }
+
+    /// The uplink whose connected prefix holds `address`, longest prefix first.
+    pub fn uplink_toward(&self, address: IpAddr) -> Option<&PortSpec> {
+        self.uplinks()
+            .flat_map(|(port, _, addresses)| addresses.iter().map(move |net| (port, net)))
+            .filter(|(_, net)| net.contains(&address))
+            .max_by_key(|(_, net)| net.prefix_len())
+            .map(|(port, _)| port)
+    }
+
+    /// The node's IPv4 address toward `remote`: on the same subnet if there is one.
+    pub fn source_toward(&self, remote: Ipv4Addr) -> Option<Ipv4Addr> {
+        let v4 = |net: &IpNet| match net.addr() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        };
+        let all = || self.uplinks().flat_map(|(_, _, addresses)| addresses);
+        all().filter(|net| net.contains(&IpAddr::V4(remote))).find_map(v4).or_else(|| all().find_map(v4))
+    }
+
+    /// The node's first global address on an uplink, for ICMPv6 errors.
+    pub fn first_v6(&self) -> Option<Ipv6Addr> {
+        self.uplinks().flat_map(|(_, _, addresses)| addresses).find_map(|net| match net.addr() {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        })
+    }
+
+    /// The node's first IPv4 address on an uplink: tunnels and ICMP errors.
+    pub fn first_v4(&self) -> Option<Ipv4Addr> {
+        self.uplinks().flat_map(|(_, _, addresses)| addresses).find_map(|net| match net.addr() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+    }
+}

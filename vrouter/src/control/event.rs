@@ -1,0 +1,40 @@
+//! What sources tell control: every input is one of these.
+
+use core::net::Ipv4Addr;
+
+use fib::{AnyPrefix, RouteSource};
+use ipnet::IpNet;
+
+use crate::control::desired::{Pool, PortSpec, RouteSpec};
+use crate::tables::TraceFilter;
+
+/// A change of what is wanted. Events are idempotent: `Put…` creates or replaces.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A port exists, or its properties changed.
+    PutPort(PortSpec),
+    /// A port is gone.
+    RemovePort(String),
+    /// An IP pool exists.
+    PutPool(Pool),
+    /// The pool with this prefix is gone.
+    RemovePool(IpNet),
+    /// A source announces a route.
+    PutRoute(RouteSpec),
+    /// A source withdraws its route.
+    RemoveRoute(AnyPrefix, RouteSource),
+    /// A source begins to announce all its routes anew.
+    BeginResync(RouteSource),
+    /// The source has announced everything: what it did not name is withdrawn.
+    EndResync(RouteSource),
+    /// Another node whose tunnel packets are taken.
+    PutPeer(Ipv4Addr),
+    /// No longer a peer by configuration.
+    RemovePeer(Ipv4Addr),
+    /// This node's own pod blocks.
+    SetBlocks(Vec<IpNet>),
+    /// What a trace or capture follows.
+    SetTrace(Option<TraceFilter>),
+}
+

@@ -1,0 +1,572 @@
+//! The router as a library: a builder, ports, events, and workers to run.
+//!
+//! ```no_run
+//! use vrouter::{Event, IdleMode, MemoryPort, PortSpec, Router};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut router = Router::builder().workers(1).frames(4096).idle(IdleMode::Adaptive).build()?;
+//! let (wire, host) = MemoryPort::with_host(256);
+//! let pod = PortSpec::pod("pod1", "02:00:00:00:00:01".parse()?, ["10.0.0.1".parse()?]);
+//! router.add_port(pod, vec![Box::new(wire)])?;
+//! router.commit()?;
+//! let threads = router.start()?; // or call `router.poll(now)` with a clock of one's own
+//! # drop((host, threads));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The daemon, the simulations and the packet generator are built on nothing else.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use core::net::IpAddr;
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::control::{Engine, EngineError, Event, NeighborRequest, PortSpec};
+use crate::counters::WorkerCounters;
+use crate::frame::{FrameArea, FramePool, FrameStore};
+use crate::ids::{PortId, Timestamp, WorkerId};
+use crate::neighbor_ports::NeighborPorts;
+use crate::pipeline::hook::{Hook, HookPoint, Stage};
+use crate::pipeline::punt::{Punt, PuntQueue, PuntSender};
+use crate::pipeline::state::WorkerState;
+use crate::pipeline::trace::{self, Record, Tracer};
+use crate::port::PortQueue;
+use crate::publish;
+use crate::tables::NeighborState;
+use crate::worker::handoff::{Doorbell, Handoffs, Owners};
+use crate::worker::idle::{IdleMode, IdlePolicy};
+use crate::worker::ready::ReadySet;
+use crate::worker::{Command, Injected, Worker, WorkerParts};
+
+/// Commands that wait for a worker.
+const COMMAND_DEPTH: usize = 1024;
+/// Messages that wait for the slow path.
+const PUNT_DEPTH: usize = 1024;
+/// How long a worker may take to give a queue back.
+const HANDBACK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why something could not be done to a router.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RouterError {
+    /// The event was refused.
+    #[error(transparent)]
+    Refused(#[from] EngineError),
+    /// A port without a queue carries nothing.
+    #[error("port {0} has no queue")]
+    NoQueues(String),
+    /// The operating system refused something.
+    #[error("{0}: {1}")]
+    Os(&'static str, #[source] io::Error),
+    /// A worker does not take commands.
+    #[error("worker {0} does not answer")]
+    WorkerStuck(WorkerId),
+    /// Workers run in threads, or not any more.
+    #[error("the workers are not here")]
+    NotHere,
+}
+
+type StageFactory = Box<dyn Fn(WorkerId) -> Box<dyn Stage> + Send + Sync>;
+
+/// What a router is to be like.
+pub struct RouterBuilder {
+    workers: u16,
+    cores: Vec<usize>,
+    frames: u32,
+    frame_size: u32,
+    idle: IdleMode,
+    seed: u64,
+    stages: Vec<(HookPoint, StageFactory)>,
+}
+
+impl RouterBuilder {
+    /// Number of workers; 1 by default.
+    pub fn workers(mut self, workers: u16) -> Self {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// One worker for each of these cores, pinned to it.
+    pub fn cores(mut self, cores: &[usize]) -> Self {
+        self.workers = u16::try_from(cores.len().max(1)).unwrap_or(u16::MAX);
+        self.cores = cores.to_vec();
+        self
+    }
+
+    /// Packet frames in all; 16,384 by default.
+    pub fn frames(mut self, frames: u32) -> Self {
+        self.frames = frames;
+        self
+    }
+
+    /// Bytes of a frame: 2048 (the default) or 4096.
+    pub fn frame_size(mut self, bytes: u32) -> Self {
+        self.frame_size = bytes;
+        self
+    }
+
+    /// What workers do without work; adaptive by default.
+    pub fn idle(mut self, mode: IdleMode) -> Self {
+        self.idle = mode;
+        self
+    }
+
+    /// Seed of everything random, for repeatable runs.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Adds a stage of the embedding program; `make` is called once per worker.
+    pub fn stage<S: Stage + 'static>(
+        mut self,
+        point: HookPoint,
+        make: impl Fn(WorkerId) -> S + Send + Sync + 'static,
+    ) -> Self {
+        self.stages.push((point, Box::new(move |worker| Box::new(make(worker)))));
+        self
+    }
+
+    /// Builds the router. No port exists yet and no thread runs.
+    ///
+    /// # Errors
+    /// Where memory or descriptors cannot be had.
+    pub fn build(self) -> Result<Router, RouterError> {
+        let area =
+            FrameArea::new(self.frames, self.frame_size).map_err(|error| RouterError::Os("packet frames", error))?;
+        let store = FrameStore::new(area);
+        let count = self.workers as usize;
+        let punts: PuntQueue = Arc::new(ArrayQueue::new(PUNT_DEPTH));
+        let records = Arc::new(ArrayQueue::new(trace::RECORDS * count));
+        let bells = (0..count)
+            .map(|_| Doorbell::new())
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(|error| RouterError::Os("eventfd", error))?;
+        let slow_path = Doorbell::new().map_err(|error| RouterError::Os("eventfd", error))?;
+        let owners = Arc::new(Owners::new());
+        let mut subscribers = Vec::new();
+        let engine = Engine::new(|first| {
+            let (publisher, all) = publish::channel(first, count);
+            subscribers = all;
+            publisher
+        });
+        let mut handles = Vec::with_capacity(count);
+        let mut workers = Vec::with_capacity(count);
+        for (index, (subscriber, handoffs)) in subscribers.into_iter().zip(Handoffs::mesh(&bells)).enumerate() {
+            let id = WorkerId(index as u16);
+            let counters = Arc::new(WorkerCounters::default());
+            let hooks =
+                self.stages.iter().map(|(point, make)| Hook { point: *point, stage: make(id) }).collect();
+            let seed = self.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let state = WorkerState::new(
+                FramePool::new(store.clone()),
+                counters.clone(),
+                PuntSender::new(punts.clone()),
+                records.clone(),
+                hooks,
+                seed,
+            );
+            let commands = Arc::new(ArrayQueue::new(COMMAND_DEPTH));
+            handles.push(WorkerHandle {
+                counters,
+                commands: commands.clone(),
+                bell: bells[index].clone(),
+                returned: state.tracer.returned(),
+                core: self.cores.get(index).copied(),
+            });
+            let ready = ReadySet::new(&bells[index]).map_err(|error| RouterError::Os("epoll", error))?;
+            let wake = slow_path.clone();
+            workers.push(Worker::new(WorkerParts {
+                id,
+                state,
+                subscriber,
+                commands,
+                handoffs,
+                owners: owners.clone(),
+                ready,
+                idle: IdlePolicy::new(self.idle),
+                punt_wake: Arc::new(move || wake.ring()),
+            }));
+        }
+        Ok(Router {
+            engine,
+            store,
+            handles,
+            workers,
+            owners,
+            punts,
+            slow_path,
+            records,
+            ports: Vec::new(),
+            neighbors: NeighborPorts::new(self.seed),
+            idle: self.idle,
+        })
+    }
+}
+
+/// Control's side of a worker.
+pub struct WorkerHandle {
+    /// What it counted.
+    pub counters: Arc<WorkerCounters>,
+    /// The core it is pinned to.
+    pub core: Option<usize>,
+    commands: Arc<ArrayQueue<Command>>,
+    bell: Arc<Doorbell>,
+    returned: Arc<ArrayQueue<Box<Record>>>,
+}
+
+impl WorkerHandle {
+    fn send(&self, id: WorkerId, command: Command) -> Result<(), RouterError> {
+        let mut command = command;
+        for _ in 0..1000 {
+            match self.commands.push(command) {
+                Ok(()) => {
+                    self.bell.ring();
+                    return Ok(());
+                }
+                Err(back) => command = back,
+            }
+            self.bell.ring();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(RouterError::WorkerStuck(id))
+    }
+
+    /// Whether it is blocked for want of work.
+    pub fn is_asleep(&self) -> bool {
+        self.bell.is_asleep()
+    }
+}
+
+/// Where the queues of a port are.
+#[derive(Clone, Debug)]
+pub struct PortPlacement {
+    /// The port.
+    pub port: PortId,
+    /// Its name.
+    pub name: String,
+    /// The worker that owns each queue.
+    pub queues: Vec<WorkerId>,
+}
+
+/// A router: the engine, the workers until they run, and what connects them.
+pub struct Router {
+    engine: Engine,
+    store: Arc<FrameStore>,
+    handles: Vec<WorkerHandle>,
+    workers: Vec<Worker>,
+    owners: Arc<Owners>,
+    punts: PuntQueue,
+    slow_path: Arc<Doorbell>,
+    records: Arc<ArrayQueue<Box<Record>>>,
+    ports: Vec<PortPlacement>,
+    neighbors: NeighborPorts,
+    idle: IdleMode,
+}
+
+impl Router {
+    /// Starts to describe a router.
+    pub fn builder() -> RouterBuilder {
+        RouterBuilder {
+            workers: 1,
+            cores: Vec::new(),
+            frames: 16_384,
+            frame_size: 2048,
+            idle: IdleMode::default(),
+            seed: 0x5eed,
+            stages: Vec::new(),
+        }
+    }
+
+    /// Adds a port with its queues, which are dealt out to the workers in turn. The
+    /// port carries packets once [`commit`](Self::commit) has returned.
+    ///
+    /// # Errors
+    /// Where the port is refused; its queues are closed then.
+    pub fn add_port(&mut self, spec: PortSpec, queues: Vec<Box<dyn PortQueue>>) -> Result<PortId, RouterError> {
+        let name = spec.name.clone();
+        if queues.is_empty() {
+            return Err(RouterError::NoQueues(name));
+        }
+        if let Err(error) = self.engine.apply(Event::PutPort(spec)) {
+            let mut pool = FramePool::new(self.store.clone());
+            queues.into_iter().for_each(|queue| queue.close(&mut pool));
+            return Err(error.into());
+        }
+        let port = self.engine.port_id(&name).ok_or(RouterError::NotHere)?;
+        for (index, handle) in self.handles.iter().enumerate() {
+            handle.send(WorkerId(index as u16), Command::PortAppears(port))?;
+        }
+        let start = self.least_loaded();
+        let mut placement = PortPlacement { port, name, queues: Vec::with_capacity(queues.len()) };
+        for (index, queue) in queues.into_iter().enumerate() {
+            let worker = WorkerId(((start + index) % self.handles.len()) as u16);
+            self.handles[worker.index()].send(worker, Command::AddQueue(port, queue))?;
+            placement.queues.push(worker);
+        }
+        self.owners.set(port, placement.queues.first().copied());
+        self.ports.push(placement);
+        Ok(port)
+    }
+
+    fn least_loaded(&self) -> usize {
+        let load = |worker: &usize| {
+            self.ports.iter().flat_map(|port| &port.queues).filter(|at| at.index() == *worker).count()
+        };
+        (0..self.handles.len()).min_by_key(load).unwrap_or(0)
+    }
+
+    /// Removes a port: packets stop, every frame that its queues hold comes back.
+    ///
+    /// # Errors
+    /// Where there is no such port, or a worker does not answer.
+    pub fn remove_port(&mut self, name: &str) -> Result<(), RouterError> {
+        self.engine.apply(Event::RemovePort(name.to_owned()))?;
+        let committed = self.engine.commit();
+        let Some(at) = self.ports.iter().position(|port| port.name == name) else {
+            return committed.map(drop).map_err(Into::into);
+        };
+        let placement = self.ports.swap_remove(at);
+        self.owners.set(placement.port, None);
+        let (back, queues) = mpsc::channel();
+        for (index, handle) in self.handles.iter().enumerate() {
+            if placement.queues.contains(&WorkerId(index as u16)) {
+                handle.send(WorkerId(index as u16), Command::RemoveQueues(placement.port, back.clone()))?;
+            }
+        }
+        drop(back);
+        // Where the caller owns the clock, the workers take the command now.
+        self.workers.iter_mut().for_each(Worker::take_commands);
+        let mut pool = FramePool::new(self.store.clone());
+        for _ in &placement.queues {
+            match queues.recv_timeout(HANDBACK_TIMEOUT) {
+                Ok(queue) => queue.close(&mut pool),
+                Err(_) => return Err(RouterError::WorkerStuck(placement.queues[0])),
+            }
+        }
+        committed.map(drop).map_err(Into::into)
+    }
+
+    /// Applies an event; it is in force after [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// The event is refused whole.
+    pub fn apply(&mut self, event: Event) -> Result<(), EngineError> {
+        if let Event::SetTrace(Some(_)) = &event {
+            self.handles.iter().for_each(|handle| Tracer::equip(&handle.returned));
+        }
+        self.engine.apply(event)
+    }
+
+    /// Puts everything applied into force, and returns the generation when every
+    /// worker has adopted it.
+    ///
+    /// # Errors
+    /// Where the FIB is full.
+    pub fn commit(&mut self) -> Result<u64, EngineError> {
+        let generation = self.engine.commit()?;
+        self.neighbors.configure(self.engine.desired(), |name| self.engine.port_id(name));
+        Ok(generation)
+    }
+
+    /// Runs every worker and the slow path once, at time `now` of the caller's clock.
+    /// Returns the number of packets moved; 0 means that nothing is left to do now.
+    ///
+    /// # Errors
+    /// Where the workers run in threads.
+    pub fn poll(&mut self, now: Timestamp) -> Result<usize, RouterError> {
+        if self.workers.is_empty() {
+            return Err(RouterError::NotHere);
+        }
+        let mut moved: usize = self.workers.iter_mut().map(|worker| worker.poll(now)).sum();
+        moved += self.poll_slow_path(now);
+        Ok(moved)
+    }
+
+    /// Does what the workers asked of the slow path, and what time asks of the
+    /// neighbour machines. Returns the number of messages and frames handled.
+    pub fn poll_slow_path(&mut self, now: Timestamp) -> usize {
+        let mut handled = 0;
+        while let Some(punt) = self.punts.pop() {
+            handled += 1;
+            match punt {
+                Punt::Resolve { port, address } => self.engine.resolve(port, address),
+                Punt::Frame { port, frame, offset, len } => {
+                    self.neighbors.frame(port, self.store.area().bytes(&frame, offset, len), now);
+                    self.store.free(frame);
+                }
+            }
+        }
+        handled += self.settle(now);
+        handled
+    }
+
+    /// Commits, and moves requests and answers between engine and neighbour machines.
+    fn settle(&mut self, now: Timestamp) -> usize {
+        let mut handled = 0;
+        self.neighbors.timeout(now);
+        for (port, address, state) in self.neighbors.take_news() {
+            handled += 1;
+            self.engine.neighbor(port, address, state);
+        }
+        if let Err(error) = self.engine.commit() {
+            tracing::error!("{error}");
+        }
+        while let Some(request) = self.engine.next_neighbor_request() {
+            self.neighbors.request(request, now);
+        }
+        for (port, address, state) in self.neighbors.take_news() {
+            self.engine.neighbor(port, address, state);
+        }
+        let store = self.store.clone();
+        while let Some((port, frame)) = self.neighbors.transmit(&store) {
+            handled += 1;
+            self.inject(port, frame);
+        }
+        handled
+    }
+
+    /// Sends a frame on a port, from its owner's thread.
+    fn inject(&self, port: PortId, injected: Injected) {
+        let unsent = match self.owners.of(port) {
+            Some(owner) => {
+                let handle = &self.handles[owner.index()];
+                match handle.commands.push(Command::Transmit(port, injected)) {
+                    Ok(()) => {
+                        handle.bell.ring();
+                        return;
+                    }
+                    Err(command) => command,
+                }
+            }
+            None => Command::Transmit(port, injected),
+        };
+        if let Command::Transmit(_, injected) = unsent {
+            self.store.free(injected.frame);
+        }
+    }
+
+    /// Requests about neighbours on ports that the kernel shares, for the caller to
+    /// pass on; answers come by [`neighbor`](Self::neighbor).
+    pub fn next_kernel_request(&mut self) -> Option<NeighborRequest> {
+        self.neighbors.next_kernel_request()
+    }
+
+    /// Takes news of a neighbour on a port that the kernel shares.
+    pub fn neighbor(&mut self, port: PortId, address: IpAddr, state: NeighborState) {
+        self.engine.neighbor(port, address, state);
+    }
+
+    /// When the slow path has something to do of itself.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        self.neighbors.next_timeout()
+    }
+
+    /// Starts every worker in a thread of its own.
+    ///
+    /// # Errors
+    /// Where they run already or a thread cannot be made.
+    pub fn start(&mut self) -> Result<Workers, RouterError> {
+        if self.workers.is_empty() {
+            return Err(RouterError::NotHere);
+        }
+        let mut threads = Vec::new();
+        for worker in self.workers.drain(..) {
+            let handle = &self.handles[worker.id().index()];
+            let core = handle.core;
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{}", worker.id()))
+                .spawn(move || {
+                    if let Some(core) = core
+                        && let Err(error) = crate::port::sys::affinity::pin_current_thread(core)
+                    {
+                        tracing::warn!("worker is not pinned to core {core}: {error}");
+                    }
+                    worker.run();
+                })
+                .map_err(|error| RouterError::Os("worker thread", error))?;
+            threads.push((handle.commands.clone(), handle.bell.clone(), thread));
+        }
+        Ok(Workers { threads })
+    }
+
+    /// The engine, to look at.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The frames.
+    pub fn frames(&self) -> &Arc<FrameStore> {
+        &self.store
+    }
+
+    /// Control's side of the workers.
+    pub fn workers(&self) -> &[WorkerHandle] {
+        &self.handles
+    }
+
+    /// Where the queues of each port are.
+    pub fn placements(&self) -> &[PortPlacement] {
+        &self.ports
+    }
+
+    /// What workers do without work.
+    pub fn idle_mode(&self) -> IdleMode {
+        self.idle
+    }
+
+    /// What wakes the slow path.
+    pub fn slow_path_bell(&self) -> &Arc<Doorbell> {
+        &self.slow_path
+    }
+
+    /// The next packet that a trace or capture followed. Give it back by
+    /// [`recycle`](Self::recycle).
+    pub fn next_record(&self) -> Option<Box<Record>> {
+        self.records.pop()
+    }
+
+    /// Gives a record back for reuse.
+    pub fn recycle(&self, record: Box<Record>) {
+        let mut record = Some(record);
+        for handle in &self.handles {
+            match record.take().map(|record| handle.returned.push(record)) {
+                Some(Err(back)) => record = Some(back),
+                _ => break,
+            }
+        }
+    }
+
+    /// The neighbour machines of exclusive uplinks.
+    pub fn neighbor_ports(&self) -> &NeighborPorts {
+        &self.neighbors
+    }
+}
+
+/// Workers in threads. They stop when this is dropped.
+pub struct Workers {
+    threads: Vec<(Arc<ArrayQueue<Command>>, Arc<Doorbell>, JoinHandle<()>)>,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for (commands, bell, _) in &self.threads {
+            while commands.push(Command::Stop).is_err() {
+                bell.ring();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            bell.ring();
+        }
+        for (_, _, thread) in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
