@@ -40,7 +40,7 @@ impl Counter {
     }
 }
 
-/// What one worker counted on one port: one cache line.
+/// What one worker counted on one port: two cache lines, the first for every packet.
 #[derive(Default, Debug)]
 #[repr(align(64))]
 pub struct PortCounters {
@@ -60,6 +60,12 @@ pub struct PortCounters {
     pub originated: Counter,
     /// Packets decapsulated on this port.
     pub decapsulated: Counter,
+    /// Lost on receive on the kernel's side of the worker's queues (gauge).
+    pub kernel_rx_lost: Counter,
+    /// Refused on transmit on the kernel's side of the worker's queues (gauge).
+    pub kernel_tx_lost: Counter,
+    /// Frames lent to the kernel by the worker's queues (gauge).
+    pub lent_frames: Counter,
 }
 
 /// Drops by reason of what entered on one port.

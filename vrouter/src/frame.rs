@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::port::sys::umem::MemoryArea;
+use crate::sys::umem::MemoryArea;
 
 /// Bytes in front of a received packet, for encapsulation and port headers.
 /// AF_XDP fixes this number (`XDP_PACKET_HEADROOM`); the other ports follow it.
@@ -168,30 +168,14 @@ impl FrameArea {
             .unwrap_or(&mut [])
     }
 
-    /// Gives the frame to the kernel: its byte offset in the area.
-    #[inline]
-    pub(crate) fn into_address(&self, frame: Frame) -> u64 {
-        u64::from(frame.0) << self.shift
-    }
-
-    /// Takes a frame back from the kernel by any address within its chunk.
-    ///
-    /// Returns `None` for an address outside the area.
-    ///
-    /// # Safety
-    /// The address must come from a ring to which this program gave the frame by
-    /// [`into_address`](Self::into_address), and must be taken back once.
-    #[inline]
-    pub(crate) unsafe fn from_address(&self, address: u64) -> Option<Frame> {
-        let index = address >> self.shift;
-        (index < u64::from(self.count)).then_some(Frame(index as u32))
-    }
-
     /// Appends `tail`, holding `len` bytes behind [`HEADROOM`], to the end of `head`'s chain.
     pub fn link(&self, head: &mut Frame, tail: Frame, len: u16) {
         let mut last = head.0 as usize;
-        while let next @ 0..NULL = self.next[last].load(Relaxed) {
-            last = next as usize;
+        loop {
+            match self.next[last].load(Relaxed) {
+                NULL => break,
+                next => last = next as usize,
+            }
         }
         self.next_len[last].store(u32::from(len), Relaxed);
         self.next[last].store(tail.0, Relaxed);
@@ -352,6 +336,63 @@ impl Drop for FramePool {
     }
 }
 
+/// The frames that a queue has lent to the kernel: a bit for each.
+///
+/// An address that comes back is turned into a handle again only if its bit is set,
+/// so whatever the kernel returns, no second handle of a frame can arise; and when
+/// the queue is closed, every frame that is still out is taken back.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    area: Arc<FrameArea>,
+    bits: Box<[u64]>,
+    count: usize,
+}
+
+impl Lent {
+    /// Nothing is lent.
+    pub(crate) fn new(area: Arc<FrameArea>) -> Self {
+        let words = (area.count as usize).div_ceil(64);
+        Lent { area, bits: vec![0; words].into(), count: 0 }
+    }
+
+    /// Lends a frame: its first byte's offset in the area.
+    #[inline]
+    pub(crate) fn lend(&mut self, frame: Frame) -> u64 {
+        debug_assert!(!frame.is_none());
+        self.bits[frame.0 as usize / 64] |= 1 << (frame.0 % 64);
+        self.count += 1;
+        u64::from(frame.0) << self.area.shift
+    }
+
+    /// Takes a frame back by any address within it, with the offset of that address
+    /// in the frame. `None` if it was not lent.
+    #[inline]
+    pub(crate) fn take_back(&mut self, address: u64) -> Option<(Frame, u16)> {
+        let index = address >> self.area.shift;
+        let word = self.bits.get_mut(usize::try_from(index / 64).ok()?)?;
+        let bit = 1 << (index % 64);
+        if *word & bit == 0 {
+            return None;
+        }
+        *word &= !bit;
+        self.count -= 1;
+        Some((Frame(index as u32), (address & u64::from(self.area.frame_size - 1)) as u16))
+    }
+
+    /// Takes everything back, once the kernel has let go of it.
+    pub(crate) fn take_back_all(&mut self) -> impl Iterator<Item = Frame> + '_ {
+        self.count = 0;
+        self.bits.iter_mut().enumerate().flat_map(|(word, bits)| {
+            crate::burst::lanes(core::mem::take(bits)).map(move |bit| Frame((word * 64 + bit) as u32))
+        })
+    }
+
+    /// Frames lent now.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -410,6 +451,22 @@ mod tests {
         assert_eq!(store.area().bytes(&frame, 2000, 48).len(), 48);
         assert!(store.area().bytes(&frame, 2000, 49).is_empty());
         store.free(frame);
+    }
+
+    #[test]
+    fn a_lent_frame_comes_back_once() {
+        let store = store(130);
+        let mut lent = Lent::new(store.area().clone());
+        let frames: Vec<_> = std::iter::from_fn(|| store.alloc()).collect();
+        let addresses: Vec<_> = frames.into_iter().map(|frame| lent.lend(frame)).collect();
+        let (frame, offset) = lent.take_back(addresses[129] + 300).unwrap();
+        assert_eq!(offset, 300);
+        assert_eq!(lent.take_back(addresses[129]), None);
+        assert_eq!(lent.take_back(130 * 2048), None);
+        assert_eq!(lent.take_back(u64::MAX), None);
+        assert_eq!(lent.count(), 129);
+        lent.take_back_all().chain([frame]).for_each(|frame| store.free(frame));
+        assert_eq!((lent.count(), store.free_frames()), (0, 130));
     }
 
     #[test]

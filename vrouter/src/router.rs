@@ -206,6 +206,7 @@ impl RouterBuilder {
             ports: Vec::new(),
             neighbors: NeighborPorts::new(self.seed),
             idle: self.idle,
+            now: Timestamp::default(),
         })
     }
 }
@@ -268,6 +269,8 @@ pub struct Router {
     ports: Vec<PortPlacement>,
     neighbors: NeighborPorts,
     idle: IdleMode,
+    /// The time of the latest call that brought one.
+    now: Timestamp,
 }
 
 impl Router {
@@ -371,7 +374,8 @@ impl Router {
     /// Where the FIB is full.
     pub fn commit(&mut self) -> Result<u64, EngineError> {
         let generation = self.engine.commit()?;
-        self.neighbors.configure(self.engine.desired(), |name| self.engine.port_id(name));
+        let now = self.now;
+        self.neighbors.configure(self.engine.desired(), |name| self.engine.port_id(name), now);
         Ok(generation)
     }
 
@@ -392,6 +396,7 @@ impl Router {
     /// Does what the workers asked of the slow path, and what time asks of the
     /// neighbour machines. Returns the number of messages and frames handled.
     pub fn poll_slow_path(&mut self, now: Timestamp) -> usize {
+        self.now = now;
         let mut handled = 0;
         while let Some(punt) = self.punts.pop() {
             handled += 1;
@@ -484,7 +489,7 @@ impl Router {
                 .name(format!("worker-{}", worker.id()))
                 .spawn(move || {
                     if let Some(core) = core
-                        && let Err(error) = crate::port::sys::affinity::pin_current_thread(core)
+                        && let Err(error) = crate::sys::affinity::pin_current_thread(core)
                     {
                         tracing::warn!("worker is not pinned to core {core}: {error}");
                     }

@@ -27,7 +27,10 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         let chunk = state.pool.area().chunk_mut(burst.frame_mut(lane));
         let (front, inner) = chunk.split_at_mut(l3);
         let Some(space) = front.last_chunk_mut::<{ ipip::OVERHEAD }>() else { continue };
-        outer.push(space, inner, inner_len as u16, id);
+        if outer.push(space, inner, inner_len as u16, id).is_err() {
+            state.drop_packet(burst, lane, DropReason::NoHeadroom);
+            continue;
+        }
         let meta = &mut burst.meta;
         meta.l3[lane] -= ipip::OVERHEAD as u16;
         meta.len[lane] += ipip::OVERHEAD as u16;

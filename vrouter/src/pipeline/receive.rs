@@ -59,7 +59,7 @@ fn echo(burst: &mut Burst, lane: usize, v4: bool, area: &FrameArea) -> Result<()
         if message.len() < 8 || checksum::checksum(message) != 0 {
             return Err(Some(DropReason::IcmpMalformed));
         }
-        icmpv4::echo_reply_in_place(message);
+        icmpv4::echo_reply_in_place(message).map_err(|_| Some(DropReason::IcmpMalformed))?;
         let mut view = ipv4::Ipv4::new_quoted(header).map_err(|_| Some(DropReason::IcmpMalformed))?;
         let (src, dst) = (view.src(), view.dst());
         view.set_src(dst);
@@ -83,7 +83,7 @@ fn echo(burst: &mut Burst, lane: usize, v4: bool, area: &FrameArea) -> Result<()
         view.set_src(dst);
         view.set_dst(src);
         view.set_hop_limit(TTL);
-        icmpv6::echo_reply_in_place(&mut ip[header_len..]);
+        icmpv6::echo_reply_in_place(&mut ip[header_len..]).map_err(|_| Some(DropReason::IcmpMalformed))?;
         burst.meta.dst6[lane] = src;
     }
     Ok(())

@@ -10,11 +10,10 @@
 //! burst. Nothing in a queue is shared with another worker, and moving a queue to
 //! another worker moves the value.
 //!
-//! `sys` is the operating system's side and the only part with `unsafe` code.
+//! `crate::sys` is the operating system's side and the only part with `unsafe` code.
 
 pub mod af_xdp;
 pub mod memory;
-pub(crate) mod sys;
 pub mod tap;
 
 use std::os::fd::BorrowedFd;

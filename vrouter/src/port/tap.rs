@@ -1,1 +1,109 @@
-//! x
+//! Tap: a device of the kernel whose other end is a file descriptor.
+//!
+//! Each read and write carries one frame behind a virtio-net header, which tells
+//! whose duty the checksum is: a partial checksum travels through the router as it
+//! is and is finished by whoever has to (RFC 1071 sums are additive). The frame is
+//! read into, and written from, the router's own memory.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::burst::{Burst, Checksum, Gso, TxPacket};
+use crate::drop_reason::DropReason;
+use crate::frame::{FramePool, HEADROOM};
+use crate::ids::PortId;
+use crate::port::{PortQueue, QueueIo};
+use crate::sys::tun::{Tap, VIRTIO_HEADER_LEN, VirtioHeader};
+
+/// The only queue of a tap.
+#[derive(Debug)]
+pub struct Queue {
+    tap: Tap,
+}
+
+impl Queue {
+    /// The queue of an open tap.
+    pub(crate) fn new(tap: Tap) -> Self {
+        Queue { tap }
+    }
+}
+
+impl PortQueue for Queue {
+    fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
+        let mut received = 0;
+        while burst.room() > 0 {
+            let Some(mut frame) = io.pool.alloc() else { break };
+            let buffer = &mut io.pool.area().chunk_mut(&mut frame)[HEADROOM - VIRTIO_HEADER_LEN..];
+            let read = match self.tap.read(buffer) {
+                Ok(read) if read > VIRTIO_HEADER_LEN => read - VIRTIO_HEADER_LEN,
+                // Nothing waits, or the device is gone, which the link watch notices.
+                _ => {
+                    io.pool.free(frame);
+                    break;
+                }
+            };
+            let header = buffer.first_chunk().map(VirtioHeader::from_bytes);
+            let Ok(lane) = burst.push(frame, HEADROOM as u16, read as u16, port) else { break };
+            if let Some(header) = header
+                && header.flags & VirtioHeader::NEEDS_CHECKSUM != 0
+            {
+                burst.meta.checksum[lane] =
+                    Checksum::Partial { start: HEADROOM as u16 + header.csum_start, field: header.csum_offset };
+            }
+            received += 1;
+        }
+        received
+    }
+
+    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
+        let (mut packets, mut bytes) = (0, 0);
+        for mut packet in batch.drain(..) {
+            if packet.gso != Gso::default() || io.pool.area().is_chain(&packet.frame) {
+                io.drop_tx(packet, DropReason::TooBigForPort);
+                continue;
+            }
+            let header = match packet.checksum {
+                Checksum::Complete => VirtioHeader::default(),
+                Checksum::Partial { start, field } => VirtioHeader {
+                    flags: VirtioHeader::NEEDS_CHECKSUM,
+                    csum_start: start - packet.offset,
+                    csum_offset: field,
+                    ..VirtioHeader::default()
+                },
+            };
+            let (offset, len) = (packet.offset as usize, packet.len as usize);
+            let chunk = io.pool.area().chunk_mut(&mut packet.frame);
+            let Some(message) = offset.checked_sub(VIRTIO_HEADER_LEN).and_then(|at| chunk.get_mut(at..offset + len))
+            else {
+                io.drop_tx(packet, DropReason::NoHeadroom);
+                continue;
+            };
+            message[..VIRTIO_HEADER_LEN].copy_from_slice(&header.to_bytes());
+            match self.tap.write(message) {
+                Ok(_) => {
+                    packets += 1;
+                    bytes += len as u64;
+                    io.pool.free(packet.frame);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    io.drop_tx(packet, DropReason::TxFull);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                    io.drop_tx(packet, DropReason::TooBigForPort);
+                }
+                // The device is down (EIO) or deleted (EBADFD).
+                Err(_) => io.drop_tx(packet, DropReason::PortDown),
+            }
+        }
+        (packets, bytes)
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.tap.as_fd())
+    }
+
+    fn rx_needs_readiness(&self) -> bool {
+        true
+    }
+
+    fn close(self: Box<Self>, _pool: &mut FramePool) {}
+}

@@ -18,6 +18,10 @@ pub(crate) struct WaitSet {
     events: Vec<Event>,
 }
 
+// SAFETY: the only part that is not `Send` by itself is the pointer variant of epoll's
+// event data, which is never used: tokens are integers.
+unsafe impl Send for WaitSet {}
+
 impl WaitSet {
     /// A set that reports at most `capacity` descriptors per wait.
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {

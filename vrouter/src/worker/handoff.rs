@@ -10,7 +10,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::burst::TxPacket;
 use crate::ids::{MAX_PORTS, PortId, WorkerId};
-use crate::port::sys::wait::EventFd;
+use crate::sys::wait::EventFd;
 
 /// Packets that one ring holds.
 const DEPTH: usize = 1024;

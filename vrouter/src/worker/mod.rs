@@ -34,6 +34,9 @@ use handoff::{Handoffs, Owners};
 use idle::IdlePolicy;
 use ready::ReadySet;
 
+/// How often a worker asks its queues for the kernel's counters: two system calls each.
+const SURVEY: core::time::Duration = core::time::Duration::from_millis(500);
+
 /// No queue of ours.
 const NO_QUEUE: u16 = u16::MAX;
 
@@ -86,6 +89,7 @@ pub struct Worker {
     punt_wake: Arc<dyn Fn() + Send + Sync>,
     stop: bool,
     last_turn: Option<(Timestamp, bool)>,
+    surveyed: Timestamp,
 }
 
 /// The parts a worker is made of.
@@ -131,6 +135,7 @@ impl Worker {
             punt_wake: parts.punt_wake,
             stop: false,
             last_turn: None,
+            surveyed: Timestamp::default(),
         }
     }
 
@@ -179,6 +184,9 @@ impl Worker {
         }
         if self.state.punt.take_pending() {
             (self.punt_wake)();
+        }
+        if now.since(self.surveyed) >= SURVEY {
+            self.survey(now);
         }
         self.last_turn = Some((now, moved > 0));
         self.state.counters.run.free_frames.set(self.state.pool.local_frames() as u64);
@@ -374,6 +382,25 @@ impl Worker {
                 run.busy_loops.add(1);
                 run.busy_ns.add(passed);
             }
+        }
+    }
+
+    /// Notes what the queues know of their other side: losses and frames lent.
+    #[cold]
+    fn survey(&mut self, now: Timestamp) {
+        self.surveyed = now;
+        for owned in &self.queues {
+            let counters = self.state.counters.port(owned.port);
+            counters.kernel_rx_lost.set(0);
+            counters.kernel_tx_lost.set(0);
+            counters.lent_frames.set(0);
+        }
+        for owned in &self.queues {
+            let counters = self.state.counters.port(owned.port);
+            let losses = owned.queue.kernel_losses();
+            counters.kernel_rx_lost.add(losses.rx_ring_full + losses.rx_fill_empty + losses.rx_dropped);
+            counters.kernel_tx_lost.add(losses.tx_invalid);
+            counters.lent_frames.add(owned.queue.outstanding() as u64);
         }
     }
 

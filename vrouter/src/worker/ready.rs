@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use crate::port::sys::wait::WaitSet;
+use crate::sys::wait::WaitSet;
 use crate::worker::handoff::Doorbell;
 
 /// Token of the doorbell.

@@ -1,0 +1,253 @@
+//! A device under AF_XDP: its XDP program and the sockets of all its queues.
+//!
+//! Every receive queue gets a socket, because the device spreads packets over its
+//! queues by a hash that we do not choose. Sockets of one device share the memory
+//! registration; the program is attached last, when every queue has its socket, and
+//! by a bpf_link, so that it is gone as soon as the process is.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use encap::wire::ethernet::MacAddr;
+use ipnet::IpNet;
+
+use super::queue::Queue;
+use crate::frame::FrameArea;
+use crate::port::PortQueue;
+use crate::sys::OsError;
+use crate::sys::bpf::XdpMode;
+use crate::sys::device_xdp::{self, AttachError, AttachMode, DeviceXdp};
+use crate::sys::ethtool::Channels;
+use crate::sys::ifreq::Interface;
+use crate::sys::xsk::{BindMode, XskOptions, XskSocket};
+
+/// Who else has a part in the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// The kernel keeps everything that is not ours.
+    Host,
+    /// Nobody: every frame is ours.
+    Exclusive,
+}
+
+/// Which way to ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// The best that works.
+    #[default]
+    Auto,
+    /// Zero copy or nothing.
+    ZeroCopy,
+    /// Native XDP, the kernel copies.
+    Copy,
+    /// XDP on socket buffers: works everywhere, slowest.
+    Generic,
+}
+
+/// How to open a device.
+#[derive(Clone, Debug)]
+pub struct DeviceOptions {
+    /// Who else has a part in it.
+    pub sharing: Sharing,
+    /// Which way to ask for.
+    pub mode: Mode,
+    /// Frames that each queue keeps with the kernel to receive into.
+    pub fill_depth: u32,
+    /// Entries of the receive and transmit rings.
+    pub ring_size: u32,
+}
+
+impl DeviceOptions {
+    /// An uplink: deep rings.
+    pub fn uplink(sharing: Sharing) -> Self {
+        DeviceOptions { sharing, mode: Mode::Auto, fill_depth: 2048, ring_size: 2048 }
+    }
+
+    /// The host's end of a pod's veth pair: many of them, so shallow rings.
+    pub fn pod() -> Self {
+        DeviceOptions { sharing: Sharing::Exclusive, mode: Mode::Auto, fill_depth: 256, ring_size: 512 }
+    }
+}
+
+/// Why a device could not be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The device has an XDP program of somebody else.
+    InUse(String),
+    /// The kernel refused a step.
+    Os(String),
+}
+
+impl fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceError::InUse(what) | DeviceError::Os(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for DeviceError {}
+
+impl From<OsError> for DeviceError {
+    fn from(error: OsError) -> Self {
+        DeviceError::Os(error.to_string())
+    }
+}
+
+impl From<AttachError> for DeviceError {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::AlreadyAttached { .. } => DeviceError::InUse(error.to_string()),
+            AttachError::Os(error) => error.into(),
+        }
+    }
+}
+
+/// A device that is open. Dropping it detaches the program.
+#[derive(Debug)]
+pub struct Device {
+    xdp: DeviceXdp,
+    mode: String,
+    mac: MacAddr,
+    mtu: u32,
+    queues: u32,
+}
+
+impl Device {
+    /// Opens every receive queue of the device `name`, in the calling thread's network
+    /// namespace.
+    ///
+    /// # Errors
+    /// Which step failed on which device, and why.
+    pub fn open(
+        area: &Arc<FrameArea>,
+        name: &str,
+        options: &DeviceOptions,
+    ) -> Result<(Device, Vec<Box<dyn PortQueue>>), DeviceError> {
+        let interface = Interface::open(name)?;
+        let ifindex = interface.index()?;
+        let mac = MacAddr(interface.hardware_address()?);
+        let mtu = interface.mtu()?;
+        let channels = interface.channels()?;
+        let count = channels.as_ref().map_or(1, Channels::rx_queues).max(1);
+        let is_veth = interface.driver().is_ok_and(|driver| driver == "veth");
+
+        let mut xdp = DeviceXdp::load(
+            match options.sharing {
+                Sharing::Host => device_xdp::Sharing::Host,
+                Sharing::Exclusive => device_xdp::Sharing::Exclusive,
+            },
+            false,
+        )?;
+        let xsk = XskOptions {
+            chunk_size: area.frame_size(),
+            fill_size: options.fill_depth.next_power_of_two(),
+            comp_size: options.ring_size,
+            rx_size: options.ring_size,
+            tx_size: options.ring_size,
+            mode: match options.mode {
+                Mode::Auto => BindMode::Any,
+                Mode::ZeroCopy => BindMode::ZeroCopy,
+                Mode::Copy | Mode::Generic => BindMode::Copy,
+            },
+            tx_budget: Some(options.ring_size.min(256)),
+            ..XskOptions::default()
+        };
+        let mut queues: Vec<Box<Queue>> = Vec::with_capacity(count as usize);
+        for index in 0..count {
+            let first = queues.first().map(|queue| queue.socket());
+            let socket = XskSocket::open(area.memory(), ifindex, index, &xsk, first)?;
+            xdp.register_socket(index, std::os::fd::AsFd::as_fd(&socket))?;
+            queues.push(Box::new(Queue::new(socket, area.clone(), options.fill_depth as usize, is_veth)));
+        }
+        let attach = match options.mode {
+            Mode::Auto => AttachMode::Auto,
+            Mode::ZeroCopy | Mode::Copy => AttachMode::Native,
+            Mode::Generic => AttachMode::Generic,
+        };
+        let attached = xdp.attach(ifindex, attach)?;
+        let zero_copy = queues.first().is_some_and(|queue| queue.socket().zero_copy());
+        let mode = describe(attached, zero_copy, &xdp);
+        let queues = queues.into_iter().map(|queue| queue as Box<dyn PortQueue>).collect();
+        Ok((Device { xdp, mode, mac, mtu, queues: count }, queues))
+    }
+
+    /// How packets get from and to the device, and why not in a better way.
+    pub fn mode(&self) -> &str {
+        &self.mode
+    }
+
+    /// The device's MAC address when it was opened.
+    pub fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    /// The device's MTU when it was opened.
+    pub fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    /// Receive queues of the device, each with a socket.
+    pub fn queues(&self) -> u32 {
+        self.queues
+    }
+
+    /// Takes packets to a prefix from the kernel.
+    ///
+    /// # Errors
+    /// The program's table is full, or the kernel refuses.
+    pub fn take(&self, prefix: IpNet) -> Result<(), DeviceError> {
+        Ok(self.xdp.take(prefix)?)
+    }
+
+    /// Leaves packets to a prefix to the kernel, within a longer-reaching `take`.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub fn pass(&self, prefix: IpNet) -> Result<(), DeviceError> {
+        Ok(self.xdp.pass(prefix)?)
+    }
+
+    /// Undoes `take` or `pass`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn forget(&self, prefix: IpNet) -> Result<(), DeviceError> {
+        Ok(self.xdp.forget(prefix)?)
+    }
+
+    /// Takes tunnel packets to these addresses of ours.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub fn set_tunnel_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), DeviceError> {
+        Ok(self.xdp.set_tunnel_local(addresses)?)
+    }
+
+    /// Leaves tunnel packets from these addresses to the kernel.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub fn set_foreign_tunnels(&mut self, addresses: &[IpAddr]) -> Result<(), DeviceError> {
+        Ok(self.xdp.set_foreign_tunnels(addresses)?)
+    }
+
+    /// Packets passed to the kernel, redirected to us, and dropped because their
+    /// queue had no socket.
+    pub fn program_counters(&self) -> (u64, u64, u64) {
+        self.xdp.counters().map_or((0, 0, 0), |c| (c.passed, c.redirected, c.dropped_no_socket))
+    }
+}
+
+fn describe(attached: XdpMode, zero_copy: bool, xdp: &DeviceXdp) -> String {
+    match (attached, zero_copy) {
+        (XdpMode::Native, true) => "zero-copy".to_owned(),
+        (XdpMode::Native, false) => "native copy: the driver has no zero-copy AF_XDP".to_owned(),
+        (XdpMode::Generic, _) => match xdp.native_refusal() {
+            Some(refusal) => format!("generic copy: {refusal}"),
+            None => "generic copy: asked for".to_owned(),
+        },
+    }
+}

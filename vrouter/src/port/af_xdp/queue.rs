@@ -1,0 +1,240 @@
+//! One AF_XDP queue: fill, receive, transmit, complete.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use encap::wire::{checksum, protocol};
+
+use crate::burst::{Burst, Checksum, Gso, LANES, TxPacket};
+use crate::checksum::complete;
+use crate::drop_reason::DropReason;
+use crate::frame::{FrameArea, FramePool, Lent};
+use crate::ids::PortId;
+use crate::port::{KernelLosses, PortQueue, QueueIo};
+use crate::sys::xsk::{Desc, XskSocket};
+
+/// A queue of an AF_XDP device.
+#[derive(Debug)]
+pub struct Queue {
+    socket: XskSocket,
+    lent: Lent,
+    /// Frames to keep in the fill ring.
+    fill_depth: usize,
+    filled: usize,
+    sending: usize,
+    /// Senders on this device may leave checksums to it (veth).
+    partial_checksums: bool,
+    descs: Box<[Desc; LANES]>,
+    addresses: Box<[u64; LANES]>,
+}
+
+impl Queue {
+    pub(super) fn new(
+        socket: XskSocket,
+        area: Arc<FrameArea>,
+        fill_depth: usize,
+        partial_checksums: bool,
+    ) -> Self {
+        Queue {
+            socket,
+            lent: Lent::new(area),
+            fill_depth,
+            filled: 0,
+            sending: 0,
+            partial_checksums,
+            descs: Box::new([Desc::default(); LANES]),
+            addresses: Box::new([0; LANES]),
+        }
+    }
+
+    pub(super) fn socket(&self) -> &XskSocket {
+        &self.socket
+    }
+
+    /// Keeps the fill ring at its depth.
+    fn fill(&mut self, pool: &mut FramePool) {
+        while self.filled < self.fill_depth {
+            let want = (self.fill_depth - self.filled).min(LANES);
+            let mut got = 0;
+            while got < want {
+                let Some(frame) = pool.alloc() else { break };
+                self.addresses[got] = self.lent.lend(frame);
+                got += 1;
+            }
+            let pushed = self.socket.fill_push(&self.addresses[..got]);
+            self.filled += pushed;
+            for address in &self.addresses[pushed..got] {
+                if let Some((frame, _)) = self.lent.take_back(*address) {
+                    pool.free(frame);
+                }
+            }
+            if pushed < want {
+                break;
+            }
+        }
+        if self.socket.fill_needs_wakeup() {
+            // The only failures are those of a device that is gone; the link watch
+            // notices that.
+            let _ = self.socket.wake_rx();
+        }
+    }
+
+    /// Takes back the frames that the kernel has sent.
+    fn reap(&mut self, pool: &mut FramePool) {
+        while self.sending > 0 {
+            let done = self.socket.completion_pop(&mut self.addresses[..]);
+            for address in &self.addresses[..done] {
+                if let Some((frame, _)) = self.lent.take_back(*address) {
+                    self.sending -= 1;
+                    pool.free(frame);
+                }
+            }
+            if done < LANES {
+                break;
+            }
+        }
+    }
+}
+
+impl PortQueue for Queue {
+    fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
+        if self.filled < self.fill_depth {
+            self.fill(io.pool);
+        }
+        let room = burst.room();
+        let received = self.socket.rx_peek(&mut self.descs[..room]);
+        self.filled -= received.min(self.filled);
+        let mut pushed = 0;
+        for desc in &self.descs[..received] {
+            let Some((frame, offset)) = self.lent.take_back(desc.addr) else { continue };
+            let len = desc.len.min(u32::from(u16::MAX)) as u16;
+            match burst.push(frame, offset, len, port) {
+                Ok(lane) => {
+                    pushed += 1;
+                    if self.partial_checksums {
+                        let bytes = burst.bytes(lane, io.pool.area());
+                        if let Some((start, field)) = partial_checksum(bytes) {
+                            burst.meta.checksum[lane] = Checksum::Partial { start: offset + start, field };
+                        }
+                    }
+                }
+                Err(frame) => io.pool.free(frame),
+            }
+        }
+        pushed
+    }
+
+    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
+        self.reap(io.pool);
+        let (mut packets, mut bytes) = (0, 0);
+        let mut staged = 0;
+        for mut packet in batch.drain(..) {
+            if packet.gso != Gso::default() || io.pool.area().is_chain(&packet.frame) {
+                io.drop_tx(packet, DropReason::TooBigForPort);
+                continue;
+            }
+            if staged == LANES || self.socket.tx_free() <= staged {
+                if staged == LANES {
+                    self.socket.tx_push(&self.descs[..staged]);
+                    staged = 0;
+                }
+                if self.socket.tx_free() == staged {
+                    io.drop_tx(packet, DropReason::TxFull);
+                    continue;
+                }
+            }
+            let end = packet.offset + packet.len;
+            complete(io.pool.area(), &mut packet.frame, end, packet.checksum);
+            packets += 1;
+            bytes += u64::from(packet.len);
+            let addr = self.lent.lend(packet.frame) + u64::from(packet.offset);
+            self.descs[staged] = Desc { addr, len: u32::from(packet.len), options: 0 };
+            self.sending += 1;
+            staged += 1;
+        }
+        if staged > 0 {
+            self.socket.tx_push(&self.descs[..staged]);
+        }
+        if packets > 0 && self.socket.tx_needs_wakeup() {
+            // What the kernel could not send now stays in the ring and is kicked
+            // again by the next batch or by `before_wait`.
+            let _ = self.socket.kick_tx();
+        }
+        self.reap(io.pool);
+        (packets, bytes)
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn before_wait(&mut self, io: &mut QueueIo<'_>) -> bool {
+        self.fill(io.pool);
+        self.reap(io.pool);
+        if self.sending > 0 && self.socket.tx_needs_wakeup() {
+            let _ = self.socket.kick_tx();
+            self.reap(io.pool);
+        }
+        false
+    }
+
+    fn outstanding(&self) -> usize {
+        self.lent.count()
+    }
+
+    fn kernel_losses(&self) -> KernelLosses {
+        let Ok(statistics) = self.socket.statistics() else { return KernelLosses::default() };
+        KernelLosses {
+            rx_ring_full: statistics.rx_ring_full,
+            rx_fill_empty: statistics.fill_empty,
+            rx_dropped: statistics.rx_dropped + statistics.rx_invalid,
+            tx_invalid: statistics.tx_invalid,
+        }
+    }
+
+    fn close(self: Box<Self>, pool: &mut FramePool) {
+        let Queue { socket, mut lent, .. } = *self;
+        drop(socket);
+        lent.take_back_all().for_each(|frame| pool.free(frame));
+    }
+}
+
+/// Whether a frame's TCP or UDP checksum is still to be finished: the field holds
+/// the folded pseudo-header sum. Returns (where summing starts, where the checksum
+/// lies from there), from the first byte of the frame. A complete checksum that
+/// happens to equal that sum is finished to the same value, so a false positive is
+/// harmless.
+fn partial_checksum(frame: &[u8]) -> Option<(u16, u16)> {
+    let ip = frame.get(14..)?;
+    let (header_len, transport, pseudo, total) = match (frame[12], frame[13], ip.first()? >> 4) {
+        (0x08, 0x00, 4) => {
+            let header = ip.first_chunk::<20>()?;
+            let is_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+            let header_len = usize::from(header[0] & 0xf) * 4;
+            let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+            if is_fragment || header_len < 20 || total < header_len {
+                return None;
+            }
+            let at = |at: usize| core::net::Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+            let pseudo = checksum::pseudo_v4(at(12), at(16), header[9], (total - header_len) as u16);
+            (header_len, header[9], pseudo, total)
+        }
+        (0x86, 0xdd, 6) => {
+            let header = ip.first_chunk::<40>()?;
+            let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            let at = |at: usize| {
+                let mut octets = [0; 16];
+                octets.copy_from_slice(&header[at..at + 16]);
+                core::net::Ipv6Addr::from(octets)
+            };
+            (40, header[6], checksum::pseudo_v6(at(8), at(24), header[6], len as u32), 40 + len)
+        }
+        _ => return None,
+    };
+    if !matches!(transport, protocol::TCP | protocol::UDP) {
+        return None;
+    }
+    let segment = ip.get(header_len..total)?;
+    let field = checksum::l4_checksum_offset(transport)?;
+    checksum::is_partial(pseudo, transport, segment).then_some(((14 + header_len) as u16, field as u16))
+}
