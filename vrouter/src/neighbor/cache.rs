@@ -1,4 +1,4 @@
-//! The neighbour cache of one port: the machine around [`state`](super::state).
+//! The neighbour cache of one port: the machine around [`state`].
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -1,25 +1,24 @@
 //! The states of a neighbour and what moves it between them.
 //!
 //! One machine serves both families: ARP frames are translated into the inputs of
-//! neighbour discovery (see [`arp`](super::arp)).
+//! neighbour discovery (see `arp`).
 //!
 //! ```text
-//!            asked for                  answer
-//!    (none) -----------> INCOMPLETE -----------------> REACHABLE <---------+
-//!                          |  ^   |                     |      ^           |
-//!             no answer to |  |   | heard in            | 30 s | confirmed |
-//!          three questions |  |   | passing             v      |           |
-//!                          |  |   +----------------> STALE     |           |
-//!                          v  |                         |      |           |
-//!                       FAILED|                  wanted |      |           |
-//!                          |  | no answer to            v      |           |
-//!     3 s, a route needs   |  | three questions       DELAY ---+           | answer
-//!     it: INCOMPLETE       |  |                         |                  |
-//!     else: (none)      <--+  |                         | 5 s              |
-//!                             |                         v                  |
-//!                             +---------------------- PROBE ---------------+
+//!        asked for            answer
+//!   (none) ------> INCOMPLETE ---------------> REACHABLE <---------------+
+//!                   |  ^  |                     | 30 s ^                 |
+//!      three        |  |  | heard in passing    v      |                 |
+//!      questions    |  |  +-------------------> STALE  | confirmed       | answer
+//!      unanswered   |  |                        |wanted|                 |
+//!                   |  |                        v      |                 |
+//!                   |  |                       DELAY --+                 |
+//!                   |  |                        | 5 s                    |
+//!                   v  |                        v                        |
+//!             FAILED   +--------------------- PROBE ---------------------+
+//!                |       three questions unanswered
+//!                +--> after 3 s INCOMPLETE if a route needs it, else (none)
 //!
-//!    any state with a MAC: an announced new MAC leads to STALE; not wanted: (none) in the end
+//!   any state with a MAC: an announced new MAC leads to STALE; not wanted: (none) in the end
 //! ```
 //!
 //! | state | the MAC is | timer | asks |

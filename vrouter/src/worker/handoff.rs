@@ -74,7 +74,7 @@ impl Doorbell {
     }
 
     /// The eventfd to wait on.
-    pub fn event(&self) -> &EventFd {
+    pub(crate) fn event(&self) -> &EventFd {
         &self.event
     }
 
