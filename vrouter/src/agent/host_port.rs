@@ -28,10 +28,12 @@ use std::net::IpAddr;
 use encap::MacAddr;
 use ipnet::IpNet;
 use rtnetlink::packet_route::neighbour::NeighbourState;
+use tokio::time::sleep;
 
 use super::device_route::{
     self, DeviceRoute, add_address, add_route, remove_address, remove_route, replace_route,
 };
+use super::held::{Attempt, Patience};
 use super::link::{self, LinkInfo, LinkKind};
 use super::netlink::{Doing, Netlink, NetlinkError, ROUTE_PROTOCOL};
 use super::sysctl::{self, SysctlError};
@@ -145,70 +147,38 @@ impl HostPort {
     /// # Errors
     /// [`HostPortError`]; a device that this call made is gone then.
     pub async fn open(netlink: &Netlink, spec: &HostPortSpec) -> Result<Self, HostPortError> {
-        let existing = link::find(netlink, &spec.name).await?;
-        let multi_queue = match &existing {
-            None => spec.queues > 1,
-            Some(LinkInfo {
-                kind:
-                    LinkKind::Tap {
-                        multi_queue,
-                        attached,
-                    },
-                ..
-            }) => {
-                // A tap with several queues would just give us one more.
-                if attached.is_some_and(|queues| queues > 0) {
-                    return Err(HostPortError::Busy {
-                        name: spec.name.clone(),
-                    });
+        let patience = Patience::new();
+        let (existing, taps) = loop {
+            match open_queues(netlink, spec).await {
+                Ok(opened) => break opened,
+                Err(failure) => sleep(patience.pause(failure)?).await,
+            }
+        };
+        let adopted = existing.is_some();
+        let opened = match existing {
+            Some(link) => Ok(link),
+            None => found(netlink, &spec.name).await,
+        };
+        let opened = match opened {
+            Ok(link) => configure(netlink, spec, &link, &taps).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok((link, loosened)) => Ok(Self {
+                netlink: netlink.clone(),
+                link,
+                taps,
+                loosened,
+            }),
+            Err(error) => {
+                // It would also go with its queues, but not before the last copy of
+                // their descriptors is closed.
+                if !adopted {
+                    remove(netlink, &spec.name).await?;
                 }
-                *multi_queue
+                Err(error)
             }
-            Some(other) => {
-                return Err(HostPortError::NotATap {
-                    name: spec.name.clone(),
-                    kind: other.kind.clone(),
-                });
-            }
-        };
-        let queues = if multi_queue { spec.queues.max(1) } else { 1 };
-        let taps = (0..queues)
-            .map(|_| Tap::open(&spec.name, multi_queue))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| match error {
-                TapError::Busy { name } => HostPortError::Busy { name },
-                other => HostPortError::Tap(io::Error::other(other)),
-            })?;
-        // Until it is persistent, a device made here goes with its descriptors.
-        let link = match existing {
-            Some(link) => link,
-            None => link::find(netlink, &spec.name)
-                .await?
-                .ok_or_else(|| gone(&spec.name))?,
-        };
-        quiet_ipv6(&link.name)?;
-        let mut settings = device_route::settings(link.index).up();
-        if link.mac != Some(spec.mac) {
-            settings = settings.address(spec.mac.0.to_vec());
         }
-        if link.mtu != spec.mtu {
-            settings = settings.mtu(spec.mtu);
-        }
-        device_route::change(netlink, &link.name, settings).await?;
-        let loosened = loosen_reverse_path_filter(&link.name)?;
-        for tap in &taps {
-            tap.set_persistent(true)
-                .map_err(|error| HostPortError::Tap(error.into()))?;
-        }
-        let link = link::find(netlink, &spec.name)
-            .await?
-            .ok_or_else(|| gone(&spec.name))?;
-        Ok(Self {
-            netlink: netlink.clone(),
-            link,
-            taps,
-            loosened,
-        })
     }
 
     /// The device as it was after it was opened.
@@ -327,6 +297,47 @@ impl HostPort {
     }
 }
 
+/// The device as it was found, and its queues.
+async fn open_queues(
+    netlink: &Netlink,
+    spec: &HostPortSpec,
+) -> Result<(Option<LinkInfo>, Vec<Tap>), Attempt<HostPortError>> {
+    let held = || {
+        Attempt::Held(HostPortError::Busy {
+            name: spec.name.clone(),
+        })
+    };
+    let existing = link::find(netlink, &spec.name)
+        .await
+        .map_err(HostPortError::from)?;
+    let multi_queue = match existing.as_ref().map(|link| &link.kind) {
+        None => spec.queues > 1,
+        Some(LinkKind::Tap {
+            multi_queue,
+            attached,
+        }) => {
+            // A tap with several queues would just give us one more.
+            if attached.is_some_and(|queues| queues > 0) {
+                return Err(held());
+            }
+            *multi_queue
+        }
+        Some(kind) => {
+            let (name, kind) = (spec.name.clone(), kind.clone());
+            return Err(HostPortError::NotATap { name, kind }.into());
+        }
+    };
+    let queues = if multi_queue { spec.queues.max(1) } else { 1 };
+    let taps = (0..queues)
+        .map(|_| Tap::open(&spec.name, multi_queue))
+        .collect::<Result<_, _>>();
+    match taps {
+        Ok(taps) => Ok((existing, taps)),
+        Err(TapError::Busy { .. }) => Err(held()),
+        Err(other) => Err(HostPortError::Tap(io::Error::other(other)).into()),
+    }
+}
+
 /// Removes a host port that an earlier router left, by its name. One that is gone
 /// counts as removed; a device of another kind is left alone.
 ///
@@ -339,11 +350,38 @@ pub async fn remove(netlink: &Netlink, name: &str) -> Result<(), HostPortError> 
     }
 }
 
-fn gone(name: &str) -> NetlinkError {
-    NetlinkError::NoAnswer {
-        action: format!("configure `{name}`"),
-        reason: "it was removed meanwhile".to_owned(),
+/// Brings an open device to what is asked for; the result, and whether its source
+/// validation was loosened.
+async fn configure(
+    netlink: &Netlink,
+    spec: &HostPortSpec,
+    link: &LinkInfo,
+    taps: &[Tap],
+) -> Result<(LinkInfo, bool), HostPortError> {
+    quiet_ipv6(&link.name)?;
+    let mut settings = device_route::settings(link.index).up();
+    if link.mac != Some(spec.mac) {
+        settings = settings.address(spec.mac.0.to_vec());
     }
+    if link.mtu != spec.mtu {
+        settings = settings.mtu(spec.mtu);
+    }
+    device_route::change(netlink, &link.name, settings).await?;
+    let loosened = loosen_reverse_path_filter(&link.name)?;
+    for tap in taps {
+        tap.set_persistent(true)
+            .map_err(|error| HostPortError::Tap(error.into()))?;
+    }
+    Ok((found(netlink, &spec.name).await?, loosened))
+}
+
+/// The device, which must be there.
+async fn found(netlink: &Netlink, name: &str) -> Result<LinkInfo, HostPortError> {
+    link::find(netlink, name).await?.ok_or_else(|| {
+        let action = format!("configure `{name}`");
+        let reason = "it was removed meanwhile".to_owned();
+        HostPortError::Netlink(NetlinkError::NoAnswer { action, reason })
+    })
 }
 
 fn device_route(route: &HostRoute) -> DeviceRoute {

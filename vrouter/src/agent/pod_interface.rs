@@ -161,30 +161,18 @@ impl PodInterface {
             spec: &spec,
         };
         let host_end = match spec.attach {
-            Attach::Tap => HostEnd::Tap(tap::open(&place, existing).await?),
+            Attach::Tap => HostEnd::Tap(tap::open(&place).await?),
             Attach::Veth => veth::open(&place, existing).await?,
         };
-        // From here on a new veth pair has to be removed on failure. A new tap goes
-        // with its queues, which `host_end` owns, until it is made persistent.
-        let link = match place.configure().await {
+        let link = match place.finish(&host_end).await {
             Ok(link) => link,
             Err(error) => {
-                if let (HostEnd::Veth { index, .. }, false) = (&host_end, adopted) {
-                    link::delete(node, *index).await.of(&pod)?;
+                if !adopted {
+                    place.discard(&host_end).await?;
                 }
                 return Err(error);
             }
         };
-        if let HostEnd::Tap(queues) = &host_end {
-            for queue in queues {
-                queue
-                    .set_persistent(true)
-                    .map_err(|error| PodInterfaceError::Tap {
-                        pod: pod.clone(),
-                        source: error.into(),
-                    })?;
-            }
-        }
         Ok(Self {
             spec,
             netns,
@@ -366,6 +354,37 @@ impl Place<'_> {
                 pod: self.spec.pod.clone(),
                 source: error.into(),
             })
+    }
+
+    /// What is to be done once the device is there and open.
+    async fn finish(&self, host_end: &HostEnd) -> Result<LinkInfo, PodInterfaceError> {
+        let link = self.configure().await?;
+        if let HostEnd::Tap(queues) = host_end {
+            for queue in queues {
+                let kept = queue.set_persistent(true);
+                kept.map_err(|error| PodInterfaceError::Tap {
+                    pod: self.spec.pod.clone(),
+                    source: error.into(),
+                })?;
+            }
+        }
+        Ok(link)
+    }
+
+    /// Removes a device that was made and could not be finished. A tap would also go
+    /// with its queues, but not before the last copy of their descriptors is closed.
+    async fn discard(&self, host_end: &HostEnd) -> Result<(), PodInterfaceError> {
+        let pod = &self.spec.pod;
+        match host_end {
+            HostEnd::Veth { index, .. } => link::delete(self.node, *index).await.of(pod),
+            HostEnd::Tap(_) => match link::find(self.inside, &self.spec.interface)
+                .await
+                .of(pod)?
+            {
+                Some(link) => link::delete(self.inside, link.index).await.of(pod),
+                None => Ok(()),
+            },
+        }
     }
 
     /// MAC, MTU and settings of the device inside, as far as they are not right.

@@ -15,12 +15,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use encap::MacAddr;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::held::{Attempt, Patience};
 use super::pod_interface::{Attach, PodInterfaceRecord};
 
 /// The version of the file's layout that this code writes and reads.
@@ -235,12 +238,16 @@ fn take_lock(dir: &Path) -> Result<File, StateError> {
         .write(true)
         .open(&path)
         .map_err(failed("open", &path))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::InUse {
-            dir: dir.to_owned(),
-        }),
-        Err(errno) => Err(failed("lock", &path)(errno.into())),
+    let patience = Patience::new();
+    loop {
+        let failure = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::WOULDBLOCK) => Attempt::Held(StateError::InUse {
+                dir: dir.to_owned(),
+            }),
+            Err(errno) => Attempt::Failed(failed("lock", &path)(errno.into())),
+        };
+        thread::sleep(patience.pause(failure)?);
     }
 }
 

@@ -20,6 +20,9 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
+use tokio::time::sleep;
+
+use super::held::{Attempt, Patience};
 use super::link::{self, LinkInfo, LinkKind, MasterKind};
 use super::netlink::{Netlink, NetlinkError};
 
@@ -162,7 +165,15 @@ pub async fn claim(netlink: &Netlink, device: &str) -> Result<ClaimedUplink, Upl
     check_kind(&found, master.as_ref().map(|m| m.name.as_str()))?;
     // The lock comes before the look at the program: a router that holds the
     // device is named as such, not as a foreign program.
-    let guard = UplinkGuard::lock(&found.name)?;
+    let patience = Patience::new();
+    let guard = loop {
+        let failure = match UplinkGuard::lock(&found.name) {
+            Ok(guard) => break guard,
+            Err(held @ UplinkRefused::AlreadyHeld { .. }) => Attempt::Held(held),
+            Err(other) => Attempt::Failed(other),
+        };
+        sleep(patience.pause(failure)?).await;
+    };
     let link = link::find(netlink, &found.name).await?.unwrap_or(found);
     match link.xdp_prog_id {
         Some(program) => Err(UplinkRefused::ForeignXdp {

@@ -2,17 +2,32 @@
 
 use std::io;
 
-use super::{Place, PodInterfaceError};
-use crate::agent::link::{LinkInfo, LinkKind};
+use tokio::time::sleep;
+
+use super::{OfPod, Place, PodInterfaceError};
+use crate::agent::held::{Attempt, Patience};
+use crate::agent::link::{self, LinkKind};
 use crate::sys::tun::{Tap, TapError};
 
 /// The queues of the pod's tap. A new tap is not persistent yet: it goes when they
 /// are dropped.
-pub(super) async fn open(
-    place: &Place<'_>,
-    existing: Option<LinkInfo>,
-) -> Result<Vec<Tap>, PodInterfaceError> {
-    let held = || place.occupied("it is a tap that another process holds; another router?".into());
+pub(super) async fn open(place: &Place<'_>) -> Result<Vec<Tap>, PodInterfaceError> {
+    let patience = Patience::new();
+    loop {
+        match attempt(place).await {
+            Ok(queues) => return Ok(queues),
+            Err(failure) => sleep(patience.pause(failure)?).await,
+        }
+    }
+}
+
+async fn attempt(place: &Place<'_>) -> Result<Vec<Tap>, Attempt<PodInterfaceError>> {
+    let held = || {
+        let reason = "it is a tap that another process holds; another router?";
+        Attempt::Held(place.occupied(reason.into()))
+    };
+    let (pod, interface) = (&place.spec.pod, &place.spec.interface);
+    let existing = link::find(place.inside, interface).await.of(pod)?;
     let multi_queue = match existing.map(|link| link.kind) {
         None => place.spec.queues > 1,
         Some(LinkKind::Tap {
@@ -25,26 +40,30 @@ pub(super) async fn open(
             }
             multi_queue
         }
-        Some(kind) => return Err(place.occupied(format!("it is a {kind} device, not a tap"))),
+        Some(kind) => {
+            return Err(place
+                .occupied(format!("it is a {kind} device, not a tap"))
+                .into());
+        }
     };
     let queues = if multi_queue {
         place.spec.queues.max(1)
     } else {
         1
     };
-    let name = place.spec.interface.clone();
-    place
+    let name = interface.clone();
+    let opened = place
         .run_inside(move || {
             (0..queues)
                 .map(|_| Tap::open(&name, multi_queue))
                 .collect::<Result<Vec<_>, _>>()
         })
-        .await?
-        .map_err(|error| match error {
-            TapError::Busy { .. } => held(),
-            other => PodInterfaceError::Tap {
-                pod: place.spec.pod.clone(),
-                source: io::Error::other(other),
-            },
-        })
+        .await?;
+    opened.map_err(|error| match error {
+        TapError::Busy { .. } => held(),
+        other => Attempt::Failed(PodInterfaceError::Tap {
+            pod: pod.clone(),
+            source: io::Error::other(other),
+        }),
+    })
 }

@@ -58,7 +58,6 @@ fn unfit_devices_are_refused_by_name() {
         ] {
             let text = refusal(&netlink, device).await;
             assert!(text.contains(device) && text.contains(reason), "{text}");
-            UplinkGuard::lock(device).expect("a refusal leaves no lock");
         }
     });
 }
@@ -110,7 +109,6 @@ fn another_xdp_program_is_refused_until_it_is_gone() {
                 matches!(error, UplinkRefused::ForeignXdp { program, .. } if program != 0),
                 "{error}"
             );
-            UplinkGuard::lock("v0").expect("a refusal leaves no lock");
             drop(foreign);
             claim(&netlink, "v0").await.unwrap();
         }
