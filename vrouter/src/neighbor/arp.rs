@@ -43,14 +43,7 @@ pub(super) fn hear(dst: MacAddr, packet: &[u8], own: &OwnAddresses) -> Result<He
         about,
         offered: Some(arp.sha),
         sender: arp.sha,
-        kind: if answers {
-            Kind::Advert {
-                solicited: true,
-                override_: true,
-            }
-        } else {
-            Kind::Claim
-        },
+        kind: if answers { Kind::Advert { solicited: true, override_: true } } else { Kind::Claim },
         asks: (is_request && !arp.is_gratuitous()).then_some(IpAddr::V4(arp.tpa)),
     })
 }
@@ -74,23 +67,12 @@ pub(super) fn question(
 }
 
 /// Tells the asker our MAC address.
-pub(super) fn answer(
-    out: &mut [u8; MAX_FRAME_LEN],
-    mac: MacAddr,
-    own: Ipv4Addr,
-    answer: &Answer,
-) -> usize {
+pub(super) fn answer(out: &mut [u8; MAX_FRAME_LEN], mac: MacAddr, own: Ipv4Addr, answer: &Answer) -> usize {
     let tpa = match answer.asker {
         Some(IpAddr::V4(asker)) => asker,
         _ => Ipv4Addr::UNSPECIFIED,
     };
-    let arp = ArpRepr {
-        operation: ArpOperation::Reply,
-        sha: mac,
-        spa: own,
-        tha: answer.asker_mac,
-        tpa,
-    };
+    let arp = ArpRepr { operation: ArpOperation::Reply, sha: mac, spa: own, tha: answer.asker_mac, tpa };
     emit(out, answer.asker_mac, &arp)
 }
 
@@ -100,13 +82,10 @@ pub(super) fn announcement(out: &mut [u8; MAX_FRAME_LEN], mac: MacAddr, own: Ipv
 }
 
 fn emit(out: &mut [u8; MAX_FRAME_LEN], dst: MacAddr, arp: &ArpRepr) -> usize {
-    let (header, rest) = out
-        .split_first_chunk_mut()
-        .expect("the buffer is longer than an Ethernet header");
+    let (header, rest) = out.split_first_chunk_mut().expect("the buffer is longer than an Ethernet header");
     ethernet::write_header(header, dst, arp.sha, EtherType::ARP);
     rest[..MIN_FRAME_LEN - ethernet::HEADER_LEN].fill(0);
-    arp.emit(rest)
-        .expect("the buffer is longer than an ARP packet");
+    arp.emit(rest).expect("the buffer is longer than an ARP packet");
     MIN_FRAME_LEN
 }
 
@@ -132,22 +111,13 @@ mod tests {
 
     fn packet(operation: ArpOperation, spa: Ipv4Addr, tpa: Ipv4Addr) -> [u8; 28] {
         let mut out = [0; 28];
-        let arp = ArpRepr {
-            operation,
-            sha: PEER,
-            spa,
-            tha: OWN,
-            tpa,
-        };
+        let arp = ArpRepr { operation, sha: PEER, spa, tha: OWN, tpa };
         arp.emit(&mut out).unwrap();
         out
     }
 
     fn own() -> OwnAddresses {
-        OwnAddresses::new(&Config {
-            addresses4: vec![(A, 24)],
-            ..Config::new(OWN)
-        })
+        OwnAddresses::new(&Config { addresses4: vec![(A, 24)], ..Config::new(OWN) })
     }
 
     #[test]
@@ -176,30 +146,13 @@ mod tests {
 
     #[test]
     fn only_a_reply_to_us_alone_counts_as_an_answer() {
-        let solicited = Kind::Advert {
-            solicited: true,
-            override_: true,
-        };
+        let solicited = Kind::Advert { solicited: true, override_: true };
         for (dst, operation, spa, tpa, kind, asks) in [
             (OWN, ArpOperation::Reply, B, A, solicited, None),
-            (
-                MacAddr::BROADCAST,
-                ArpOperation::Reply,
-                B,
-                A,
-                Kind::Claim,
-                None,
-            ),
+            (MacAddr::BROADCAST, ArpOperation::Reply, B, A, Kind::Claim, None),
             (OWN, ArpOperation::Reply, B, B, Kind::Claim, None),
             (OWN, ArpOperation::Reply, B, C, Kind::Claim, None),
-            (
-                MacAddr::BROADCAST,
-                ArpOperation::Request,
-                B,
-                B,
-                Kind::Claim,
-                None,
-            ),
+            (MacAddr::BROADCAST, ArpOperation::Request, B, B, Kind::Claim, None),
             (OWN, ArpOperation::Request, B, A, Kind::Claim, Some(A)),
         ] {
             let heard = hear(dst, &packet(operation, spa, tpa), &own()).unwrap();
@@ -218,17 +171,9 @@ mod tests {
 
     #[test]
     fn impossible_senders_are_refused() {
-        for spa in [
-            Ipv4Addr::BROADCAST,
-            Ipv4Addr::LOCALHOST,
-            Ipv4Addr::new(224, 0, 0, 1),
-        ] {
+        for spa in [Ipv4Addr::BROADCAST, Ipv4Addr::LOCALHOST, Ipv4Addr::new(224, 0, 0, 1)] {
             let request = packet(ArpOperation::Request, spa, A);
-            assert_eq!(
-                hear(OWN, &request, &own()),
-                Err(Ignored::BadSender),
-                "{spa}"
-            );
+            assert_eq!(hear(OWN, &request, &own()), Err(Ignored::BadSender), "{spa}");
         }
         let reply = packet(ArpOperation::Reply, Ipv4Addr::UNSPECIFIED, A);
         assert_eq!(hear(OWN, &reply, &own()), Err(Ignored::BadSender));

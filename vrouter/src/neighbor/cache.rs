@@ -170,24 +170,12 @@ impl Cache {
     /// IPv6 with neighbour discovery.
     ///
     /// # Errors
-    /// Why the frame changed nothing and got no answer.
+    /// Why the frame changed nothing and got no answer; counted.
     pub fn handle_frame(&mut self, frame: &[u8], now: Timestamp) -> Result<(), Ignored> {
-        let ethernet = Ethernet::new_checked(frame)?;
-        if ethernet.src() == self.config.mac {
-            return Err(Ignored::Own);
-        }
-        if !ethernet.src().is_unicast() {
-            return Err(Ignored::BadSender);
-        }
-        if ethernet.dst() != self.config.mac && !ethernet.dst().is_multicast() {
-            return Err(Ignored::OtherStation);
-        }
-        let heard = match ethernet.ethertype() {
-            EtherType::ARP => arp::hear(ethernet.dst(), ethernet.payload(), &self.own)?,
-            EtherType::IPV6 => ndisc::hear(ethernet.src(), ethernet.payload())?,
-            _ => return Err(Ignored::OtherProtocol),
-        };
-        self.hear(&heard, now)
+        let outcome = self.receive(frame, now);
+        self.counters.ignored += u64::from(outcome.is_err());
+        self.counters.malformed += u64::from(matches!(outcome, Err(Ignored::Malformed(_))));
+        outcome
     }
 
     /// Lets time pass: to be called when [`Self::poll_timeout`] is reached; earlier or
@@ -230,14 +218,12 @@ impl Cache {
         while let Some(transmit) = self.outbox.pop() {
             let len = match transmit {
                 Transmit::Question(address) => self.write_question(address, out),
-                Transmit::Answer(answer) => self
-                    .own
-                    .contains(answer.own)
-                    .then(|| outbox::write_answer(out, mac, &answer)),
-                Transmit::Announcement(own) => self
-                    .own
-                    .contains(own)
-                    .then(|| outbox::write_announcement(out, mac, own)),
+                Transmit::Answer(answer) => {
+                    self.own.contains(answer.own).then(|| outbox::write_answer(out, mac, &answer))
+                }
+                Transmit::Announcement(own) => {
+                    self.own.contains(own).then(|| outbox::write_announcement(out, mac, own))
+                }
             };
             if len.is_some() {
                 return len;
@@ -290,6 +276,26 @@ impl Cache {
         Ok(())
     }
 
+    /// Reads a frame and acts on it.
+    fn receive(&mut self, frame: &[u8], now: Timestamp) -> Result<(), Ignored> {
+        let ethernet = Ethernet::new_checked(frame)?;
+        if ethernet.src() == self.config.mac {
+            return Err(Ignored::Own);
+        }
+        if !ethernet.src().is_unicast() {
+            return Err(Ignored::BadSender);
+        }
+        if ethernet.dst() != self.config.mac && !ethernet.dst().is_multicast() {
+            return Err(Ignored::OtherStation);
+        }
+        let heard = match ethernet.ethertype() {
+            EtherType::ARP => arp::hear(ethernet.dst(), ethernet.payload(), &self.own)?,
+            EtherType::IPV6 => ndisc::hear(ethernet.src(), ethernet.payload())?,
+            _ => return Err(Ignored::OtherProtocol),
+        };
+        self.hear(&heard, now)
+    }
+
     /// Acts on a message, of whichever family.
     fn hear(&mut self, heard: &Heard, now: Timestamp) -> Result<(), Ignored> {
         let claimant = heard.offered.unwrap_or(heard.sender);
@@ -300,30 +306,17 @@ impl Cache {
             self.conflict(address, claimant, now);
             return Err(Ignored::Conflict);
         }
-        let known = heard
-            .about
-            .and_then(|about| Some((about, self.table.get(about)?.offer(heard.offered))));
+        let known = heard.about.and_then(|about| Some((about, self.table.get(about)?.offer(heard.offered))));
         if let Some((address, offer)) = known {
             let input = match heard.kind {
                 Kind::Claim => Input::Claim(offer),
-                Kind::Advert {
-                    solicited,
-                    override_,
-                } => Input::Advert {
-                    offer,
-                    solicited,
-                    override_,
-                },
+                Kind::Advert { solicited, override_ } => Input::Advert { offer, solicited, override_ },
             };
             self.step(address, input, heard.offered, now);
         }
         match heard.asks.filter(|&asked| self.own.contains(asked)) {
             Some(own) => {
-                let answer = Answer {
-                    own,
-                    asker: heard.about,
-                    asker_mac: claimant,
-                };
+                let answer = Answer { own, asker: heard.about, asker_mac: claimant };
                 let queued = self.outbox.answer(answer);
                 self.counters.answers_dropped += u64::from(queued.is_err());
                 queued

@@ -130,9 +130,7 @@ impl Config {
 pub(super) fn is_station(address: IpAddr) -> bool {
     match address {
         // RFC 1122 §3.2.1.3: 0/8 is "this network", 240/4 and broadcast are nobody's.
-        IpAddr::V4(a) => {
-            !a.is_loopback() && !a.is_multicast() && a.octets()[0] != 0 && a.octets()[0] < 240
-        }
+        IpAddr::V4(a) => !a.is_loopback() && !a.is_multicast() && a.octets()[0] != 0 && a.octets()[0] < 240,
         IpAddr::V6(a) => !a.is_unspecified() && !a.is_loopback() && !a.is_multicast(),
     }
 }
@@ -152,19 +150,13 @@ mod tests {
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
     fn with4(addresses: &[([u8; 4], u8)]) -> Config {
-        Config {
-            addresses4: addresses.iter().map(|&(a, len)| (a.into(), len)).collect(),
-            ..Config::new(MAC)
-        }
+        Config { addresses4: addresses.iter().map(|&(a, len)| (a.into(), len)).collect(), ..Config::new(MAC) }
     }
 
     #[test]
     fn defaults_and_sane_addresses_are_taken() {
         assert_eq!(Config::new(MAC).validate(), Ok(()));
-        assert_eq!(
-            with4(&[([10, 0, 0, 1], 24), ([10, 0, 0, 2], 32)]).validate(),
-            Ok(())
-        );
+        assert_eq!(with4(&[([10, 0, 0, 1], 24), ([10, 0, 0, 2], 32)]).validate(), Ok(()));
     }
 
     #[test]
@@ -177,28 +169,16 @@ mod tests {
             assert_eq!(with4(&[(address, 24)]).validate(), Err(error));
         }
         let address = IpAddr::V4([10, 0, 0, 1].into());
-        assert_eq!(
-            with4(&[([10, 0, 0, 1], 33)]).validate(),
-            Err(ConfigError::PrefixLen(address, 33))
-        );
+        assert_eq!(with4(&[([10, 0, 0, 1], 33)]).validate(), Err(ConfigError::PrefixLen(address, 33)));
         assert_eq!(
             with4(&[([10, 0, 0, 1], 24), ([10, 0, 0, 1], 8)]).validate(),
             Err(ConfigError::Duplicate(address))
         );
         let multicast: Ipv6Addr = "ff02::1".parse().unwrap();
-        let config = Config {
-            addresses6: vec![(multicast, 64)],
-            ..Config::new(MAC)
-        };
-        assert_eq!(
-            config.validate(),
-            Err(ConfigError::Address(multicast.into()))
-        );
+        let config = Config { addresses6: vec![(multicast, 64)], ..Config::new(MAC) };
+        assert_eq!(config.validate(), Err(ConfigError::Address(multicast.into())));
         for retrans in [Duration::ZERO, Duration::MAX] {
-            let config = Config {
-                retrans,
-                ..Config::new(MAC)
-            };
+            let config = Config { retrans, ..Config::new(MAC) };
             assert_eq!(config.validate(), Err(ConfigError::OutOfRange("retrans")));
         }
     }

@@ -111,11 +111,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) const fn new() -> Table {
-        Table {
-            neighbors: BTreeMap::new(),
-            evictable: BTreeSet::new(),
-            unresolved: 0,
-        }
+        Table { neighbors: BTreeMap::new(), evictable: BTreeSet::new(), unresolved: 0 }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -63,6 +63,10 @@ pub struct Counters {
     pub evicted: u64,
     /// Frames that claimed an own address.
     pub conflicts: u64,
+    /// Received frames that changed nothing and got no answer, for whatever reason.
+    pub ignored: u64,
+    /// Those of them that were malformed.
+    pub malformed: u64,
     /// Questions left unanswered because too many answers waited.
     pub answers_dropped: u64,
 }

@@ -30,23 +30,12 @@ pub(super) fn hear(sender: MacAddr, packet: &[u8]) -> Result<Heard, Ignored> {
         src if src.is_unspecified() => None,
         _ => return Err(Ignored::BadSender),
     };
-    let named = |offered: Option<MacAddr>, asks| Heard {
-        about: speaker,
-        offered,
-        sender,
-        kind: Kind::Claim,
-        asks,
-    };
+    let named =
+        |offered: Option<MacAddr>, asks| Heard { about: speaker, offered, sender, kind: Kind::Claim, asks };
     match message {
-        Message::NeighborSolicit(solicit) => {
-            Ok(named(solicit.source_ll, Some(IpAddr::V6(solicit.target))))
-        }
-        Message::RouterSolicit(solicit) if solicit.source_ll.is_some() => {
-            Ok(named(solicit.source_ll, None))
-        }
-        Message::RouterAdvert(advert) if advert.source_ll.is_some() => {
-            Ok(named(advert.source_ll, None))
-        }
+        Message::NeighborSolicit(solicit) => Ok(named(solicit.source_ll, Some(IpAddr::V6(solicit.target)))),
+        Message::RouterSolicit(solicit) if solicit.source_ll.is_some() => Ok(named(solicit.source_ll, None)),
+        Message::RouterAdvert(advert) if advert.source_ll.is_some() => Ok(named(advert.source_ll, None)),
         Message::NeighborAdvert(advert) => {
             let target = IpAddr::V6(advert.target);
             if speaker.is_none() || !is_station(target) {
@@ -56,10 +45,7 @@ pub(super) fn hear(sender: MacAddr, packet: &[u8]) -> Result<Heard, Ignored> {
                 about: Some(target),
                 offered: advert.target_ll,
                 sender,
-                kind: Kind::Advert {
-                    solicited: advert.solicited,
-                    override_: advert.override_,
-                },
+                kind: Kind::Advert { solicited: advert.solicited, override_: advert.override_ },
                 asks: None,
             })
         }
@@ -86,12 +72,7 @@ pub(super) fn question(
 
 /// Tells the asker our MAC address; all nodes, if the asker has no address yet
 /// (RFC 4861 §7.2.4).
-pub(super) fn answer(
-    out: &mut [u8; MAX_FRAME_LEN],
-    mac: MacAddr,
-    own: Ipv6Addr,
-    answer: &Answer,
-) -> usize {
+pub(super) fn answer(out: &mut [u8; MAX_FRAME_LEN], mac: MacAddr, own: Ipv6Addr, answer: &Answer) -> usize {
     match answer.asker {
         Some(IpAddr::V6(asker)) => advert(out, mac, own, asker, answer.asker_mac, true),
         _ => announcement(out, mac, own),
@@ -112,13 +93,8 @@ fn advert(
     dst_mac: MacAddr,
     solicited: bool,
 ) -> usize {
-    let advert = NeighborAdvert {
-        target: own,
-        target_ll: Some(mac),
-        router: true,
-        solicited,
-        override_: true,
-    };
+    let advert =
+        NeighborAdvert { target: own, target_ll: Some(mac), router: true, solicited, override_: true };
     let (header, packet) = split(out);
     ethernet::write_header(header, dst_mac, mac, EtherType::IPV6);
     ethernet::HEADER_LEN + ndisc::emit_neighbor_advert(packet, own, dst, &advert)
@@ -129,8 +105,7 @@ const fn multicast(address: Ipv6Addr) -> (Ipv6Addr, MacAddr) {
 }
 
 fn split(out: &mut [u8; MAX_FRAME_LEN]) -> (&mut [u8; ethernet::HEADER_LEN], &mut [u8]) {
-    out.split_first_chunk_mut()
-        .expect("the buffer is longer than an Ethernet header")
+    out.split_first_chunk_mut().expect("the buffer is longer than an Ethernet header")
 }
 
 #[cfg(test)]
@@ -172,29 +147,16 @@ mod tests {
     #[test]
     fn answers_are_solicited_and_announcements_are_not() {
         let mut out = [0; MAX_FRAME_LEN];
-        let asked = |asker| Answer {
-            own: A.into(),
-            asker,
-            asker_mac: PEER,
-        };
+        let asked = |asker| Answer { own: A.into(), asker, asker_mac: PEER };
         let all_nodes = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
         for (asker, to, solicited) in [(Some(B.into()), PEER, true), (None, all_nodes, false)] {
             assert_eq!(answer(&mut out, OWN, A, &asked(asker)), MAX_FRAME_LEN);
             let (dst, heard_as) = heard(&out);
             assert_eq!(dst, to);
             let heard_as = heard_as.unwrap();
-            assert_eq!(
-                (heard_as.about, heard_as.offered),
-                (Some(A.into()), Some(OWN))
-            );
+            assert_eq!((heard_as.about, heard_as.offered), (Some(A.into()), Some(OWN)));
             let override_ = true;
-            assert_eq!(
-                heard_as.kind,
-                Kind::Advert {
-                    solicited,
-                    override_
-                }
-            );
+            assert_eq!(heard_as.kind, Kind::Advert { solicited, override_ });
         }
     }
 
@@ -214,9 +176,6 @@ mod tests {
         assert_eq!(hear(PEER, &out[..len]), Err(Ignored::BadSender));
         let len = ndisc::emit_neighbor_solicit(&mut out, B, A, A, Some(PEER));
         out[7] = 254;
-        assert!(matches!(
-            hear(PEER, &out[..len]),
-            Err(Ignored::Malformed(_))
-        ));
+        assert!(matches!(hear(PEER, &out[..len]), Err(Ignored::Malformed(_))));
     }
 }

@@ -34,10 +34,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) const fn new() -> Outbox {
-        Outbox {
-            queue: VecDeque::new(),
-            answers: 0,
-        }
+        Outbox { queue: VecDeque::new(), answers: 0 }
     }
 
     pub(super) fn ask(&mut self, neighbor: IpAddr) {

@@ -75,12 +75,7 @@ impl OwnAddresses {
                 Some(at) => old.swap_remove(at),
                 None => {
                     added.push(address);
-                    Own {
-                        address,
-                        prefix_len,
-                        announcements_left: 0,
-                        defended: None,
-                    }
+                    Own { address, prefix_len, announcements_left: 0, defended: None }
                 }
             };
             own.prefix_len = prefix_len;
@@ -120,9 +115,7 @@ impl OwnAddresses {
         }
         match best {
             None => Err(refused),
-            Some(own) if is_subnet_or_broadcast(neighbor, own.prefix_len) => {
-                Err(Refused::NotStation)
-            }
+            Some(own) if is_subnet_or_broadcast(neighbor, own.prefix_len) => Err(Refused::NotStation),
             Some(own) => Ok(own.address),
         }
     }
@@ -152,9 +145,7 @@ impl OwnAddresses {
         let Some(own) = self.find(address) else {
             return false;
         };
-        let quiet = own
-            .defended
-            .is_none_or(|last| now.since(last) >= DEFEND_INTERVAL);
+        let quiet = own.defended.is_none_or(|last| now.since(last) >= DEFEND_INTERVAL);
         if quiet {
             own.defended = Some(now);
         }
@@ -197,15 +188,9 @@ mod tests {
 
     fn own() -> OwnAddresses {
         let mut config = Config::new(MacAddr([2, 0, 0, 0, 0, 1]));
-        config.addresses4 = vec![
-            ([10, 0, 0, 1].into(), 24),
-            ([10, 0, 0, 129].into(), 25),
-            ([192, 0, 2, 0].into(), 31),
-        ];
-        config.addresses6 = vec![
-            ("fe80::1".parse().unwrap(), 64),
-            ("2001:db8::1".parse().unwrap(), 64),
-        ];
+        config.addresses4 =
+            vec![([10, 0, 0, 1].into(), 24), ([10, 0, 0, 129].into(), 25), ([192, 0, 2, 0].into(), 31)];
+        config.addresses6 = vec![("fe80::1".parse().unwrap(), 64), ("2001:db8::1".parse().unwrap(), 64)];
         OwnAddresses::new(&config)
     }
 

@@ -61,14 +61,8 @@ pub enum State {
 
 impl State {
     /// All states.
-    pub const ALL: [State; 6] = [
-        State::Incomplete,
-        State::Reachable,
-        State::Stale,
-        State::Delay,
-        State::Probe,
-        State::Failed,
-    ];
+    pub const ALL: [State; 6] =
+        [State::Incomplete, State::Reachable, State::Stale, State::Delay, State::Probe, State::Failed];
 
     /// The MAC address may be used in this state.
     pub const fn is_usable(self) -> bool {
@@ -119,11 +113,7 @@ pub(super) enum Input {
     /// The state's timer ran out; `left`: questions remain to be asked.
     Timeout { left: bool, demand: Demand },
     /// It was advertised (NA; ARP reply to us).
-    Advert {
-        offer: Offer,
-        solicited: bool,
-        override_: bool,
-    },
+    Advert { offer: Offer, solicited: bool, override_: bool },
     /// It named its MAC address in passing (NS, RS, RA; any other ARP).
     Claim(Offer),
 }
@@ -178,52 +168,16 @@ pub(super) fn next(state: State, input: Input) -> Next {
 
         // No MAC known: whatever comes is better than nothing.
         (Incomplete | Failed, Advert { offer: Absent, .. } | Claim(Absent)) => Stay,
-        (
-            Incomplete | Failed,
-            Advert {
-                solicited: true, ..
-            },
-        ) => Learn(Reachable),
+        (Incomplete | Failed, Advert { solicited: true, .. }) => Learn(Reachable),
         (Incomplete | Failed, Advert { .. } | Claim(_)) => Learn(Stale),
 
         // §7.2.5 case I: not allowed to replace, but enough for doubt.
-        (
-            Reachable,
-            Advert {
-                offer: Different,
-                override_: false,
-                ..
-            },
-        ) => Enter(Stale),
-        (
-            _,
-            Advert {
-                offer: Different,
-                override_: false,
-                ..
-            },
-        ) => Stay,
+        (Reachable, Advert { offer: Different, override_: false, .. }) => Enter(Stale),
+        (_, Advert { offer: Different, override_: false, .. }) => Stay,
         // §7.2.5 case II.
-        (
-            _,
-            Advert {
-                offer: Different,
-                solicited,
-                ..
-            },
-        ) => Learn(if solicited { Reachable } else { Stale }),
-        (
-            _,
-            Advert {
-                solicited: true, ..
-            },
-        ) => Enter(Reachable),
-        (
-            _,
-            Advert {
-                solicited: false, ..
-            },
-        ) => Stay,
+        (_, Advert { offer: Different, solicited, .. }) => Learn(if solicited { Reachable } else { Stale }),
+        (_, Advert { solicited: true, .. }) => Enter(Reachable),
+        (_, Advert { solicited: false, .. }) => Stay,
 
         (_, Claim(Different)) => Learn(Stale),
         (_, Claim(Same | Absent)) => Stay,

@@ -21,10 +21,7 @@ pub(super) struct TimerQueue<K> {
 
 impl<K: Copy + Ord> TimerQueue<K> {
     pub(super) const fn new() -> Self {
-        TimerQueue {
-            order: BTreeSet::new(),
-            deadlines: BTreeMap::new(),
-        }
+        TimerQueue { order: BTreeSet::new(), deadlines: BTreeMap::new() }
     }
 
     /// Sets the deadline of `key`; an earlier one is forgotten.

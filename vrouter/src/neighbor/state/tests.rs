@@ -6,11 +6,7 @@ use super::State::{Delay, Failed, Incomplete, Probe, Reachable, Stale};
 use super::*;
 
 fn advert(offer: Offer, solicited: bool, override_: bool) -> Input {
-    Input::Advert {
-        offer,
-        solicited,
-        override_,
-    }
+    Input::Advert { offer, solicited, override_ }
 }
 
 fn timeout(left: bool, demand: Demand) -> Input {
@@ -113,10 +109,7 @@ fn without_an_offer_nothing_is_learned() {
         for input in inputs() {
             let offered = matches!(
                 input,
-                Input::Advert {
-                    offer: Same | Different,
-                    ..
-                } | Input::Claim(Same | Different)
+                Input::Advert { offer: Same | Different, .. } | Input::Claim(Same | Different)
             );
             if matches!(next(state, input), Next::Learn(_)) {
                 assert!(offered, "{state} and {input:?}");

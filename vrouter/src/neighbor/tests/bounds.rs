@@ -14,9 +14,7 @@ fn small() -> Cache {
 /// Resolves station `n` of both families.
 fn find(cache: &mut Cache, address: IpAddr, n: u8, now: Timestamp) {
     cache.resolve(address, now).unwrap();
-    cache
-        .handle_frame(&advert(address, mac(n), true, true), now)
-        .unwrap();
+    cache.handle_frame(&advert(address, mac(n), true, true), now).unwrap();
     assert_eq!(state(cache, address), Some(State::Reachable));
 }
 
@@ -56,10 +54,7 @@ fn a_flood_of_100_000_addresses_is_bounded() {
     // 10 s, at most 2048 unanswered addresses at a time, one question a second each.
     assert!(asked <= 11 * 2048, "{asked}");
     for address in known {
-        assert!(
-            state(&cache, address).is_some_and(State::is_usable),
-            "{address}"
-        );
+        assert!(state(&cache, address).is_some_and(State::is_usable), "{address}");
     }
 }
 
@@ -80,13 +75,8 @@ fn the_failed_give_way_first_then_the_longest_unused() {
         events(&mut cache);
         for (newcomer, victim) in [(10, 90), (11, 3), (12, 4)] {
             find(&mut cache, family(newcomer), newcomer, at(3200));
-            let removed = Event::Removed {
-                address: family(victim),
-            };
-            let resolved = Event::Resolved {
-                address: family(newcomer),
-                mac: mac(newcomer),
-            };
+            let removed = Event::Removed { address: family(victim) };
+            let resolved = Event::Resolved { address: family(newcomer), mac: mac(newcomer) };
             assert_eq!(events(&mut cache), [removed, resolved]);
             assert_eq!(cache.entries().count(), 8);
         }
@@ -106,17 +96,9 @@ fn absent_addresses_take_half_of_the_cache_at_most() {
     // A route's next hop is not held up by them.
     cache.keep(v6(15), true, at(0)).unwrap();
     // One answers: its place is free for another question.
-    cache
-        .handle_frame(&advert(v4(10), mac(10), true, true), at(1))
-        .unwrap();
-    assert_eq!(
-        cache.resolve(v4(16), at(1)),
-        Err(Refused::CacheFull),
-        "the kept one counts"
-    );
-    cache
-        .handle_frame(&advert(v6(15), mac(15), true, true), at(1))
-        .unwrap();
+    cache.handle_frame(&advert(v4(10), mac(10), true, true), at(1)).unwrap();
+    assert_eq!(cache.resolve(v4(16), at(1)), Err(Refused::CacheFull), "the kept one counts");
+    cache.handle_frame(&advert(v6(15), mac(15), true, true), at(1)).unwrap();
     cache.resolve(v4(16), at(1)).unwrap();
 }
 

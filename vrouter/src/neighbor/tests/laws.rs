@@ -39,19 +39,10 @@ impl Model {
                 Shape::Asks { target, to: None } => {
                     let last = self.asked_all.insert(target, now);
                     let pause = last.map(|last| now.since(last));
-                    assert!(
-                        pause.is_none_or(|p| p >= Duration::from_secs(1)),
-                        "{target}"
-                    );
+                    assert!(pause.is_none_or(|p| p >= Duration::from_secs(1)), "{target}");
                 }
-                Shape::Asks {
-                    target,
-                    to: Some(to),
-                } => {
-                    let resolved = Event::Resolved {
-                        address: target,
-                        mac: to,
-                    };
+                Shape::Asks { target, to: Some(to) } => {
+                    let resolved = Event::Resolved { address: target, mac: to };
                     assert_eq!(self.told.get(&target), Some(&resolved));
                 }
                 other => panic!("{other:?}"),
@@ -67,10 +58,7 @@ impl Model {
             match entry.state {
                 State::Failed => assert_eq!(told, Some(&Event::Failed { address })),
                 State::Incomplete if entry.mac.is_none() => {
-                    assert!(
-                        matches!(told, None | Some(Event::Failed { .. })),
-                        "{told:?}"
-                    );
+                    assert!(matches!(told, None | Some(Event::Failed { .. })), "{told:?}");
                 }
                 _ => assert_eq!(told, expected.as_ref(), "{entry:?}"),
             }

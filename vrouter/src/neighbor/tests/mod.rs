@@ -76,29 +76,16 @@ fn advert(about: IpAddr, mac: MacAddr, solicited: bool, override_: bool) -> Vec<
                 sha: mac,
                 spa,
                 tha: to,
-                tpa: if solicited {
-                    Ipv4Addr::new(10, 0, 0, 1)
-                } else {
-                    spa
-                },
+                tpa: if solicited { Ipv4Addr::new(10, 0, 0, 1) } else { spa },
             };
             let mut packet = [0; 28];
             arp.emit(&mut packet).unwrap();
             frame(to, mac, EtherType::ARP, &packet)
         }
         (IpAddr::V6(target), IpAddr::V6(dst)) => {
-            let advert = NeighborAdvert {
-                target,
-                target_ll: Some(mac),
-                router: false,
-                solicited,
-                override_,
-            };
+            let advert = NeighborAdvert { target, target_ll: Some(mac), router: false, solicited, override_ };
             let mut packet = [0; 72];
-            assert_eq!(
-                ndisc::emit_neighbor_advert(&mut packet, target, dst, &advert),
-                72
-            );
+            assert_eq!(ndisc::emit_neighbor_advert(&mut packet, target, dst, &advert), 72);
             frame(to, mac, EtherType::IPV6, &packet)
         }
         _ => unreachable!("v6() makes IPv6 addresses"),
@@ -109,13 +96,7 @@ fn advert(about: IpAddr, mac: MacAddr, solicited: bool, override_: bool) -> Vec<
 fn question(asker: IpAddr, mac: MacAddr, target: IpAddr) -> Vec<u8> {
     match (asker, target) {
         (IpAddr::V4(spa), IpAddr::V4(tpa)) => {
-            let arp = ArpRepr {
-                operation: ArpOperation::Request,
-                sha: mac,
-                spa,
-                tha: MacAddr::ZERO,
-                tpa,
-            };
+            let arp = ArpRepr { operation: ArpOperation::Request, sha: mac, spa, tha: MacAddr::ZERO, tpa };
             let mut packet = [0; 28];
             arp.emit(&mut packet).unwrap();
             frame(MacAddr::BROADCAST, mac, EtherType::ARP, &packet)
@@ -124,12 +105,7 @@ fn question(asker: IpAddr, mac: MacAddr, target: IpAddr) -> Vec<u8> {
             let dst = ndisc::solicited_node(target);
             let mut packet = [0; 72];
             let len = ndisc::emit_neighbor_solicit(&mut packet, src, dst, target, Some(mac));
-            frame(
-                ndisc::multicast_mac(dst),
-                mac,
-                EtherType::IPV6,
-                &packet[..len],
-            )
+            frame(ndisc::multicast_mac(dst), mac, EtherType::IPV6, &packet[..len])
         }
         _ => panic!("{asker} and {target} are of two families"),
     }
@@ -141,11 +117,7 @@ enum Shape {
     /// A question to all stations, or to one.
     Asks { target: IpAddr, to: Option<MacAddr> },
     /// An answer to one station.
-    Answers {
-        own: IpAddr,
-        asker: IpAddr,
-        to: MacAddr,
-    },
+    Answers { own: IpAddr, asker: IpAddr, to: MacAddr },
     /// An announcement to all stations.
     Announces { own: IpAddr, mac: MacAddr },
 }
@@ -162,10 +134,7 @@ fn shape(bytes: &[u8]) -> Shape {
                 let own = arp.spa.into();
                 Shape::Announces { own, mac: arp.sha }
             }
-            (ArpOperation::Request, to) => Shape::Asks {
-                target: arp.tpa.into(),
-                to,
-            },
+            (ArpOperation::Request, to) => Shape::Asks { target: arp.tpa.into(), to },
             (ArpOperation::Reply, Some(to)) => {
                 let (own, asker) = (arp.spa.into(), arp.tpa.into());
                 Shape::Answers { own, asker, to }
@@ -177,10 +146,7 @@ fn shape(bytes: &[u8]) -> Shape {
     match (ndisc::parse(ethernet.payload()).unwrap(), to) {
         (Message::NeighborSolicit(solicit), to) => {
             assert_eq!(solicit.source_ll, Some(ethernet.src()));
-            Shape::Asks {
-                target: solicit.target.into(),
-                to,
-            }
+            Shape::Asks { target: solicit.target.into(), to }
         }
         (Message::NeighborAdvert(advert), to) => {
             assert!(advert.router && advert.override_);
@@ -189,16 +155,9 @@ fn shape(bytes: &[u8]) -> Shape {
             match to {
                 Some(to) => {
                     assert!(advert.solicited);
-                    Shape::Answers {
-                        own,
-                        asker: dst.into(),
-                        to,
-                    }
+                    Shape::Answers { own, asker: dst.into(), to }
                 }
-                None => Shape::Announces {
-                    own,
-                    mac: ethernet.src(),
-                },
+                None => Shape::Announces { own, mac: ethernet.src() },
             }
         }
         (other, _) => panic!("never sent: {other:?}"),

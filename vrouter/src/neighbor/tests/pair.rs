@@ -50,8 +50,7 @@ impl Pair {
                 let draw = self.random.around(Duration::from_nanos(100)).as_nanos() - 50;
                 let is_lost = draw < self.loss_percent || side == 0 && self.is_dead;
                 if !is_lost {
-                    self.wire
-                        .push_back((self.now.after(LATENCY), 1 - side, bytes));
+                    self.wire.push_back((self.now.after(LATENCY), 1 - side, bytes));
                 }
             }
             for event in events(&mut self.stations[side]) {
@@ -91,8 +90,7 @@ impl Pair {
     fn asked_first(&self, from: Timestamp) -> (usize, usize) {
         let asked = |to_all| {
             let sent = self.sent.iter().filter(|s| s.0 >= from && s.1 == 0);
-            sent.filter(|s| matches!(s.2, Shape::Asks { to, .. } if to.is_none() == to_all))
-                .count()
+            sent.filter(|s| matches!(s.2, Shape::Asks { to, .. } if to.is_none() == to_all)).count()
         };
         (asked(true), asked(false))
     }
@@ -104,18 +102,11 @@ fn a_neighbor_is_found_in_one_round_trip() {
         let mut pair = Pair::new(0);
         pair.stations[0].resolve(peer, pair.now).unwrap();
         pair.run(2);
-        let resolved = Event::Resolved {
-            address: peer,
-            mac: mac(2),
-        };
+        let resolved = Event::Resolved { address: peer, mac: mac(2) };
         assert_eq!(pair.told_first(at(0)), [resolved]);
         assert_eq!(state(pair.first(), peer), Some(State::Reachable));
         assert_eq!(pair.asked_first(at(0)), (1, 0));
-        assert_eq!(
-            pair.stations[1].entries().count(),
-            0,
-            "asking makes no entry"
-        );
+        assert_eq!(pair.stations[1].entries().count(), 0, "asking makes no entry");
     }
 }
 
@@ -125,10 +116,7 @@ fn a_kept_neighbor_stays_known_for_a_day_with_unicast_probes_only() {
         let mut pair = Pair::new(0);
         pair.stations[0].keep(peer, true, pair.now).unwrap();
         pair.run(24 * 3600 * 1000);
-        let resolved = Event::Resolved {
-            address: peer,
-            mac: mac(2),
-        };
+        let resolved = Event::Resolved { address: peer, mac: mac(2) };
         assert_eq!(pair.told_first(at(0)), [resolved]);
         let (to_all, to_one) = pair.asked_first(at(0));
         assert_eq!(to_all, 1);
@@ -164,10 +152,7 @@ fn a_withdrawn_next_hop_is_probed_no_more_and_ready_when_it_returns() {
         let from = pair.now;
         pair.stations[0].keep(peer, true, from).unwrap();
         pair.run(0);
-        let resolved = Event::Resolved {
-            address: peer,
-            mac: mac(2),
-        };
+        let resolved = Event::Resolved { address: peer, mac: mac(2) };
         assert_eq!(pair.told_first(from), [resolved]);
         assert_eq!(state(pair.first(), peer), Some(State::Delay));
         pair.stations[0].keep(peer, false, pair.now).unwrap();
@@ -183,22 +168,12 @@ fn an_announced_mac_is_followed_at_once() {
         pair.stations[0].keep(peer, true, pair.now).unwrap();
         pair.run(1000);
         let from = pair.now;
-        let moved = Config {
-            mac: mac(9),
-            ..config(2)
-        };
+        let moved = Config { mac: mac(9), ..config(2) };
         pair.stations[1].set_config(moved, from).unwrap();
         pair.run(1);
-        let resolved = Event::Resolved {
-            address: peer,
-            mac: mac(9),
-        };
+        let resolved = Event::Resolved { address: peer, mac: mac(9) };
         assert_eq!(pair.told_first(from), [resolved]);
-        assert_eq!(
-            state(pair.first(), peer),
-            Some(State::Delay),
-            "checked next"
-        );
+        assert_eq!(state(pair.first(), peer), Some(State::Delay), "checked next");
         pair.run(10_000);
         assert_eq!(state(pair.first(), peer), Some(State::Reachable));
         assert_eq!(pair.told_first(from).len(), 1);
@@ -213,20 +188,10 @@ fn a_peer_that_moved_in_silence_is_found_again() {
         pair.stations[0].keep(peer, true, pair.now).unwrap();
         pair.run(1000);
         let from = pair.now;
-        pair.stations[1] = Cache::new(
-            Config {
-                mac: mac(9),
-                ..config(2)
-            },
-            5,
-        )
-        .unwrap();
+        pair.stations[1] = Cache::new(Config { mac: mac(9), ..config(2) }, 5).unwrap();
         // At most 45 s REACHABLE, 5 s DELAY, 3 s PROBE, then one round trip.
         pair.run(53_010);
-        let resolved = Event::Resolved {
-            address: peer,
-            mac: mac(9),
-        };
+        let resolved = Event::Resolved { address: peer, mac: mac(9) };
         assert_eq!(pair.told_first(from), [resolved], "no failure in between");
         assert_eq!(pair.asked_first(from), (1, 3));
     }
@@ -248,10 +213,7 @@ fn a_dead_peer_fails_and_is_found_when_it_lives_again() {
         let alive = pair.now;
         pair.is_dead = false;
         pair.run(6_010);
-        let resolved = Event::Resolved {
-            address: peer,
-            mac: mac(2),
-        };
+        let resolved = Event::Resolved { address: peer, mac: mac(2) };
         assert_eq!(pair.told_first(alive), [resolved]);
     }
 }
@@ -265,21 +227,10 @@ fn an_absent_neighbor_of_traffic_fails_then_leaves() {
         assert_eq!(pair.told_first(at(0)), [Event::Failed { address: peer }]);
         pair.stations[0].resolve(peer, pair.now).unwrap();
         pair.run(2_999);
-        assert_eq!(
-            pair.told_first(at(0)).len(),
-            2,
-            "the failure is repeated to who asks"
-        );
-        assert_eq!(
-            pair.asked_first(at(0)),
-            (3, 0),
-            "but not asked again meanwhile"
-        );
+        assert_eq!(pair.told_first(at(0)).len(), 2, "the failure is repeated to who asks");
+        assert_eq!(pair.asked_first(at(0)), (3, 0), "but not asked again meanwhile");
         pair.run(1);
-        assert_eq!(
-            pair.told_first(at(0)).last(),
-            Some(&Event::Removed { address: peer })
-        );
+        assert_eq!(pair.told_first(at(0)).last(), Some(&Event::Removed { address: peer }));
     }
 }
 
@@ -312,18 +263,12 @@ fn a_lossy_link_is_survived_and_never_asked_too_often() {
         }
         // Each cycle of some 35 s fails with probability 0.64^6 = 7 %: some 28 of 410.
         let told = pair.told_first(at(0));
-        let failed = told
-            .iter()
-            .filter(|e| matches!(e, Event::Failed { .. }))
-            .count();
+        let failed = told.iter().filter(|e| matches!(e, Event::Failed { .. })).count();
         assert!((5..60).contains(&failed), "{failed} failures");
         pair.loss_percent = 0;
         pair.run(7_000);
         let told = pair.told_first(at(0));
-        let resolved = Event::Resolved {
-            address: peer,
-            mac: mac(2),
-        };
+        let resolved = Event::Resolved { address: peer, mac: mac(2) };
         assert_eq!(told.last(), Some(&resolved));
     }
 }
