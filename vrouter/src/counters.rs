@@ -64,6 +64,8 @@ pub struct PortCounters {
     pub kernel_rx_lost: Counter,
     /// Refused on transmit on the kernel's side of the worker's queues (gauge).
     pub kernel_tx_lost: Counter,
+    /// 1 when the other side of a queue is gone for good (gauge).
+    pub broken: Counter,
     /// Frames lent to the kernel by the worker's queues (gauge).
     pub lent_frames: Counter,
 }

@@ -81,6 +81,11 @@ pub trait PortQueue: Send {
         false
     }
 
+    /// Whether the other side is gone for good: nothing will ever be received.
+    fn is_broken(&self) -> bool {
+        false
+    }
+
     /// Frames given to the kernel or to a peer and not back yet.
     fn outstanding(&self) -> usize {
         0

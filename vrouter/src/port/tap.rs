@@ -12,19 +12,24 @@ use crate::drop_reason::DropReason;
 use crate::frame::{FramePool, HEADROOM};
 use crate::ids::PortId;
 use crate::port::{PortQueue, QueueIo};
-use crate::sys::tun::{Tap, VIRTIO_HEADER_LEN, VirtioHeader};
+use crate::sys::tun::{Tap, TapOffload, VIRTIO_HEADER_LEN, VirtioHeader};
 
-/// The only queue of a tap.
+/// One queue of a tap.
 #[derive(Debug)]
 pub struct Queue {
     tap: Tap,
+    broken: bool,
 }
 
-impl Queue {
-    /// The queue of an open tap.
-    pub(crate) fn new(tap: Tap) -> Self {
-        Queue { tap }
-    }
+/// The queues of open taps, which may leave checksums to us from now on.
+pub(crate) fn queues(taps: Vec<Tap>) -> Vec<Box<dyn PortQueue>> {
+    taps.into_iter()
+        .map(|tap| {
+            // Without the offload the stack completes every checksum: correct, slower.
+            let _ = tap.set_offload(TapOffload::CSUM);
+            Box::new(Queue { tap, broken: false }) as Box<dyn PortQueue>
+        })
+        .collect()
 }
 
 impl PortQueue for Queue {
@@ -35,9 +40,14 @@ impl PortQueue for Queue {
             let buffer = &mut io.pool.area().chunk_mut(&mut frame)[HEADROOM - VIRTIO_HEADER_LEN..];
             let read = match self.tap.read(buffer) {
                 Ok(read) if read > VIRTIO_HEADER_LEN => read - VIRTIO_HEADER_LEN,
-                // Nothing waits, or the device is gone, which the link watch notices.
-                _ => {
+                outcome => {
                     io.pool.free(frame);
+                    // EBADFD: the device was deleted. It stays readable for ever, so
+                    // the worker must stop waiting for it.
+                    let waits = |error: &std::io::Error| {
+                        matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
+                    };
+                    self.broken = outcome.is_err_and(|error| !waits(&error));
                     break;
                 }
             };
@@ -103,6 +113,10 @@ impl PortQueue for Queue {
 
     fn rx_needs_readiness(&self) -> bool {
         true
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken
     }
 
     fn close(self: Box<Self>, _pool: &mut FramePool) {}

@@ -73,6 +73,18 @@ impl Doorbell {
         }
     }
 
+    /// Says that the owner is about to block: it must look for work once more before.
+    pub fn announce_sleep(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Says that the owner is awake, and clears the doorbell.
+    pub fn announce_awake(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+        let _ = self.event.clear();
+    }
+
     /// The eventfd to wait on.
     pub(crate) fn event(&self) -> &EventFd {
         &self.event
@@ -160,15 +172,8 @@ impl Handoffs {
         self.from.iter().any(|ring| !ring.is_empty())
     }
 
-    /// Says that we are about to block; work must be looked for once more afterwards.
-    pub fn announce_sleep(&self) {
-        self.bell.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// Says that we are awake, and clears the doorbell.
-    pub fn announce_awake(&self) {
-        self.bell.asleep.store(false, Ordering::Relaxed);
-        let _ = self.bell.event.clear();
+    /// The doorbell of the worker that these ends belong to.
+    pub fn bell(&self) -> &Doorbell {
+        &self.bell
     }
 }

@@ -217,6 +217,9 @@ impl Worker {
         let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
         let received = owned.queue.rx_burst(owned.port, &mut self.burst, &mut io);
         if received == 0 {
+            if owned.queue.is_broken() {
+                self.silence(index);
+            }
             return 0;
         }
         let bytes: u64 = self.burst.meta.len[..received].iter().map(|len| u64::from(*len)).sum();
@@ -227,6 +230,14 @@ impl Worker {
         pipeline::run(&mut self.burst, self.subscriber.tables(), &mut self.state);
         self.flush();
         received
+    }
+
+    /// Stops waiting for a queue whose other side is gone; control removes it later.
+    #[cold]
+    fn silence(&mut self, index: usize) {
+        let owned = &self.queues[index];
+        self.state.counters.port(owned.port).broken.set(1);
+        self.ready.silence(index, owned.queue.wait_fd());
     }
 
     /// Transmits what the stages queued.
@@ -357,7 +368,7 @@ impl Worker {
             return;
         };
         self.state.counters.run.sleeps.add(1);
-        self.handoffs.announce_sleep();
+        self.handoffs.bell().announce_sleep();
         let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
         let work = self.queues.iter_mut().any(|owned| owned.queue.before_wait(&mut io))
             || !self.commands.is_empty()
@@ -368,7 +379,7 @@ impl Worker {
             self.ready.block(timeout);
             self.subscriber.online();
         }
-        self.handoffs.announce_awake();
+        self.handoffs.bell().announce_awake();
     }
 
     /// Books the time since the last turn as busy or idle.

@@ -23,6 +23,8 @@ pub struct ReadySet {
     events: Vec<u64>,
     /// By queue: ready to be read.
     ready: Vec<bool>,
+    /// By queue: in the epoll set.
+    waited: Vec<bool>,
     /// Queues that are read on readiness.
     on_readiness: usize,
     /// Queues that cannot be waited on.
@@ -41,6 +43,7 @@ impl ReadySet {
             set,
             events: Vec::with_capacity(EVENTS),
             ready: vec![false; super::Worker::MAX_QUEUES],
+            waited: vec![false; super::Worker::MAX_QUEUES],
             on_readiness: 0,
             unwaitable: 0,
         })
@@ -51,16 +54,26 @@ impl ReadySet {
         self.ready[queue] = on_readiness;
         self.on_readiness += usize::from(on_readiness);
         // A descriptor that epoll refuses is treated as one that cannot be waited on.
-        let waitable = fd.is_some_and(|fd| self.set.add(fd, queue as u64).is_ok());
-        self.unwaitable += usize::from(!waitable);
+        self.waited[queue] = fd.is_some_and(|fd| self.set.add(fd, queue as u64).is_ok());
+        self.unwaitable += usize::from(!self.waited[queue]);
+    }
+
+    /// Stops waiting for a queue that will never receive again, so that it does not
+    /// end every block at once.
+    pub fn silence(&mut self, queue: usize, fd: Option<BorrowedFd<'_>>) {
+        if let Some(fd) = fd.filter(|_| self.waited[queue]) {
+            // The only failure is that it is out already.
+            let _ = self.set.remove(fd);
+        }
     }
 
     /// Lets a queue go.
     pub fn remove(&mut self, queue: usize, fd: Option<BorrowedFd<'_>>, on_readiness: bool) {
         self.ready[queue] = false;
         self.on_readiness -= usize::from(on_readiness);
-        let waitable = fd.is_some_and(|fd| self.set.remove(fd).is_ok());
-        self.unwaitable -= usize::from(!waitable);
+        self.unwaitable -= usize::from(!self.waited[queue]);
+        self.silence(queue, fd);
+        self.waited[queue] = false;
         // What was collected under the old number is void.
         self.events.clear();
     }

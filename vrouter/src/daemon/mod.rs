@@ -1,0 +1,20 @@
+//! The daemon: a [`Node`](node::Node), the events that reach it, and its end.
+//!
+//! ```text
+//!   links, neighbours (rtnetlink) --+
+//!   slow path bell, timers ---------+--> [lock] Node --> commit
+//!   API, metrics -------------------+
+//! ```
+//!
+//! Everything runs on one thread beside the workers.
+
+pub mod check;
+pub mod host;
+pub mod node;
+pub mod pods;
+pub mod resources;
+pub mod run;
+pub mod uplinks;
+
+pub use node::{Node, NodeError};
+pub use run::run;
