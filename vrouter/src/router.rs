@@ -379,6 +379,11 @@ impl Router {
         Ok(generation)
     }
 
+    /// Forgets gleaned neighbours that did not answer. To be called about once a second.
+    pub fn expire_gleaned(&mut self) {
+        self.engine.expire_gleaned();
+    }
+
     /// Runs every worker and the slow path once, at time `now` of the caller's clock.
     /// Returns the number of packets moved; 0 means that nothing is left to do now.
     ///

@@ -372,6 +372,22 @@ impl Engine {
         }
     }
 
+    /// Forgets gleaned neighbours that did not answer; traffic asks for them again.
+    pub fn expire_gleaned(&mut self) {
+        let failed: Vec<(PortId, IpAddr)> = self
+            .gleaned
+            .iter()
+            .filter(|(port, address)| {
+                let slot = self.neighbors.slot(*port, *address);
+                self.neighbor_table.get(slot) == NeighborState::Failed
+            })
+            .copied()
+            .collect();
+        for (port, address) in failed {
+            self.neighbor(port, address, NeighborState::Unresolved);
+        }
+    }
+
     /// The next request for the resolver of a port.
     pub fn next_neighbor_request(&mut self) -> Option<NeighborRequest> {
         self.neighbors.next_request()

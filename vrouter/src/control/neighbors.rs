@@ -23,6 +23,20 @@ pub enum NeighborRequest {
     Resolve(PortId, IpAddr),
 }
 
+impl NeighborRequest {
+    /// The port it is about.
+    pub fn port(&self) -> PortId {
+        let (Self::Keep(port, _) | Self::Release(port, _) | Self::Resolve(port, _)) = self;
+        *port
+    }
+
+    /// The neighbour's address.
+    pub fn address(&self) -> IpAddr {
+        let (Self::Keep(_, address) | Self::Release(_, address) | Self::Resolve(_, address)) = self;
+        *address
+    }
+}
+
 /// A neighbour for display.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NeighborEntry {

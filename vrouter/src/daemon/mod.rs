@@ -15,6 +15,7 @@ pub mod pods;
 pub mod resources;
 pub mod run;
 pub mod uplinks;
+pub mod watchdog;
 
 pub use node::{Node, NodeError};
 pub use run::run;

@@ -23,6 +23,7 @@ use crate::daemon::host::HostSide;
 use crate::daemon::pods::AttachedPodPort;
 use crate::daemon::resources::Resources;
 use crate::daemon::uplinks::UplinkPort;
+use crate::daemon::watchdog::Watchdog;
 use crate::router::{Router, RouterError, Workers};
 use crate::worker::idle::IdleMode;
 
@@ -89,6 +90,7 @@ pub struct Node {
     pub(super) store: StateStore,
     /// Prefixes that the uplinks' XDP programs take.
     pub(super) taken: BTreeSet<ipnet::IpNet>,
+    pub(super) watchdog: Watchdog,
     workers: Option<Workers>,
 }
 
@@ -130,6 +132,7 @@ impl Node {
             netlink: Netlink::connect()?,
             store,
             taken: BTreeSet::new(),
+            watchdog: Watchdog::default(),
             workers: None,
         };
         match node.bring_up().await {

@@ -1,0 +1,105 @@
+//! The `vrouter` program: `run` and `check`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use vrouter::daemon;
+
+/// Userspace router for pod networks.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the router of this node until SIGTERM
+    Run {
+        /// The configuration file
+        #[arg(long)]
+        config: PathBuf,
+        /// Leave devices behind at the end, to be adopted by the next run
+        #[arg(long)]
+        keep: bool,
+        /// Log as JSON, a line an event
+        #[arg(long)]
+        log_json: bool,
+    },
+    /// Explain what is wrong with a configuration on this machine
+    Check {
+        /// The configuration file
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match arguments.command {
+        Command::Check { config } => runtime.block_on(check(config)),
+        Command::Run { config, keep, log_json } => {
+            let filter = EnvFilter::try_from_env("VROUTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+            let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+            if log_json { log.json().init() } else { log.with_target(false).init() }
+            runtime.block_on(run(config, keep))
+        }
+    }
+}
+
+async fn check(path: PathBuf) -> ExitCode {
+    match daemon::check::read_and_check(&path).await {
+        Ok((config, warnings)) => {
+            if !warnings.is_empty() {
+                eprintln!("{warnings}");
+            }
+            println!(
+                "{} is good: {} uplinks, {} pools, {} routes, {} pods; needs {} of {} frames",
+                path.display(),
+                config.uplinks.len(),
+                config.pools.len(),
+                config.routes.len(),
+                config.pods.len(),
+                daemon::check::frames_needed(&config),
+                *config.memory.frames,
+            );
+            ExitCode::SUCCESS
+        }
+        Err(findings) => {
+            eprintln!("{findings}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(path: PathBuf, keep: bool) -> ExitCode {
+    let config = match daemon::check::read_and_check(&path).await {
+        Ok((config, warnings)) => {
+            if !warnings.is_empty() {
+                eprintln!("{warnings}");
+            }
+            config
+        }
+        Err(findings) => {
+            eprintln!("{findings}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match daemon::run(config, &path.display().to_string(), keep).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
