@@ -1,10 +1,8 @@
 //! The event loop: waits for whatever concerns the node and has it done.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
@@ -34,8 +32,7 @@ pub async fn run(config: Config, config_file: &str, keep: bool) -> Result<(), No
     let metrics_socket = crate::metrics::bind(metrics).await?;
     let node = Arc::new(Mutex::new(Node::start(config, config_file).await?));
     let bell = node.lock().await.router.slow_path_bell().clone();
-    let event = bell.event().as_fd().try_clone_to_owned().map_err(signals)?;
-    let bell_fd = AsyncFd::register(event).map_err(|error| signals(error.into()))?;
+    let bell_fd = bell.event().register().map_err(signals)?;
     bell.announce_sleep();
     let api_task = tokio::spawn(crate::rpc_server::serve(node.clone(), api_socket));
     let metrics_task = tokio::spawn(crate::metrics::serve(node.clone(), metrics_socket));

@@ -8,6 +8,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
 
 /// File descriptors awaited together, each with a token of the caller's.
 ///
@@ -107,6 +108,16 @@ impl EventFd {
             Err(Errno::AGAIN) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+impl EventFd {
+    /// A view of the eventfd for tokio's reactor, readable while it is signalled.
+    pub(crate) fn register(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let own = self.0.try_clone()?;
+        // SAFETY: the `OwnedFd` is valid until it is dropped, which the `AsyncFd` that
+        // takes it does after deregistering; nobody else can replace or close it.
+        unsafe { AsyncFd::register(own) }.map_err(Into::into)
     }
 }
 
