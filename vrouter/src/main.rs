@@ -1,5 +1,6 @@
 //! The `vrouter` program: `run` and `check`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,7 +51,10 @@ fn main() -> ExitCode {
         Command::Check { config } => runtime.block_on(check(config)),
         Command::Run { config, keep, log_json } => {
             let filter = EnvFilter::try_from_env("VROUTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-            let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+            let log = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_writer(std::io::stderr);
             if log_json { log.json().init() } else { log.with_target(false).init() }
             runtime.block_on(run(config, keep))
         }

@@ -342,9 +342,14 @@ impl Engine {
         }
     }
 
-    /// Packets wait for a neighbour: sees to it that it gets an adjacency and is asked for.
+    /// Packets wait for a neighbour: sees to it that it is asked for, and that it has a
+    /// route of its own if only a connected prefix leads to it.
     pub fn resolve(&mut self, port: PortId, address: IpAddr) {
-        if self.neighbors.is_wanted(port, address) {
+        let connected = match address {
+            IpAddr::V4(address) => is_connected(self.v4.rib.longest_match(address)),
+            IpAddr::V6(address) => is_connected(self.v6.rib.longest_match(address)),
+        };
+        if !connected {
             self.neighbors.resolve(port, address);
             return;
         }
@@ -596,6 +601,11 @@ fn program<A: Address>(
         }
     }
     result
+}
+
+/// Whether a route leads to a link whose neighbours must be asked for one by one.
+fn is_connected<A>(found: Option<(Prefix<A>, &fib::Route<NextHop>)>) -> bool {
+    found.is_some_and(|(_, route)| matches!(route.next_hops.first(), Some(NextHop::Connected(_))))
 }
 
 fn wanted_neighbors(hops: &[Hop]) -> BTreeSet<(PortId, IpAddr)> {

@@ -124,11 +124,6 @@ impl Neighbors {
         }
     }
 
-    /// Whether a neighbour has a slot.
-    pub fn is_wanted(&self, port: PortId, address: IpAddr) -> bool {
-        self.slots.contains_key(&(port, address))
-    }
-
     /// Asks for a neighbour that packets wait for.
     pub fn resolve(&mut self, port: PortId, address: IpAddr) {
         self.requests.push_back(NeighborRequest::Resolve(port, address));
