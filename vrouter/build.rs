@@ -16,8 +16,7 @@ const PACKAGE: &str = "vrouter.v1";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto/vrouter.proto");
     let files = protox::compile(["proto/vrouter.proto"], ["proto"])?;
-    let mut builder =
-        tonic_prost_build::configure().message_attribute(".", "#[derive(serde::Serialize)]");
+    let mut builder = tonic_prost_build::configure().message_attribute(".", "#[derive(serde::Serialize)]");
     let mut words = String::new();
     for file in files.file.iter().filter(|file| file.package() == PACKAGE) {
         for message in &file.message_type {
@@ -44,20 +43,14 @@ fn attributes(message: &DescriptorProto) -> Vec<(String, String)> {
         let optional = field.proto3_optional() || (field.r#type() == Type::Message && !repeated);
         match field.r#type() {
             Type::Enum => {
-                assert!(
-                    !repeated && !optional,
-                    "{path}: no words for lists of enumerations"
-                );
+                assert!(!repeated && !optional, "{path}: no words for lists of enumerations");
                 let kind = field.type_name().rsplit('.').next().unwrap_or_default();
                 let with = format!("crate::rpc::as_word::<{kind}, _>");
                 out.push((path, format!("#[serde(serialize_with = \"{with}\")]")));
             }
             Type::Bytes => {
                 assert!(!repeated && !optional, "{path}: no hex for lists of bytes");
-                out.push((
-                    path,
-                    "#[serde(serialize_with = \"crate::rpc::as_hex\")]".to_owned(),
-                ));
+                out.push((path, "#[serde(serialize_with = \"crate::rpc::as_hex\")]".to_owned()));
             }
             _ if optional => {
                 let skip = "#[serde(skip_serializing_if = \"Option::is_none\")]";

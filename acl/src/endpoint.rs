@@ -69,9 +69,10 @@ mod tests {
     fn the_namespace_profile_allows_both_ways_and_is_named() {
         let mut book = RuleBook::default();
         let policy = EndpointPolicy::compile(&[Profile::of_namespace("default")], &mut book);
-        for (direction, name) in
-            [(Direction::Ingress, "profile kns.default ingress"), (Direction::Egress, "profile kns.default egress")]
-        {
+        for (direction, name) in [
+            (Direction::Ingress, "profile kns.default ingress"),
+            (Direction::Egress, "profile kns.default egress"),
+        ] {
             let verdict = policy.verdict(direction);
             assert_eq!(verdict.action, Action::Allow);
             assert_eq!(book.name(verdict.rule), Some(name));

@@ -57,11 +57,7 @@ pub fn references(text: &str) -> Result<Vec<ObjectRef>, Vec<Problem>> {
         Ok(reference) => references.push(reference),
         Err(mut found) => problems.append(&mut found),
     });
-    if problems.is_empty() {
-        Ok(references)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(references) } else { Err(problems) }
 }
 
 /// One object's place in a text; `content` is a fault where there is no object to read.
@@ -88,11 +84,7 @@ fn for_each_mapping(text: &str, visit: &mut dyn FnMut(Place<'_>)) {
                 count(Place {
                     document: document_number,
                     path: "",
-                    content: Err(Problem::new(
-                        "",
-                        error.to_string(),
-                        "a YAML or JSON document",
-                    )),
+                    content: Err(Problem::new("", error.to_string(), "a YAML or JSON document")),
                 });
                 return;
             }
@@ -102,11 +94,7 @@ fn for_each_mapping(text: &str, visit: &mut dyn FnMut(Place<'_>)) {
             None => count(Place {
                 document: document_number,
                 path: "",
-                content: Err(Problem::new(
-                    "",
-                    format!("found {}", show(&value)),
-                    "a resource",
-                )),
+                content: Err(Problem::new("", format!("found {}", show(&value)), "a resource")),
             }),
         }
     }
@@ -121,28 +109,17 @@ fn for_each_mapping(text: &str, visit: &mut dyn FnMut(Place<'_>)) {
 
 /// Visits a mapping, or each item of it when it is a list.
 fn visit_mapping(document: usize, mapping: &Mapping, visit: &mut dyn FnMut(Place<'_>)) {
-    let kind = mapping
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let kind = mapping.get("kind").and_then(Value::as_str).unwrap_or_default();
     let items = mapping.get("items").and_then(Value::as_sequence);
     let (true, Some(items)) = (kind.ends_with("List"), items) else {
-        return visit(Place {
-            document,
-            path: "",
-            content: Ok(mapping),
-        });
+        return visit(Place { document, path: "", content: Ok(mapping) });
     };
     for (index, item) in items.iter().enumerate() {
         let path = format!("items[{index}]");
-        let content = item.as_mapping().ok_or_else(|| {
-            Problem::new(path.clone(), format!("found {}", show(item)), "a resource")
-        });
-        visit(Place {
-            document,
-            path: &path,
-            content,
-        });
+        let content = item
+            .as_mapping()
+            .ok_or_else(|| Problem::new(path.clone(), format!("found {}", show(item)), "a resource"));
+        visit(Place { document, path: &path, content });
     }
 }
 
@@ -158,9 +135,7 @@ impl<'a> Envelope<'a> {
     fn open(path: &str, mapping: &'a Mapping) -> Self {
         let mut fields = Fields::new(path, mapping);
         let kind_text = fields.string("kind").unwrap_or_default().to_owned();
-        let mut kind = Kind::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == kind_text);
+        let mut kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == kind_text);
         if kind_text.is_empty() {
             if !fields.has_problem("kind") {
                 fields.problem("kind", "is missing", Kind::expected());
@@ -192,12 +167,7 @@ impl<'a> Envelope<'a> {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        Self {
-            kind,
-            kind_text,
-            name,
-            fields,
-        }
+        Self { kind, kind_text, name, fields }
     }
 }
 
@@ -215,12 +185,7 @@ impl Place<'_> {
                 };
             }
         };
-        let Envelope {
-            kind,
-            kind_text,
-            name,
-            mut fields,
-        } = Envelope::open(self.path, mapping);
+        let Envelope { kind, kind_text, name, mut fields } = Envelope::open(self.path, mapping);
         let (resource, problems) = match kind {
             // The fields of a kind that is not known cannot be judged.
             None => (None, fields.into_problems()),
@@ -258,29 +223,14 @@ impl Place<'_> {
         };
         let outcome = match resource {
             Some(resource) if problems.is_empty() => Ok(resource),
-            _ => Err(problems
-                .into_iter()
-                .map(|problem| problem.of(document, &kind_text, &name))
-                .collect()),
+            _ => Err(problems.into_iter().map(|problem| problem.of(document, &kind_text, &name)).collect()),
         };
-        Object {
-            document,
-            kind: kind_text,
-            name,
-            outcome,
-        }
+        Object { document, kind: kind_text, name, outcome }
     }
 
     fn reference(self) -> Result<ObjectRef, Vec<Problem>> {
-        let mapping = self
-            .content
-            .map_err(|problem| vec![problem.of(self.document, "", "")])?;
-        let Envelope {
-            kind,
-            kind_text,
-            name,
-            mut fields,
-        } = Envelope::open(self.path, mapping);
+        let mapping = self.content.map_err(|problem| vec![problem.of(self.document, "", "")])?;
+        let Envelope { kind, kind_text, name, mut fields } = Envelope::open(self.path, mapping);
         if name.is_empty() {
             fields.problem("metadata.name", "is missing", "the name of the resource");
         }

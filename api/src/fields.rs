@@ -23,12 +23,8 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Fields of `mapping`, whose own dotted path is `path` (empty at the top).
     pub(crate) fn new(path: &str, mapping: &'a Mapping) -> Self {
-        let mut fields = Self {
-            path: path.to_owned(),
-            rest: BTreeMap::new(),
-            known: Vec::new(),
-            problems: Vec::new(),
-        };
+        let mut fields =
+            Self { path: path.to_owned(), rest: BTreeMap::new(), known: Vec::new(), problems: Vec::new() };
         for (key, value) in mapping {
             match key {
                 Value::String(key) => {
@@ -50,12 +46,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Records a fault of the field `key`.
-    pub(crate) fn problem(
-        &mut self,
-        key: &str,
-        message: impl Into<String>,
-        expected: impl Into<String>,
-    ) {
+    pub(crate) fn problem(&mut self, key: &str, message: impl Into<String>, expected: impl Into<String>) {
         let path = self.path_of(key);
         self.problems.push(Problem::new(path, message, expected));
     }
@@ -99,12 +90,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes a string field that must be one of `words`; `fallback` when absent or wrong.
-    pub(crate) fn word<T: Copy>(
-        &mut self,
-        key: &'static str,
-        words: &[(&str, T)],
-        fallback: T,
-    ) -> T {
+    pub(crate) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], fallback: T) -> T {
         let Some(text) = self.string(key) else {
             return fallback;
         };
@@ -130,11 +116,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes a whole number within `range`.
-    pub(crate) fn number(
-        &mut self,
-        key: &'static str,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Option<u64> {
+    pub(crate) fn number(&mut self, key: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let value = self.take(key)?;
         match value.as_u64() {
             Some(number) if range.contains(&number) => Some(number),
@@ -157,11 +139,7 @@ impl<'a> Fields<'a> {
         for (index, item) in items.iter().enumerate() {
             match item.as_str() {
                 Some(text) => out.push(text),
-                None => self.problem(
-                    &format!("{key}[{index}]"),
-                    format!("found {}", show(item)),
-                    "a string",
-                ),
+                None => self.problem(&format!("{key}[{index}]"), format!("found {}", show(item)), "a string"),
             }
         }
         Some(out)
@@ -222,10 +200,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn finish(mut self) -> Vec<Problem> {
         let known = self.known.join(", ");
         for key in std::mem::take(&mut self.rest).into_keys() {
-            let near = self
-                .known
-                .iter()
-                .find(|name| name.eq_ignore_ascii_case(&key));
+            let near = self.known.iter().find(|name| name.eq_ignore_ascii_case(&key));
             let expected = match near {
                 Some(name) => format!("{name}: field names are case-sensitive"),
                 None => format!("one of {known}"),
@@ -238,11 +213,7 @@ impl<'a> Fields<'a> {
 
 /// Joins a dotted path and a key.
 pub(crate) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// `Always, CrossSubnet or Never`: the words of a table, for a message.

@@ -37,11 +37,8 @@ pub enum EncapMode {
 
 impl EncapMode {
     /// The modes by the names they carry in YAML, TOML and tables.
-    pub const NAMES: [(&'static str, Self); 3] = [
-        ("Always", Self::Always),
-        ("CrossSubnet", Self::CrossSubnet),
-        ("Never", Self::Never),
-    ];
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("Always", Self::Always), ("CrossSubnet", Self::CrossSubnet), ("Never", Self::Never)];
 
     /// The mode's name.
     pub fn as_str(self) -> &'static str {
@@ -152,10 +149,7 @@ fn default_block_size(cidr: &IpNet) -> u8 {
 impl IpPool {
     /// A pool with Calico's defaults.
     pub fn new(name: impl Into<String>, cidr: IpNet) -> Self {
-        Self {
-            metadata: Metadata::named(name),
-            spec: IpPoolSpec::new(cidr),
-        }
+        Self { metadata: Metadata::named(name), spec: IpPoolSpec::new(cidr) }
     }
 
     /// The name of a pool that was given none: `pool-10.100.0.0-16`, `pool-fd00--64`.
@@ -175,11 +169,7 @@ impl IpPool {
         if spec.ipip_mode != EncapMode::Never {
             let mode = spec.ipip_mode.as_str();
             if matches!(spec.cidr, IpNet::V6(_)) {
-                say(
-                    "ipipMode",
-                    format!("{mode} on an IPv6 pool: IP-in-IP carries IPv4 only"),
-                    "Never",
-                );
+                say("ipipMode", format!("{mode} on an IPv6 pool: IP-in-IP carries IPv4 only"), "Never");
             }
             if spec.vxlan_mode != EncapMode::Never {
                 say(
@@ -195,10 +185,9 @@ impl IpPool {
         if spec.nat_outgoing {
             say("natOutgoing", unsupported("true"), "false");
         }
-        for (path, selector) in [
-            ("nodeSelector", &spec.node_selector),
-            ("namespaceSelector", &spec.namespace_selector),
-        ] {
+        for (path, selector) in
+            [("nodeSelector", &spec.node_selector), ("namespaceSelector", &spec.namespace_selector)]
+        {
             if !matches!(selector.trim(), "" | "all()") {
                 say(path, unsupported(&format!("{selector:?}")), "all()");
             }
@@ -208,11 +197,7 @@ impl IpPool {
             || !uses.contains(&AllowedUse::Workload)
             || !uses.contains(&AllowedUse::Tunnel)
         {
-            say(
-                "allowedUses",
-                unsupported(&format!("{uses:?}")),
-                "[Workload, Tunnel]",
-            );
+            say("allowedUses", unsupported(&format!("{uses:?}")), "[Workload, Tunnel]");
         }
         let (low, high) = match spec.cidr {
             IpNet::V4(_) => (20, 32),
@@ -220,11 +205,7 @@ impl IpPool {
         };
         let size = spec.block_size;
         if !(low..=high).contains(&size) {
-            say(
-                "blockSize",
-                format!("found {size}"),
-                &format!("{low} to {high}"),
-            );
+            say("blockSize", format!("found {size}"), &format!("{low} to {high}"));
         } else if size < spec.cidr.prefix_len() {
             say(
                 "blockSize",
@@ -249,10 +230,7 @@ impl IpPool {
         let allowed_uses = read_uses(&mut fields);
         let assignment_mode = fields.word(
             "assignmentMode",
-            &[
-                ("Automatic", AssignmentMode::Automatic),
-                ("Manual", AssignmentMode::Manual),
-            ],
+            &[("Automatic", AssignmentMode::Automatic), ("Manual", AssignmentMode::Manual)],
             AssignmentMode::Automatic,
         );
         let missing = cidr.is_none() && !fields.has_problem("cidr");
@@ -328,35 +306,17 @@ fn check_cidr(cidr: &IpNet) -> Vec<Problem> {
     }
     let reserved = match cidr {
         IpNet::V4(cidr) => [
-            (
-                Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
-                "link-local",
-            ),
-            (
-                Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
-                "multicast",
-            ),
-            (
-                Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).trunc(),
-                "loopback",
-            ),
+            (Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16), "link-local"),
+            (Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4), "multicast"),
+            (Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).trunc(), "loopback"),
         ]
         .into_iter()
         .find(|(net, _)| net.contains(cidr) || cidr.contains(net))
         .map(|(net, what)| (IpNet::V4(net), what)),
         IpNet::V6(cidr) => [
-            (
-                Ipv6Net::new_assert([0xfe80, 0, 0, 0, 0, 0, 0, 0].into(), 10),
-                "link-local",
-            ),
-            (
-                Ipv6Net::new_assert([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8),
-                "multicast",
-            ),
-            (
-                Ipv6Net::new_assert([0, 0, 0, 0, 0, 0, 0, 1].into(), 128),
-                "loopback",
-            ),
+            (Ipv6Net::new_assert([0xfe80, 0, 0, 0, 0, 0, 0, 0].into(), 10), "link-local"),
+            (Ipv6Net::new_assert([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8), "multicast"),
+            (Ipv6Net::new_assert([0, 0, 0, 0, 0, 0, 0, 1].into(), 128), "loopback"),
         ]
         .into_iter()
         .find(|(net, _)| net.contains(cidr) || cidr.contains(net))

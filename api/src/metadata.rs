@@ -12,14 +12,8 @@ use crate::fields::Fields;
 use crate::name::{check_dns_name, check_label_key, check_label_value};
 
 /// Fields that a datastore stamps on an object; they ask for nothing.
-const STAMPED: [&str; 6] = [
-    "uid",
-    "resourceVersion",
-    "creationTimestamp",
-    "generation",
-    "managedFields",
-    "selfLink",
-];
+const STAMPED: [&str; 6] =
+    ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink"];
 
 /// Name, labels and annotations of a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -38,10 +32,7 @@ pub struct Metadata {
 impl Metadata {
     /// Metadata that holds a name alone.
     pub fn named(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..Self::default()
-        }
+        Self { name: name.into(), ..Self::default() }
     }
 
     pub(crate) fn read(mut fields: Fields<'_>) -> (Self, Vec<crate::Problem>) {
@@ -50,11 +41,7 @@ impl Metadata {
         }
         let name = fields.string("name").unwrap_or_default().to_owned();
         if let Err(error) = check_dns_name(&name) {
-            fields.problem(
-                "name",
-                format!("{name:?} {error}"),
-                "lower-case letters, digits, '-' and '.'",
-            );
+            fields.problem("name", format!("{name:?} {error}"), "lower-case letters, digits, '-' and '.'");
         }
         let labels = fields.string_map("labels");
         for (key, value) in &labels {
@@ -62,11 +49,7 @@ impl Metadata {
                 fields.problem("labels", format!("key {key:?} {error}"), "a label key");
             }
             if let Err(error) = check_label_value(value) {
-                fields.problem(
-                    "labels",
-                    format!("value {value:?} {error}"),
-                    "a label value",
-                );
+                fields.problem("labels", format!("value {value:?} {error}"), "a label value");
             }
         }
         let annotations = fields.string_map("annotations");
@@ -77,11 +60,7 @@ impl Metadata {
                 "no such field",
             );
         }
-        let metadata = Self {
-            name,
-            labels,
-            annotations,
-        };
+        let metadata = Self { name, labels, annotations };
         (metadata, fields.finish())
     }
 }

@@ -30,20 +30,13 @@ fn check_part(part: &str, most: usize, allowed: impl Fn(char) -> bool) -> Result
         return Err(NameError::Empty);
     }
     if part.len() > most {
-        return Err(NameError::TooLong {
-            found: part.len(),
-            most,
-        });
+        return Err(NameError::TooLong { found: part.len(), most });
     }
     if let Some(c) = part.chars().find(|c| !allowed(*c)) {
         return Err(NameError::Character(c));
     }
     let edge_ok = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    if edge_ok(part.chars().next()) && edge_ok(part.chars().last()) {
-        Ok(())
-    } else {
-        Err(NameError::Edge)
-    }
+    if edge_ok(part.chars().next()) && edge_ok(part.chars().last()) { Ok(()) } else { Err(NameError::Edge) }
 }
 
 fn lower(c: char) -> bool {
@@ -60,11 +53,7 @@ pub fn check_dns_label(name: &str) -> Result<(), NameError> {
 pub fn check_dns_name(name: &str) -> Result<(), NameError> {
     check_part(name, 253, |c| lower(c) || c == '.')?;
     name.split('.').try_for_each(|part| {
-        if part.is_empty() {
-            Err(NameError::Edge)
-        } else {
-            check_part(part, 253, lower)
-        }
+        if part.is_empty() { Err(NameError::Edge) } else { check_part(part, 253, lower) }
     })
 }
 
@@ -107,13 +96,7 @@ mod tests {
         assert_eq!(check_dns_name("a..b"), Err(NameError::Edge));
         assert_eq!(check_dns_name("a.-b"), Err(NameError::Edge));
         assert_eq!(check_dns_label("a.b"), Err(NameError::Character('.')));
-        assert_eq!(
-            check_dns_label(&"a".repeat(64)),
-            Err(NameError::TooLong {
-                found: 64,
-                most: 63
-            })
-        );
+        assert_eq!(check_dns_label(&"a".repeat(64)), Err(NameError::TooLong { found: 64, most: 63 }));
     }
 
     #[test]

@@ -27,11 +27,7 @@ pub struct Problem {
 
 impl Problem {
     /// A fault of the field `path`, not yet tied to a document.
-    pub fn new(
-        path: impl Into<String>,
-        message: impl Into<String>,
-        expected: impl Into<String>,
-    ) -> Self {
+    pub fn new(path: impl Into<String>, message: impl Into<String>, expected: impl Into<String>) -> Self {
         Self {
             document: 0,
             kind: String::new(),

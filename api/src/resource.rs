@@ -137,20 +137,12 @@ impl Serialize for Resource {
         let (kind, metadata) = (self.kind(), self.metadata());
         let (api_version, kind) = (kind.api_version(), kind.as_str());
         match self {
-            Self::IpPool(pool) => Canonical {
-                api_version,
-                kind,
-                metadata,
-                spec: &pool.spec,
+            Self::IpPool(pool) => {
+                Canonical { api_version, kind, metadata, spec: &pool.spec }.serialize(serializer)
             }
-            .serialize(serializer),
-            Self::Route(route) => Canonical {
-                api_version,
-                kind,
-                metadata,
-                spec: &route.spec,
+            Self::Route(route) => {
+                Canonical { api_version, kind, metadata, spec: &route.spec }.serialize(serializer)
             }
-            .serialize(serializer),
         }
     }
 }
@@ -207,11 +199,8 @@ pub fn check_set<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<P
     for resource in resources {
         let (kind, name) = (resource.kind(), resource.name());
         if names.insert((kind, name), ()).is_some() {
-            let problem = Problem::new(
-                "metadata.name",
-                format!("{name:?} is used twice"),
-                "a name of its own",
-            );
+            let problem =
+                Problem::new("metadata.name", format!("{name:?} is used twice"), "a name of its own");
             out.push(problem.of(0, kind.as_str(), name));
         }
         match resource {
@@ -219,10 +208,8 @@ pub fn check_set<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<P
             Resource::Route(route) => {
                 let key = (route.spec.prefix, route.spec.metric);
                 if let Some(other) = routes.insert(key, name).filter(|other| *other != name) {
-                    let message = format!(
-                        "{} with metric {} is already the prefix of route {other:?}",
-                        key.0, key.1
-                    );
+                    let message =
+                        format!("{} with metric {} is already the prefix of route {other:?}", key.0, key.1);
                     let problem = Problem::new("spec.prefix", message, "another prefix or metric");
                     out.push(problem.of(0, kind.as_str(), name));
                 }
@@ -235,10 +222,8 @@ pub fn check_set<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<P
         if one.metadata.name == other.metadata.name {
             continue;
         }
-        let message = format!(
-            "{} overlaps {} of pool {:?}",
-            one.spec.cidr, other.spec.cidr, other.metadata.name
-        );
+        let message =
+            format!("{} overlaps {} of pool {:?}", one.spec.cidr, other.spec.cidr, other.metadata.name);
         let problem = Problem::new("spec.cidr", message, "ranges that share no address");
         out.push(problem.of(0, Kind::IpPool.as_str(), &one.metadata.name));
     }

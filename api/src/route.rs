@@ -118,13 +118,7 @@ impl Route {
     pub fn unicast(name: impl Into<String>, prefix: IpNet, via: IpAddr) -> Self {
         Self {
             metadata: Metadata::named(name),
-            spec: RouteSpec {
-                prefix,
-                via: Some(via),
-                encap: None,
-                kind: RouteType::Unicast,
-                metric: 0,
-            },
+            spec: RouteSpec { prefix, via: Some(via), encap: None, kind: RouteType::Unicast, metric: 0 },
         }
     }
 
@@ -132,24 +126,14 @@ impl Route {
     pub fn terminal(name: impl Into<String>, prefix: IpNet, kind: RouteType) -> Self {
         Self {
             metadata: Metadata::named(name),
-            spec: RouteSpec {
-                prefix,
-                via: None,
-                encap: None,
-                kind,
-                metric: 0,
-            },
+            spec: RouteSpec { prefix, via: None, encap: None, kind, metric: 0 },
         }
     }
 
     /// The name of a route that was given none: `route-10.100.169.128-26`.
     pub fn default_name(prefix: &IpNet) -> String {
         let address = prefix.addr().to_string().replace(':', "-");
-        format!(
-            "route-{}-{}",
-            address.trim_matches('-'),
-            prefix.prefix_len()
-        )
+        format!("route-{}-{}", address.trim_matches('-'), prefix.prefix_len())
     }
 
     /// Everything about this route that is wrong in itself. Paths are those of the YAML form.
@@ -189,11 +173,9 @@ impl Route {
                     );
                 }
             }
-            (_, Some(via)) => say(
-                "via",
-                format!("{via} on a route of type {kind}"),
-                "no via, or type: unicast",
-            ),
+            (_, Some(via)) => {
+                say("via", format!("{via} on a route of type {kind}"), "no via, or type: unicast")
+            }
             (_, None) => {}
         }
         if let Some(encap) = spec.encap {
@@ -205,11 +187,7 @@ impl Route {
                 );
             }
             if encap == RouteEncap::Ipip && !spec.prefix.addr().is_ipv4() {
-                say(
-                    "encap",
-                    format!("ipip for {}: IP-in-IP carries IPv4 only", spec.prefix),
-                    "none",
-                );
+                say("encap", format!("ipip for {}: IP-in-IP carries IPv4 only", spec.prefix), "none");
             }
         }
         out
@@ -226,11 +204,7 @@ impl Route {
         let encap = match fields.string("encap") {
             None => None,
             Some("vxlan") => {
-                fields.problem(
-                    "encap",
-                    "vxlan is not supported by this release",
-                    "none or ipip",
-                );
+                fields.problem("encap", "vxlan is not supported by this release", "none or ipip");
                 None
             }
             Some(word) => {
@@ -243,9 +217,7 @@ impl Route {
         };
         let kind = fields.word("type", &RouteType::NAMES, RouteType::Unicast);
         let kind_unreadable = fields.has_problem("type");
-        let metric = fields
-            .number("metric", 0..=u64::from(u32::MAX))
-            .unwrap_or(0);
+        let metric = fields.number("metric", 0..=u64::from(u32::MAX)).unwrap_or(0);
         let mut problems = fields.finish();
         let route = prefix.map(|prefix| Self {
             metadata,
@@ -260,9 +232,12 @@ impl Route {
         });
         if let Some(route) = &route {
             // An unreadable via or type is already named; what follows from it would mislead.
-            problems.extend(route.problems().into_iter().filter(|problem| {
-                !(problem.path == "spec.via" && (via_unreadable || kind_unreadable))
-            }));
+            problems.extend(
+                route
+                    .problems()
+                    .into_iter()
+                    .filter(|problem| !(problem.path == "spec.via" && (via_unreadable || kind_unreadable))),
+            );
         }
         (route, problems)
     }

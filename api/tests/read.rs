@@ -55,9 +55,7 @@ fn refusals(text: &str) -> Vec<String> {
 }
 
 fn pool_text(spec: &str) -> String {
-    format!(
-        "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: p}}\nspec: {{{spec}}}\n"
-    )
+    format!("apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: p}}\nspec: {{{spec}}}\n")
 }
 
 fn route_text(spec: &str) -> String {
@@ -71,19 +69,13 @@ fn calico_pool_is_read_unchanged() {
     assert_eq!(found.spec.cidr.to_string(), "10.100.0.0/16");
     assert_eq!(found.spec.ipip_mode, EncapMode::Always);
     assert_eq!(found.spec.block_size, 26);
-    assert_eq!(
-        found.spec.allowed_uses,
-        [AllowedUse::Workload, AllowedUse::Tunnel]
-    );
+    assert_eq!(found.spec.allowed_uses, [AllowedUse::Workload, AllowedUse::Tunnel]);
 }
 
 #[test]
 fn defaults_are_calicos() {
     let v4 = pool(&pool_text("cidr: 10.0.0.0/8"));
-    assert_eq!(
-        (v4.spec.block_size, v4.spec.ipip_mode),
-        (26, EncapMode::Never)
-    );
+    assert_eq!((v4.spec.block_size, v4.spec.ipip_mode), (26, EncapMode::Never));
     let v6 = pool(&pool_text("cidr: 'fd00:10::/48'"));
     assert_eq!(v6.spec.block_size, 122);
     assert_eq!(v6.spec.node_selector, "all()");
@@ -95,31 +87,21 @@ fn json_is_read_too() {
         "spec":{"prefix":"fd00:1::/64","via":"fd00::2","encap":"none","metric":7}}"#;
     let found = route(text);
     assert_eq!(found.spec.encap, Some(RouteEncap::None));
-    assert_eq!(
-        (found.spec.kind, found.spec.metric),
-        (RouteType::Unicast, 7)
-    );
+    assert_eq!((found.spec.kind, found.spec.metric), (RouteType::Unicast, 7));
 }
 
 #[test]
 fn canonical_text_is_read_back_as_the_same_resource() {
     let texts = [
         CALICO_POOL.to_owned(),
-        pool_text(
-            "cidr: 'fd00::/32', disabled: true, disableBGPExport: true, assignmentMode: Manual",
-        ),
+        pool_text("cidr: 'fd00::/32', disabled: true, disableBGPExport: true, assignmentMode: Manual"),
         route_text("prefix: 10.1.0.0/24, via: 192.0.2.1, encap: ipip, metric: 3"),
         route_text("prefix: '2001:db8::/32', type: prohibit"),
     ];
-    let resources: Vec<Resource> = texts
-        .iter()
-        .map(|text| only(text).outcome.expect("these texts are right"))
-        .collect();
+    let resources: Vec<Resource> =
+        texts.iter().map(|text| only(text).outcome.expect("these texts are right")).collect();
     let yaml = to_yaml_documents(&resources);
-    let again: Vec<Resource> = read(&yaml)
-        .into_iter()
-        .map(|o| o.outcome.unwrap())
-        .collect();
+    let again: Vec<Resource> = read(&yaml).into_iter().map(|o| o.outcome.unwrap()).collect();
     assert_eq!(again, resources);
     for resource in &resources {
         let json = resource.to_json().to_string();
@@ -164,19 +146,13 @@ fn what_a_pool_may_not_ask_for() {
             "cidr: 10.0.0.0/8, allowedUses: [Workload, Pod]",
             "spec.allowedUses[1]: found \"Pod\" (expected Workload, Tunnel or LoadBalancer)",
         ),
-        (
-            "cidr: 10.0.0.1/8",
-            "spec.cidr: 10.0.0.1/8 has bits set behind the prefix (expected 10.0.0.0/8)",
-        ),
+        ("cidr: 10.0.0.1/8", "spec.cidr: 10.0.0.1/8 has bits set behind the prefix (expected 10.0.0.0/8)"),
         (
             "cidr: 10.0.0.0/33",
             "spec.cidr: \"10.0.0.0/33\": invalid IP address syntax (expected a prefix such as 10.100.0.0/16)",
         ),
         ("cidr: 7", "spec.cidr: found 7 (expected a string)"),
-        (
-            "ipipMode: Never",
-            "spec.cidr: is missing (expected a prefix such as 10.100.0.0/16)",
-        ),
+        ("ipipMode: Never", "spec.cidr: is missing (expected a prefix such as 10.100.0.0/16)"),
         (
             "cidr: 'fd00::/48', ipipMode: CrossSubnet",
             "spec.ipipMode: CrossSubnet on an IPv6 pool: IP-in-IP carries IPv4 only (expected Never)",
@@ -189,22 +165,13 @@ fn what_a_pool_may_not_ask_for() {
             "cidr: 10.0.0.0/8, ipipmode: Always",
             "spec.ipipmode: unknown field (expected ipipMode: field names are case-sensitive)",
         ),
-        (
-            "cidr: 10.0.0.0/8, disabled: 'yes'",
-            "spec.disabled: found \"yes\" (expected true or false)",
-        ),
-        (
-            "cidr: 10.0.0.0/8, blockSize: 19",
-            "spec.blockSize: found 19 (expected 20 to 32)",
-        ),
+        ("cidr: 10.0.0.0/8, disabled: 'yes'", "spec.disabled: found \"yes\" (expected true or false)"),
+        ("cidr: 10.0.0.0/8, blockSize: 19", "spec.blockSize: found 19 (expected 20 to 32)"),
         (
             "cidr: 10.0.0.0/28",
             "spec.blockSize: a block of /26 does not fit into 10.0.0.0/28 (expected 28 or longer)",
         ),
-        (
-            "cidr: 'fd00::/48', blockSize: 64",
-            "spec.blockSize: found 64 (expected 116 to 128)",
-        ),
+        ("cidr: 'fd00::/48', blockSize: 64", "spec.blockSize: found 64 (expected 116 to 128)"),
         (
             "cidr: 10.0.0.0/8, blockSize: -1",
             "spec.blockSize: found -1 (expected a whole number from 0 to 128)",
@@ -231,10 +198,7 @@ fn what_a_pool_may_not_ask_for() {
 #[test]
 fn what_a_route_may_not_ask_for() {
     let cases = [
-        (
-            "via: 192.0.2.1",
-            "spec.prefix: is missing (expected a prefix such as 10.100.169.128/26)",
-        ),
+        ("via: 192.0.2.1", "spec.prefix: is missing (expected a prefix such as 10.100.169.128/26)"),
         (
             "prefix: 10.0.0.1/24, via: 192.0.2.1",
             "spec.prefix: 10.0.0.1/24 has bits set behind the prefix (expected 10.0.0.0/24)",
@@ -364,19 +328,10 @@ items:
 
 #[test]
 fn faults_of_syntax() {
-    assert_eq!(
-        refusals("# nothing\n"),
-        ["there is no resource in this text"]
-    );
-    assert_eq!(
-        refusals("kind: List\nitems: []\n"),
-        ["there is no resource in this text"]
-    );
+    assert_eq!(refusals("# nothing\n"), ["there is no resource in this text"]);
+    assert_eq!(refusals("kind: List\nitems: []\n"), ["there is no resource in this text"]);
     let twice = refusals("kind: IPPool\nkind: IPPool\n");
-    assert!(
-        twice[0].contains("duplicate entry with key \"kind\""),
-        "{twice:?}"
-    );
+    assert!(twice[0].contains("duplicate entry with key \"kind\""), "{twice:?}");
     let open = refusals("spec: [1, 2\n");
     assert!(open[0].contains("at line 2 column 1"), "{open:?}");
 }
@@ -398,10 +353,7 @@ fn references_need_kind_and_name_alone() {
     let text = format!("{CALICO_POOL}---\n{}", route_text("prefix: 1"));
     let found = references(&text).unwrap();
     let found: Vec<_> = found.iter().map(|r| (r.kind, r.name.as_str())).collect();
-    assert_eq!(
-        found,
-        [(Kind::IpPool, "default-ipv4-ippool"), (Kind::Route, "r")]
-    );
+    assert_eq!(found, [(Kind::IpPool, "default-ipv4-ippool"), (Kind::Route, "r")]);
     let problems = references("apiVersion: vrouter.io/v1\nkind: Route\n").unwrap_err();
     assert_eq!(
         problems[0].to_string(),
@@ -411,12 +363,9 @@ fn references_need_kind_and_name_alone() {
 
 #[test]
 fn kinds_as_people_type_them() {
-    for (text, kind) in [
-        ("ippool", Kind::IpPool),
-        ("IPPools", Kind::IpPool),
-        ("route", Kind::Route),
-        ("routes", Kind::Route),
-    ] {
+    for (text, kind) in
+        [("ippool", Kind::IpPool), ("IPPools", Kind::IpPool), ("route", Kind::Route), ("routes", Kind::Route)]
+    {
         assert_eq!(text.parse::<Kind>(), Ok(kind), "{text}");
     }
     for (text, message) in [
@@ -439,11 +388,7 @@ fn faults_that_show_in_a_set() {
         Resource::IpPool(IpPool::new("c", net("fd00::/64"))),
         Resource::IpPool(IpPool::new("c", net("fd01::/64"))),
         Resource::Route(Route::unicast("r", net("10.1.0.0/24"), via)),
-        Resource::Route(Route::terminal(
-            "s",
-            net("10.1.0.0/24"),
-            RouteType::Blackhole,
-        )),
+        Resource::Route(Route::terminal("s", net("10.1.0.0/24"), RouteType::Blackhole)),
     ];
     let found: Vec<String> = check_set(&set).iter().map(|p| p.to_string()).collect();
     assert_eq!(
@@ -459,11 +404,9 @@ fn faults_that_show_in_a_set() {
 
 #[test]
 fn default_names_are_names() {
-    for (cidr, name) in [
-        ("10.100.0.0/16", "pool-10.100.0.0-16"),
-        ("fd00:10::/64", "pool-fd00-10-64"),
-        ("::/0", "pool--0"),
-    ] {
+    for (cidr, name) in
+        [("10.100.0.0/16", "pool-10.100.0.0-16"), ("fd00:10::/64", "pool-fd00-10-64"), ("::/0", "pool--0")]
+    {
         let found = IpPool::default_name(&cidr.parse().unwrap());
         assert_eq!(found, name);
         assert_eq!(api::check_dns_name(&found), Ok(()));

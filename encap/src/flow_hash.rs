@@ -34,14 +34,7 @@ const fn salt(protocol: u8, seed: u32) -> u64 {
 /// The hash of an IPv4 flow; equal under exchange of (`src`, `sport`) and (`dst`, `dport`). Ports are 0 where the
 /// protocol has none and in fragments.
 #[inline]
-pub fn symmetric_v4(
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    protocol: u8,
-    sport: u16,
-    dport: u16,
-    seed: u32,
-) -> u32 {
+pub fn symmetric_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, sport: u16, dport: u16, seed: u32) -> u32 {
     let a = u64::from(src.to_bits()) << 16 | u64::from(sport);
     let b = u64::from(dst.to_bits()) << 16 | u64::from(dport);
     let salt = salt(protocol, seed);
@@ -51,14 +44,7 @@ pub fn symmetric_v4(
 
 /// The hash of an IPv6 flow; equal under exchange of (`src`, `sport`) and (`dst`, `dport`).
 #[inline]
-pub fn symmetric_v6(
-    src: Ipv6Addr,
-    dst: Ipv6Addr,
-    protocol: u8,
-    sport: u16,
-    dport: u16,
-    seed: u32,
-) -> u32 {
+pub fn symmetric_v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, sport: u16, dport: u16, seed: u32) -> u32 {
     let a = (src.to_bits(), sport);
     let b = (dst.to_bits(), dport);
     let (low, high) = if a <= b { (a, b) } else { (b, a) };
@@ -89,14 +75,9 @@ mod tests {
     /// The largest deviation of any of `buckets` from the mean, in standard deviations of a fair throw.
     fn worst_deviation(hashes: &[u32], buckets: usize) -> f64 {
         let mut counts = vec![0f64; buckets];
-        hashes
-            .iter()
-            .for_each(|hash| counts[*hash as usize % buckets] += 1.0);
+        hashes.iter().for_each(|hash| counts[*hash as usize % buckets] += 1.0);
         let mean = hashes.len() as f64 / buckets as f64;
-        counts
-            .iter()
-            .map(|count| (count - mean).abs() / mean.sqrt())
-            .fold(0.0, f64::max)
+        counts.iter().map(|count| (count - mean).abs() / mean.sqrt()).fold(0.0, f64::max)
     }
 
     #[test]
@@ -105,19 +86,9 @@ mod tests {
         let mut v6_hashes = Vec::new();
         for host in 0..64u32 {
             for port in 0..1024u16 {
-                let (src, dst) = (
-                    Ipv4Addr::from_bits(0x0a64_2440 + host),
-                    Ipv4Addr::new(10, 100, 169, 176),
-                );
+                let (src, dst) = (Ipv4Addr::from_bits(0x0a64_2440 + host), Ipv4Addr::new(10, 100, 169, 176));
                 v4.push(symmetric_v4(src, dst, 6, 32768 + port, 80, 1));
-                v6_hashes.push(symmetric_v6(
-                    v6(host.into()),
-                    v6(0x9999),
-                    6,
-                    32768 + port,
-                    80,
-                    1,
-                ));
+                v6_hashes.push(symmetric_v6(v6(host.into()), v6(0x9999), 6, 32768 + port, 80, 1));
             }
         }
         for hashes in [&v4, &v6_hashes] {
@@ -125,10 +96,7 @@ mod tests {
                 assert!(worst_deviation(hashes, buckets) < 6.0, "{buckets} buckets");
                 // High bits as well: a table may use the ones a path choice did not.
                 let high: Vec<u32> = hashes.iter().map(|hash| hash >> 16).collect();
-                assert!(
-                    worst_deviation(&high, buckets) < 6.0,
-                    "{buckets} buckets, high half"
-                );
+                assert!(worst_deviation(&high, buckets) < 6.0, "{buckets} buckets, high half");
             }
         }
     }
@@ -136,12 +104,9 @@ mod tests {
     #[test]
     fn flows_of_a_host_with_itself_differ_by_ports() {
         let host = Ipv4Addr::new(10, 0, 0, 1);
-        let mut hashes: Vec<u32> = (0..1000)
-            .map(|port| symmetric_v4(host, host, 17, port, 53, 0))
-            .collect();
-        let mut hashes6: Vec<u32> = (0..1000)
-            .map(|port| symmetric_v6(v6(1), v6(1), 17, port, 53, 0))
-            .collect();
+        let mut hashes: Vec<u32> = (0..1000).map(|port| symmetric_v4(host, host, 17, port, 53, 0)).collect();
+        let mut hashes6: Vec<u32> =
+            (0..1000).map(|port| symmetric_v6(v6(1), v6(1), 17, port, 53, 0)).collect();
         for hashes in [&mut hashes, &mut hashes6] {
             hashes.sort_unstable();
             hashes.dedup();
@@ -162,8 +127,8 @@ mod tests {
         let mut moved = 0;
         for bit in 0..32 {
             let src = Ipv4Addr::from_bits(0x0a00_0001 ^ 1 << bit);
-            moved += (base ^ symmetric_v4(src, Ipv4Addr::from_bits(0x0a00_0002), 6, 1000, 2000, 7))
-                .count_ones();
+            moved +=
+                (base ^ symmetric_v4(src, Ipv4Addr::from_bits(0x0a00_0002), 6, 1000, 2000, 7)).count_ones();
         }
         assert!((14 * 32..18 * 32).contains(&moved), "{moved} of 1024 bits");
         assert_ne!(

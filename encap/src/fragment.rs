@@ -37,9 +37,7 @@ impl fmt::Display for FragmentError {
         match self {
             FragmentError::Parse(reason) => reason.fmt(f),
             FragmentError::DontFragment => f.write_str("the packet may not be fragmented"),
-            FragmentError::MtuTooSmall => {
-                f.write_str("an IPv4 link has an MTU of at least 68 bytes")
-            }
+            FragmentError::MtuTooSmall => f.write_str("an IPv4 link has an MTU of at least 68 bytes"),
         }
     }
 }
@@ -90,13 +88,7 @@ impl<'a> Fragmenter<'a> {
             return Err(FragmentError::Parse(ParseError::BadLength));
         }
         let later = later_header(&packet);
-        Ok(Fragmenter {
-            packet,
-            mtu: usize::from(mtu),
-            later,
-            next: 0,
-            done: false,
-        })
+        Ok(Fragmenter { packet, mtu: usize::from(mtu), later, next: 0, done: false })
     }
 
     /// Writes the header of `fragment`, checksum included, into `out`; returns its length.
@@ -105,15 +97,9 @@ impl<'a> Fragmenter<'a> {
     /// [`ParseError::Truncated`] when `out` is shorter than [`Fragment::header_len`], [`ParseError::BadLength`] when the
     /// fragment is not one of this plan's.
     pub fn emit_header(&self, fragment: &Fragment, out: &mut [u8]) -> Result<usize, ParseError> {
-        let source = if fragment.offset == 0 {
-            self.packet.header()
-        } else {
-            self.later()
-        };
-        let inside = fragment
-            .offset
-            .checked_add(fragment.len)
-            .is_some_and(|end| end <= self.packet.payload().len());
+        let source = if fragment.offset == 0 { self.packet.header() } else { self.later() };
+        let inside =
+            fragment.offset.checked_add(fragment.len).is_some_and(|end| end <= self.packet.payload().len());
         if !inside || fragment.header_len != source.len() {
             return Err(ParseError::BadLength);
         }
@@ -130,10 +116,7 @@ impl<'a> Fragmenter<'a> {
     /// The data of `fragment`.
     pub fn data(&self, fragment: &Fragment) -> &[u8] {
         let end = fragment.offset.saturating_add(fragment.len);
-        self.packet
-            .payload()
-            .get(fragment.offset..end)
-            .unwrap_or(&[])
+        self.packet.payload().get(fragment.offset..end).unwrap_or(&[])
     }
 
     fn later(&self) -> &[u8] {
@@ -149,23 +132,14 @@ impl Iterator for Fragmenter<'_> {
             return None;
         }
         let offset = self.next;
-        let header_len = if offset == 0 {
-            self.packet.header_len()
-        } else {
-            self.later.1
-        };
+        let header_len = if offset == 0 { self.packet.header_len() } else { self.later.1 };
         let left = self.packet.payload().len() - offset;
         let room = self.mtu - header_len;
         let fits = left <= room;
         let len = if fits { left } else { room & !7 };
         self.next += len;
         self.done = fits;
-        Some(Fragment {
-            offset,
-            len,
-            more: !fits || self.packet.more_fragments(),
-            header_len,
-        })
+        Some(Fragment { offset, len, more: !fits || self.packet.more_fragments(), header_len })
     }
 }
 

@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use encap::fragment::Fragmenter;
 use encap::tunnel::ipip::{self, OuterIpv4};
 use encap::wire::{
-    ArpPacket, ArpRepr, Ecn, EtherType, Ethernet, Icmpv4, Icmpv6, Ipv4, Ipv4Repr, Ipv6, MacAddr,
-    Tcp, Udp, VlanTag, checksum, icmpv4, icmpv6, ipv6_ext, ndisc, show, vlan,
+    ArpPacket, ArpRepr, Ecn, EtherType, Ethernet, Icmpv4, Icmpv6, Ipv4, Ipv4Repr, Ipv6, MacAddr, Tcp, Udp,
+    VlanTag, checksum, icmpv4, icmpv6, ipv6_ext, ndisc, show, vlan,
 };
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -18,14 +18,7 @@ fn read_link(bytes: &[u8]) {
         let _ = (frame.dst(), frame.src(), frame.ethertype(), frame.payload());
     }
     if let Ok(tag) = VlanTag::new_checked(bytes) {
-        let _ = (
-            tag.tci(),
-            tag.vid(),
-            tag.priority(),
-            tag.drop_eligible(),
-            tag.ethertype(),
-            tag.payload(),
-        );
+        let _ = (tag.tci(), tag.vid(), tag.priority(), tag.drop_eligible(), tag.ethertype(), tag.payload());
     }
     if let Ok((_, offset)) = vlan::strip(bytes) {
         assert!(offset <= bytes.len());
@@ -39,104 +32,37 @@ fn read_link(bytes: &[u8]) {
 }
 
 fn read_ipv4(ip: Ipv4<&[u8]>) {
-    let _ = (
-        ip.version(),
-        ip.header_len(),
-        ip.dscp(),
-        ip.ecn(),
-        ip.total_len(),
-        ip.id(),
-    );
-    let _ = (
-        ip.dont_fragment(),
-        ip.more_fragments(),
-        ip.fragment_offset(),
-        ip.is_fragment(),
-    );
-    let _ = (
-        ip.ttl(),
-        ip.protocol(),
-        ip.checksum(),
-        ip.src(),
-        ip.dst(),
-        ip.header(),
-        ip.options(),
-    );
-    let _ = (
-        ip.payload(),
-        ip.verify_checksum(),
-        ip.pseudo_sum(),
-        Ipv4Repr::parse(&ip),
-    );
+    let _ = (ip.version(), ip.header_len(), ip.dscp(), ip.ecn(), ip.total_len(), ip.id());
+    let _ = (ip.dont_fragment(), ip.more_fragments(), ip.fragment_offset(), ip.is_fragment());
+    let _ = (ip.ttl(), ip.protocol(), ip.checksum(), ip.src(), ip.dst(), ip.header(), ip.options());
+    let _ = (ip.payload(), ip.verify_checksum(), ip.pseudo_sum(), Ipv4Repr::parse(&ip));
     let _ = ipip::validate(&ip);
 }
 
 fn read_ipv6(ip: Ipv6<&[u8]>) {
-    let _ = (
-        ip.version(),
-        ip.traffic_class(),
-        ip.dscp(),
-        ip.ecn(),
-        ip.flow_label(),
-        ip.payload_len(),
-    );
-    let _ = (
-        ip.total_len(),
-        ip.next_header(),
-        ip.hop_limit(),
-        ip.src(),
-        ip.dst(),
-        ip.payload(),
-    );
+    let _ = (ip.version(), ip.traffic_class(), ip.dscp(), ip.ecn(), ip.flow_label(), ip.payload_len());
+    let _ = (ip.total_len(), ip.next_header(), ip.hop_limit(), ip.src(), ip.dst(), ip.payload());
     if let Ok(upper) = ip.upper() {
         assert!(upper.offset <= ip.payload().len());
     }
 }
 
 fn read_upper(bytes: &[u8]) {
-    for udp in [Udp::new_checked(bytes), Udp::new_quoted(bytes)]
-        .into_iter()
-        .flatten()
-    {
-        let _ = (
-            udp.src_port(),
-            udp.dst_port(),
-            udp.len(),
-            udp.checksum(),
-            udp.payload(),
-        );
+    for udp in [Udp::new_checked(bytes), Udp::new_quoted(bytes)].into_iter().flatten() {
+        let _ = (udp.src_port(), udp.dst_port(), udp.len(), udp.checksum(), udp.payload());
     }
     if let Ok(tcp) = Tcp::new_checked(bytes) {
-        let _ = (
-            tcp.src_port(),
-            tcp.dst_port(),
-            tcp.seq(),
-            tcp.ack(),
-            tcp.header_len(),
-            tcp.flags(),
-        );
+        let _ = (tcp.src_port(), tcp.dst_port(), tcp.seq(), tcp.ack(), tcp.header_len(), tcp.flags());
         let _ = (tcp.window(), tcp.checksum(), tcp.options(), tcp.payload());
     }
     if let Ok(icmp) = Icmpv4::new_checked(bytes) {
-        let _ = (
-            icmp.ty(),
-            icmp.code(),
-            icmp.checksum(),
-            icmp.echo_id(),
-            icmp.echo_seq(),
-            icmp.next_hop_mtu(),
-        );
+        let _ =
+            (icmp.ty(), icmp.code(), icmp.checksum(), icmp.echo_id(), icmp.echo_seq(), icmp.next_hop_mtu());
         let _ = (icmp.payload(), icmp.is_error(), icmp.verify_checksum());
     }
     if let Ok(icmp) = Icmpv6::new_checked(bytes) {
-        let _ = (
-            icmp.ty(),
-            icmp.code(),
-            icmp.checksum(),
-            icmp.rest_of_header(),
-            icmp.echo_id(),
-            icmp.echo_seq(),
-        );
+        let _ =
+            (icmp.ty(), icmp.code(), icmp.checksum(), icmp.rest_of_header(), icmp.echo_id(), icmp.echo_seq());
         let _ = (icmp.payload(), icmp.is_error());
         let _ = icmp.verify_checksum(Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED);
     }
@@ -184,27 +110,17 @@ fn write_all(bytes: &mut [u8], value: u32) {
 
 fn everything(bytes: &[u8], value: u32) {
     read_link(bytes);
-    [Ipv4::new_checked(bytes), Ipv4::new_quoted(bytes)]
-        .into_iter()
-        .flatten()
-        .for_each(read_ipv4);
-    [Ipv6::new_checked(bytes), Ipv6::new_quoted(bytes)]
-        .into_iter()
-        .flatten()
-        .for_each(read_ipv6);
+    [Ipv4::new_checked(bytes), Ipv4::new_quoted(bytes)].into_iter().flatten().for_each(read_ipv4);
+    [Ipv6::new_checked(bytes), Ipv6::new_quoted(bytes)].into_iter().flatten().for_each(read_ipv6);
     read_upper(bytes);
     let _ = ipv6_ext::walk(value as u8, bytes);
     let _ = ndisc::parse(bytes);
-    let _ = (
-        icmpv4::may_answer_v4(bytes),
-        icmpv6::may_answer_v6(bytes),
-        icmpv6::may_answer_too_big_v6(bytes),
-    );
+    let _ =
+        (icmpv4::may_answer_v4(bytes), icmpv6::may_answer_v6(bytes), icmpv6::may_answer_too_big_v6(bytes));
     let _ = (show::frame(bytes), show::packet(bytes));
     if let Ok(plan) = Fragmenter::new(bytes, value as u16) {
         for piece in plan {
-            plan.emit_header(&piece, &mut [0; 60])
-                .expect("60 bytes hold any header");
+            plan.emit_header(&piece, &mut [0; 60]).expect("60 bytes hold any header");
             assert_eq!(plan.data(&piece).len(), piece.len);
         }
     }

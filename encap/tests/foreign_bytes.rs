@@ -12,8 +12,8 @@ use encap::fragment::Fragmenter;
 use encap::tunnel::ipip::{self, Inner, OuterIpv4, PopError};
 use encap::wire::ndisc::{self, Message, NeighborAdvert, NeighborSolicit};
 use encap::wire::{
-    ArpRepr, EtherType, Ethernet, Icmpv4, Icmpv6, Ipv4, Ipv4Repr, Ipv6, Ipv6Repr, MacAddr, Tcp,
-    Udp, VlanTag, checksum, ethernet, icmpv4, icmpv6, protocol, vlan,
+    ArpRepr, EtherType, Ethernet, Icmpv4, Icmpv6, Ipv4, Ipv4Repr, Ipv6, Ipv6Repr, MacAddr, Tcp, Udp, VlanTag,
+    checksum, ethernet, icmpv4, icmpv6, protocol, vlan,
 };
 
 use scapy::{VECTORS, all, vector};
@@ -54,20 +54,12 @@ fn arp() {
         assert_eq!((frame.dst(), frame.ethertype()), (dst, EtherType::ARP));
         let arp = ArpRepr::parse(frame.payload()).unwrap();
         let mut again = vec![0; bytes.len()];
-        ethernet::write_header(
-            again.first_chunk_mut().unwrap(),
-            frame.dst(),
-            frame.src(),
-            frame.ethertype(),
-        );
+        ethernet::write_header(again.first_chunk_mut().unwrap(), frame.dst(), frame.src(), frame.ethertype());
         arp.emit(&mut again[14..]).unwrap();
         assert_eq!(again, bytes);
     }
     let request = ArpRepr::parse(&vector("arp_request")[14..]).unwrap();
-    assert_eq!(
-        (request.sha, request.spa, request.tpa),
-        (POD_MAC, POD1, GATEWAY)
-    );
+    assert_eq!((request.sha, request.spa, request.tpa), (POD_MAC, POD1, GATEWAY));
     let mut answer = [0; 28];
     request.answer(GATEWAY_MAC).emit(&mut answer).unwrap();
     assert_eq!(answer, vector("arp_reply")[14..]);
@@ -77,16 +69,10 @@ fn arp() {
 fn vlan_tags() {
     let bytes = vector("vlan");
     let tag = VlanTag::new_checked(&bytes[14..]).unwrap();
-    assert_eq!(
-        (tag.vid(), tag.priority(), tag.drop_eligible()),
-        (100, 5, true)
-    );
+    assert_eq!((tag.vid(), tag.priority(), tag.drop_eligible()), (100, 5, true));
     assert_eq!(vlan::strip(&bytes), Ok((EtherType::IPV4, 18)));
     let bytes = vector("qinq");
-    assert_eq!(
-        Ethernet::new_checked(&bytes).unwrap().ethertype(),
-        EtherType::QINQ
-    );
+    assert_eq!(Ethernet::new_checked(&bytes).unwrap().ethertype(), EtherType::QINQ);
     assert_eq!(vlan::strip(&bytes), Ok((EtherType::IPV4, 22)));
     assert!(Ipv4::new_checked(&bytes[22..]).unwrap().verify_checksum());
 }
@@ -107,9 +93,7 @@ fn ip_headers_are_written_alike() {
             repr.emit(&mut again).unwrap();
         } else {
             again[..40].fill(0);
-            Ipv6Repr::parse(&Ipv6::new_checked(&bytes).unwrap())
-                .emit(&mut again)
-                .unwrap();
+            Ipv6Repr::parse(&Ipv6::new_checked(&bytes).unwrap()).emit(&mut again).unwrap();
         }
         assert_eq!(again, bytes, "{name}");
     }
@@ -117,16 +101,7 @@ fn ip_headers_are_written_alike() {
 
 #[test]
 fn transport_checksums_from_scratch() {
-    for name in [
-        "tcp4",
-        "udp4",
-        "udp_long4",
-        "udp4_zero_sum",
-        "tcp6",
-        "udp6",
-        "udp_long6",
-        "echo6",
-    ] {
+    for name in ["tcp4", "udp4", "udp_long4", "udp4_zero_sum", "tcp6", "udp6", "udp_long6", "echo6"] {
         let bytes = vector(name);
         let mut again = bytes.clone();
         if bytes[0] >> 4 == 4 {
@@ -147,14 +122,8 @@ fn transport_fields() {
     for (name, start) in [("tcp4", 20), ("tcp6", 40)] {
         let bytes = vector(name);
         let tcp = Tcp::new_checked(&bytes[start..]).unwrap();
-        assert_eq!(
-            (tcp.src_port(), tcp.dst_port(), tcp.window()),
-            (40000, 80, 512)
-        );
-        assert_eq!(
-            (tcp.seq(), tcp.ack(), tcp.flags()),
-            (0x0102_0304, 0x0506_0708, 0x52)
-        );
+        assert_eq!((tcp.src_port(), tcp.dst_port(), tcp.window()), (40000, 80, 512));
+        assert_eq!((tcp.seq(), tcp.ack(), tcp.flags()), (0x0102_0304, 0x0506_0708, 0x52));
         assert_eq!((tcp.options().len(), tcp.payload().len()), (20, 11));
     }
     for (name, start) in [("udp4", 20), ("udp6", 40)] {
@@ -165,10 +134,7 @@ fn transport_fields() {
     }
     let bytes = vector("udp6");
     let ip = Ipv6::new_checked(&bytes).unwrap();
-    assert_eq!(
-        (ip.traffic_class(), ip.flow_label(), ip.hop_limit()),
-        (0x28, 0xabcde, 63)
-    );
+    assert_eq!((ip.traffic_class(), ip.flow_label(), ip.hop_limit()), (0x28, 0xabcde, 63));
 }
 
 #[test]
@@ -197,46 +163,28 @@ fn extension_headers() {
     let ip = Ipv6::new_checked(&bytes).unwrap();
     let upper = ip.upper().unwrap();
     let fragment = upper.fragment.unwrap();
-    assert_eq!(
-        (upper.protocol, upper.routing_type, upper.hop_by_hop),
-        (protocol::UDP, Some(4), true)
-    );
-    assert_eq!(
-        (fragment.offset, fragment.more, fragment.id),
-        (0, true, 0xcafe_babe)
-    );
+    assert_eq!((upper.protocol, upper.routing_type, upper.hop_by_hop), (protocol::UDP, Some(4), true));
+    assert_eq!((fragment.offset, fragment.more, fragment.id), (0, true, 0xcafe_babe));
     assert_eq!(&ip.payload()[upper.offset + 8..], b"upper");
     let bytes = vector("ext_later_fragment");
     let ip = Ipv6::new_checked(&bytes).unwrap();
     let upper = ip.upper().unwrap();
     assert!(upper.is_later_fragment());
-    assert_eq!(
-        (upper.protocol, upper.fragment.unwrap().offset),
-        (protocol::UDP, 1448)
-    );
+    assert_eq!((upper.protocol, upper.fragment.unwrap().offset), (protocol::UDP, 1448));
     assert_eq!(&ip.payload()[upper.offset..], b"tail");
 }
 
 #[test]
 fn outer_headers_are_written_alike_and_come_off() {
     let outer = OuterIpv4::new(NODE1, NODE2);
-    for (name, kind) in [
-        ("ipip", Inner::Ipv4),
-        ("ipip_df", Inner::Ipv4),
-        ("6in4", Inner::Ipv6),
-    ] {
+    for (name, kind) in [("ipip", Inner::Ipv4), ("ipip_df", Inner::Ipv4), ("6in4", Inner::Ipv6)] {
         let mut bytes = vector(name);
         let inner = bytes[20..].to_vec();
         let mut header = [0; 20];
-        outer
-            .push(&mut header, &inner, inner.len() as u16, 0xbeef)
-            .unwrap();
+        outer.push(&mut header, &inner, inner.len() as u16, 0xbeef).unwrap();
         assert_eq!(header, bytes[..20], "{name}");
         let popped = ipip::pop(&mut bytes).unwrap();
-        assert_eq!(
-            (popped.inner, popped.offset, popped.len),
-            (kind, 20, inner.len())
-        );
+        assert_eq!((popped.inner, popped.offset, popped.len), (kind, 20, inner.len()));
         assert_eq!(bytes[20..], inner, "{name}");
     }
 }
@@ -264,18 +212,8 @@ fn icmp_errors_are_written_alike() {
     let mut out = [0xaa; 2048];
     let about = vector("about4");
     for (name, ty, code, rest) in [
-        (
-            "error4_too_big",
-            icmpv4::UNREACHABLE,
-            icmpv4::CODE_FRAGMENTATION_NEEDED,
-            1480,
-        ),
-        (
-            "error4_time_exceeded",
-            icmpv4::TIME_EXCEEDED,
-            icmpv4::CODE_TTL_EXCEEDED,
-            0,
-        ),
+        ("error4_too_big", icmpv4::UNREACHABLE, icmpv4::CODE_FRAGMENTATION_NEEDED, 1480),
+        ("error4_time_exceeded", icmpv4::TIME_EXCEEDED, icmpv4::CODE_TTL_EXCEEDED, 0),
     ] {
         let len = icmpv4::emit_error_v4(&mut out, NODE1, POD1, ty, code, rest, &about);
         assert_eq!(out[..len], vector(name), "{name}");
@@ -283,18 +221,8 @@ fn icmp_errors_are_written_alike() {
     let about = vector("about6");
     for (name, ty, code, rest) in [
         ("error6_too_big", icmpv6::PACKET_TOO_BIG, 0, 1480),
-        (
-            "error6_time_exceeded",
-            icmpv6::TIME_EXCEEDED,
-            icmpv6::CODE_HOP_LIMIT_EXCEEDED,
-            0,
-        ),
-        (
-            "error6_unreachable",
-            icmpv6::UNREACHABLE,
-            icmpv6::CODE_ADDRESS_UNREACHABLE,
-            0,
-        ),
+        ("error6_time_exceeded", icmpv6::TIME_EXCEEDED, icmpv6::CODE_HOP_LIMIT_EXCEEDED, 0),
+        ("error6_unreachable", icmpv6::UNREACHABLE, icmpv6::CODE_ADDRESS_UNREACHABLE, 0),
     ] {
         let len = icmpv6::emit_error_v6(&mut out, ROUTER_6, POD1_6, ty, code, rest, &about);
         assert_eq!(out[..len], vector(name), "{name}");
@@ -305,21 +233,11 @@ fn icmp_errors_are_written_alike() {
 fn neighbour_discovery_is_written_and_read_alike() {
     let mut out = [0xaa; 128];
     let group = ndisc::solicited_node(POD2_6);
-    for (name, src, source_ll) in [
-        ("ns", POD1_6, Some(POD_MAC)),
-        ("ns_dad", Ipv6Addr::UNSPECIFIED, None),
-    ] {
+    for (name, src, source_ll) in [("ns", POD1_6, Some(POD_MAC)), ("ns_dad", Ipv6Addr::UNSPECIFIED, None)] {
         let len = ndisc::emit_neighbor_solicit(&mut out, src, group, POD2_6, source_ll);
         assert_eq!(out[..len], vector(name), "{name}");
-        let expected = NeighborSolicit {
-            target: POD2_6,
-            source_ll,
-            is_dad: source_ll.is_none(),
-        };
-        assert_eq!(
-            ndisc::parse(&out[..len]),
-            Ok(Message::NeighborSolicit(expected))
-        );
+        let expected = NeighborSolicit { target: POD2_6, source_ll, is_dad: source_ll.is_none() };
+        assert_eq!(ndisc::parse(&out[..len]), Ok(Message::NeighborSolicit(expected)));
     }
     let answer = NeighborAdvert {
         target: POD2_6,
@@ -328,43 +246,20 @@ fn neighbour_discovery_is_written_and_read_alike() {
         solicited: true,
         override_: false,
     };
-    let announcement = NeighborAdvert {
-        target: LINK_LOCAL,
-        router: false,
-        solicited: false,
-        override_: true,
-        ..answer
-    };
-    for (name, dst, advert) in [
-        ("na", POD1_6, answer),
-        ("na_unsolicited", ndisc::ALL_NODES, announcement),
-    ] {
+    let announcement =
+        NeighborAdvert { target: LINK_LOCAL, router: false, solicited: false, override_: true, ..answer };
+    for (name, dst, advert) in [("na", POD1_6, answer), ("na_unsolicited", ndisc::ALL_NODES, announcement)] {
         let len = ndisc::emit_neighbor_advert(&mut out, LINK_LOCAL, dst, &advert);
         assert_eq!(out[..len], vector(name), "{name}");
-        assert_eq!(
-            ndisc::parse(&out[..len]),
-            Ok(Message::NeighborAdvert(advert))
-        );
+        assert_eq!(ndisc::parse(&out[..len]), Ok(Message::NeighborAdvert(advert)));
     }
-    let Ok(Message::RouterSolicit(rs)) = ndisc::parse(&vector("rs")) else {
-        panic!("no RS")
-    };
+    let Ok(Message::RouterSolicit(rs)) = ndisc::parse(&vector("rs")) else { panic!("no RS") };
     assert_eq!(rs.source_ll, Some(POD_MAC));
-    let Ok(Message::RouterAdvert(ra)) = ndisc::parse(&vector("ra")) else {
-        panic!("no RA")
-    };
-    assert_eq!(
-        (ra.hop_limit, ra.lifetime_secs, ra.mtu),
-        (64, 1800, Some(1480))
-    );
+    let Ok(Message::RouterAdvert(ra)) = ndisc::parse(&vector("ra")) else { panic!("no RA") };
+    assert_eq!((ra.hop_limit, ra.lifetime_secs, ra.mtu), (64, 1800, Some(1480)));
     assert_eq!(ra.source_ll, Some(GATEWAY_MAC));
-    let Ok(Message::Redirect(redirect)) = ndisc::parse(&vector("redirect")) else {
-        panic!("no redirect")
-    };
-    assert_eq!(
-        (redirect.destination, redirect.target_ll),
-        (POD2_6, Some(POD_MAC))
-    );
+    let Ok(Message::Redirect(redirect)) = ndisc::parse(&vector("redirect")) else { panic!("no redirect") };
+    assert_eq!((redirect.destination, redirect.target_ll), (POD2_6, Some(POD_MAC)));
 }
 
 #[test]

@@ -16,8 +16,7 @@ use scapy::vector;
 fn refill_icmpv6(packet: &mut [u8]) {
     let ip = Ipv6::new_checked(&*packet).expect("the vectors are valid");
     let (src, dst) = (ip.src(), ip.dst());
-    checksum::fill_l4_v6(src, dst, protocol::ICMPV6, &mut packet[40..])
-        .expect("the vectors are valid");
+    checksum::fill_l4_v6(src, dst, protocol::ICMPV6, &mut packet[40..]).expect("the vectors are valid");
 }
 
 /// The field is unused: senders zero it, receivers do not look.
@@ -49,9 +48,7 @@ fn rfc4861_7_1_1_a_target_address_option_in_a_solicitation_is_ignored() {
     let mut bytes = vector("ns");
     bytes[64] = 2;
     refill_icmpv6(&mut bytes);
-    let Ok(Message::NeighborSolicit(ns)) = ndisc::parse(&bytes) else {
-        panic!("refused")
-    };
+    let Ok(Message::NeighborSolicit(ns)) = ndisc::parse(&bytes) else { panic!("refused") };
     assert_eq!(ns.source_ll, None);
 }
 
@@ -79,12 +76,8 @@ fn rfc8200_4_5_the_reserved_bits_of_a_fragment_header_are_ignored() {
 #[test]
 fn rfc8200_4_1_extension_headers_are_accepted_in_any_order() {
     let header = |next: u8| [next, 0, 0, 0, 0, 0, 0, 0];
-    let order = [
-        header(protocol::ROUTING),
-        header(protocol::DESTINATION_OPTIONS),
-        header(protocol::UDP),
-    ]
-    .concat();
+    let order =
+        [header(protocol::ROUTING), header(protocol::DESTINATION_OPTIONS), header(protocol::UDP)].concat();
     let upper = ipv6_ext::walk(protocol::DESTINATION_OPTIONS, &order).unwrap();
     assert_eq!((upper.protocol, upper.offset), (protocol::UDP, 24));
 }
@@ -92,15 +85,8 @@ fn rfc8200_4_1_extension_headers_are_accepted_in_any_order() {
 /// Hop-by-hop options stand right behind the IPv6 header or nowhere.
 #[test]
 fn rfc8200_4_1_hop_by_hop_options_come_first() {
-    let bytes = [
-        [protocol::HOP_BY_HOP, 0, 0, 0, 0, 0, 0, 0],
-        [protocol::UDP, 0, 0, 0, 0, 0, 0, 0],
-    ]
-    .concat();
-    assert_eq!(
-        ipv6_ext::walk(protocol::DESTINATION_OPTIONS, &bytes),
-        Err(encap::ParseError::Malformed)
-    );
+    let bytes = [[protocol::HOP_BY_HOP, 0, 0, 0, 0, 0, 0, 0], [protocol::UDP, 0, 0, 0, 0, 0, 0, 0]].concat();
+    assert_eq!(ipv6_ext::walk(protocol::DESTINATION_OPTIONS, &bytes), Err(encap::ParseError::Malformed));
 }
 
 /// Over IPv4 a zero says that the sender computed none.
@@ -128,10 +114,7 @@ fn rfc792_echo_data_identifier_and_sequence_are_returned() {
     let mut after = before.clone();
     encap::wire::icmpv4::echo_reply_in_place(&mut after[20..]).unwrap();
     assert_eq!(after[24..], before[24..]);
-    assert_eq!(
-        Icmpv4::new_checked(&after[20..]).unwrap().payload().len(),
-        56
-    );
+    assert_eq!(Icmpv4::new_checked(&after[20..]).unwrap().payload().len(), 56);
 }
 
 /// The packet's length follows from its address lengths; links pad it to theirs.
@@ -139,10 +122,7 @@ fn rfc792_echo_data_identifier_and_sequence_are_returned() {
 fn rfc826_link_padding_behind_the_packet_is_ignored() {
     let mut bytes = vector("arp_request");
     bytes.resize(60, 0xff);
-    assert_eq!(
-        ArpRepr::parse(&bytes[14..]),
-        ArpRepr::parse(&vector("arp_request")[14..])
-    );
+    assert_eq!(ArpRepr::parse(&bytes[14..]), ArpRepr::parse(&vector("arp_request")[14..]));
 }
 
 /// A request leaves the target hardware address to the answer.
@@ -157,31 +137,20 @@ fn rfc826_the_target_hardware_address_of_a_request_is_ignored() {
 #[test]
 fn rfc1122_3_2_2_the_inner_packet_decides_whether_it_may_be_answered() {
     let error = vector("error4_time_exceeded");
-    let outer = ipip::OuterIpv4::new(
-        Ipv4Addr::new(172, 16, 20, 252),
-        Ipv4Addr::new(172, 16, 20, 253),
-    );
+    let outer = ipip::OuterIpv4::new(Ipv4Addr::new(172, 16, 20, 252), Ipv4Addr::new(172, 16, 20, 253));
     let mut packet = vec![0; 20];
-    outer
-        .push(&mut packet, &error, error.len() as u16, 0)
-        .unwrap();
+    outer.push(&mut packet, &error, error.len() as u16, 0).unwrap();
     packet.extend(&error);
     let popped = ipip::pop(&mut packet).unwrap();
-    assert!(!encap::wire::icmpv4::may_answer_v4(
-        &packet[popped.offset..]
-    ));
+    assert!(!encap::wire::icmpv4::may_answer_v4(&packet[popped.offset..]));
 }
 
 /// IPv4-mapped addresses have no place on the wire (RFC 4291 §2.5.5.2).
 #[test]
 fn rfc4443_2_4_e_6_mapped_sources_are_not_answered() {
     let mut bytes = vector("udp6");
-    Ipv6::new_checked(&mut bytes[..])
-        .unwrap()
-        .set_src(Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped());
+    Ipv6::new_checked(&mut bytes[..]).unwrap().set_src(Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped());
     assert!(!encap::wire::icmpv6::may_answer_v6(&bytes));
-    Ipv6::new_checked(&mut bytes[..])
-        .unwrap()
-        .set_src(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
+    Ipv6::new_checked(&mut bytes[..]).unwrap().set_src(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
     assert!(encap::wire::icmpv6::may_answer_v6(&bytes));
 }

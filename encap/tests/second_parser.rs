@@ -5,8 +5,8 @@ use encap::wire::{
     ArpOperation, ArpRepr, EtherType, Ethernet, Ipv4, Ipv4Repr, Ipv6, Tcp, Udp, protocol, vlan,
 };
 use etherparse::{
-    ArpPacketSlice, IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv4Header, Ipv4HeaderSlice,
-    Ipv6FlowLabel, Ipv6Header, PacketBuilder, SlicedPacket,
+    ArpPacketSlice, IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv4Header, Ipv4HeaderSlice, Ipv6FlowLabel,
+    Ipv6Header, PacketBuilder, SlicedPacket,
 };
 use proptest::prelude::*;
 

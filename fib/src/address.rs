@@ -23,17 +23,7 @@ mod sealed {
 ///
 /// Implemented for [`Ipv4Addr`] and [`Ipv6Addr`] and for nothing else.
 pub trait Address:
-    Copy
-    + Ord
-    + Hash
-    + Debug
-    + Display
-    + FromStr
-    + Into<IpAddr>
-    + Send
-    + Sync
-    + sealed::Sealed
-    + 'static
+    Copy + Ord + Hash + Debug + Display + FromStr + Into<IpAddr> + Send + Sync + sealed::Sealed + 'static
 {
     /// Number of bits: 32 or 128.
     const BITS: u8;
@@ -75,22 +65,17 @@ macro_rules! implement_address {
 
             #[inline(always)]
             fn slice(self, offset: u8, width: u8) -> usize {
-                ((self.to_bits() << u32::from(offset)) >> (<$bits>::BITS - u32::from(width)))
-                    as usize
+                ((self.to_bits() << u32::from(offset)) >> (<$bits>::BITS - u32::from(width))) as usize
             }
 
             #[inline]
             fn network(self, len: u8) -> Self {
-                Self::from_bits(
-                    self.to_bits() & !(<$bits>::MAX.checked_shr(u32::from(len)).unwrap_or(0)),
-                )
+                Self::from_bits(self.to_bits() & !(<$bits>::MAX.checked_shr(u32::from(len)).unwrap_or(0)))
             }
 
             #[inline]
             fn broadcast(self, len: u8) -> Self {
-                Self::from_bits(
-                    self.to_bits() | <$bits>::MAX.checked_shr(u32::from(len)).unwrap_or(0),
-                )
+                Self::from_bits(self.to_bits() | <$bits>::MAX.checked_shr(u32::from(len)).unwrap_or(0))
             }
 
             #[inline]

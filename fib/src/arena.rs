@@ -52,9 +52,7 @@ impl Arena {
 
     #[inline(always)]
     fn chunk(&self, block: Block) -> &[AtomicU32] {
-        self.chunks[block.chunk()]
-            .get()
-            .expect("a block is handed out only after its chunk is set")
+        self.chunks[block.chunk()].get().expect("a block is handed out only after its chunk is set")
     }
 
     /// Bytes held by the directory.

@@ -27,11 +27,7 @@ impl GroupId {
     /// The group with this number, or `None` above [`GroupId::MAX`].
     #[inline]
     pub const fn new(raw: u32) -> Option<Self> {
-        if raw <= Self::MAX.0 {
-            Some(Self(raw))
-        } else {
-            None
-        }
+        if raw <= Self::MAX.0 { Some(Self(raw)) } else { None }
     }
 
     /// The id as a position in an array of groups.
@@ -125,21 +121,13 @@ impl Entry {
     /// The length of the prefix behind a leaf, or `None` where there is no route.
     #[inline]
     pub(crate) const fn prefix_len(self) -> Option<u8> {
-        if self.0 == Self::NONE.0 {
-            None
-        } else {
-            Some((self.0 >> Self::LEN_SHIFT) as u8)
-        }
+        if self.0 == Self::NONE.0 { None } else { Some((self.0 >> Self::LEN_SHIFT) as u8) }
     }
 
     /// The group of a leaf, or `None` where there is no route.
     #[inline(always)]
     pub(crate) const fn group(self) -> Option<GroupId> {
-        if self.0 == Self::NONE.0 {
-            None
-        } else {
-            Some(GroupId(self.0 & Self::GROUP_MASK))
-        }
+        if self.0 == Self::NONE.0 { None } else { Some(GroupId(self.0 & Self::GROUP_MASK)) }
     }
 
     /// The group of a leaf as a number, [`NO_ROUTE`] where there is none.

@@ -100,10 +100,7 @@ mod tests {
     fn insert_and_remove_return_the_former_group() {
         let mut oracle = Oracle::new();
         assert_eq!(oracle.insert(prefix("10.0.0.0/8"), group(1)), None);
-        assert_eq!(
-            oracle.insert(prefix("10.0.0.0/8"), group(2)),
-            Some(group(1))
-        );
+        assert_eq!(oracle.insert(prefix("10.0.0.0/8"), group(2)), Some(group(1)));
         assert_eq!(oracle.routes().len(), 1);
         assert_eq!(oracle.remove(&prefix("10.0.0.0/9")), None);
         assert_eq!(oracle.remove(&prefix("10.0.0.0/8")), Some(group(2)));

@@ -62,10 +62,7 @@ pub enum PrefixError {
 
 impl<A: Address> Prefix<A> {
     /// The prefix of length zero, which covers every address.
-    pub const DEFAULT: Self = Self {
-        addr: A::UNSPECIFIED,
-        len: 0,
-    };
+    pub const DEFAULT: Self = Self { addr: A::UNSPECIFIED, len: 0 };
 
     /// The prefix `addr/len`.
     ///
@@ -75,11 +72,7 @@ impl<A: Address> Prefix<A> {
     pub fn new(addr: A, len: u8) -> Result<Self, PrefixError> {
         let prefix = Self::masked(addr, len)?;
         if prefix.addr != addr {
-            return Err(PrefixError::HostBits {
-                addr: addr.into(),
-                len,
-                network: prefix.addr.into(),
-            });
+            return Err(PrefixError::HostBits { addr: addr.into(), len, network: prefix.addr.into() });
         }
         Ok(prefix)
     }
@@ -92,10 +85,7 @@ impl<A: Address> Prefix<A> {
         if len > A::BITS {
             return Err(PrefixError::Length { len, max: A::BITS });
         }
-        Ok(Self {
-            addr: addr.network(len),
-            len,
-        })
+        Ok(Self { addr: addr.network(len), len })
     }
 
     /// The prefix that contains `addr` alone (/32 or /128).
@@ -107,10 +97,7 @@ impl<A: Address> Prefix<A> {
     #[must_use]
     pub(crate) fn shortened(self, len: u8) -> Self {
         let len = len.min(self.len);
-        Self {
-            addr: self.addr.network(len),
-            len,
-        }
+        Self { addr: self.addr.network(len), len }
     }
 
     /// The network address, which is also the first address covered.
@@ -121,10 +108,7 @@ impl<A: Address> Prefix<A> {
 
     /// The number of leading bits that count, 0 to [`Address::BITS`].
     #[inline]
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a length in bits, not a number of elements"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a length in bits, not a number of elements")]
     pub fn len(&self) -> u8 {
         self.len
     }
@@ -180,22 +164,14 @@ impl<A: Address> FromStr for Prefix<A> {
     /// Reads `address/length`. The length is required, and host bits are refused.
     fn from_str(text: &str) -> Result<Self, PrefixError> {
         let (addr, len) = split(text)?;
-        let family = if A::BITS == Ipv4Addr::BITS as u8 {
-            "IPv4"
-        } else {
-            "IPv6"
-        };
-        let addr = addr.parse().map_err(|_| PrefixError::Address {
-            text: addr.to_owned(),
-            family,
-        })?;
+        let family = if A::BITS == Ipv4Addr::BITS as u8 { "IPv4" } else { "IPv6" };
+        let addr = addr.parse().map_err(|_| PrefixError::Address { text: addr.to_owned(), family })?;
         Self::new(addr, parse_len(len, A::BITS)?)
     }
 }
 
 fn split(text: &str) -> Result<(&str, &str), PrefixError> {
-    text.split_once('/')
-        .ok_or_else(|| PrefixError::NoLength(text.to_owned()))
+    text.split_once('/').ok_or_else(|| PrefixError::NoLength(text.to_owned()))
 }
 
 fn parse_len(text: &str, max: u8) -> Result<u8, PrefixError> {
@@ -238,10 +214,7 @@ impl AnyPrefix {
     }
 
     /// The number of leading bits that count.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a length in bits, not a number of elements"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a length in bits, not a number of elements")]
     pub fn len(&self) -> u8 {
         match self {
             Self::V4(prefix) => prefix.len(),
@@ -293,16 +266,9 @@ impl FromStr for AnyPrefix {
     fn from_str(text: &str) -> Result<Self, PrefixError> {
         let (addr, len) = split(text)?;
         match addr.parse() {
-            Ok(IpAddr::V4(addr)) => {
-                Prefix::new(addr, parse_len(len, Ipv4Addr::BITS as u8)?).map(Self::V4)
-            }
-            Ok(IpAddr::V6(addr)) => {
-                Prefix::new(addr, parse_len(len, Ipv6Addr::BITS as u8)?).map(Self::V6)
-            }
-            Err(_) => Err(PrefixError::Address {
-                text: addr.to_owned(),
-                family: "IP",
-            }),
+            Ok(IpAddr::V4(addr)) => Prefix::new(addr, parse_len(len, Ipv4Addr::BITS as u8)?).map(Self::V4),
+            Ok(IpAddr::V6(addr)) => Prefix::new(addr, parse_len(len, Ipv6Addr::BITS as u8)?).map(Self::V6),
+            Err(_) => Err(PrefixError::Address { text: addr.to_owned(), family: "IP" }),
         }
     }
 }

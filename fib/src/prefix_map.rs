@@ -32,9 +32,7 @@ pub(crate) fn covering<A: Address, V>(
 /// Whether the map holds a prefix longer than `prefix` inside `prefix`.
 pub(crate) fn has_longer<A: Address, V>(map: &BTreeMap<Prefix<A>, V>, prefix: Prefix<A>) -> bool {
     use core::ops::Bound::{Excluded, Included};
-    map.range((Excluded(prefix), Included(Prefix::host(prefix.last()))))
-        .next()
-        .is_some()
+    map.range((Excluded(prefix), Included(Prefix::host(prefix.last())))).next().is_some()
 }
 
 #[cfg(test)]
@@ -43,16 +41,11 @@ mod tests {
     use core::net::Ipv4Addr;
 
     fn map(texts: &[&str]) -> BTreeMap<Prefix<Ipv4Addr>, ()> {
-        texts
-            .iter()
-            .map(|text| (text.parse().unwrap(), ()))
-            .collect()
+        texts.iter().map(|text| (text.parse().unwrap(), ())).collect()
     }
 
     fn covering_texts(map: &BTreeMap<Prefix<Ipv4Addr>, ()>, text: &str) -> Vec<String> {
-        covering(map, text.parse().unwrap())
-            .map(|(prefix, ())| prefix.to_string())
-            .collect()
+        covering(map, text.parse().unwrap()).map(|(prefix, ())| prefix.to_string()).collect()
     }
 
     #[test]
@@ -70,24 +63,14 @@ mod tests {
         ]);
         assert_eq!(
             covering_texts(&map, "10.0.0.1/32"),
-            [
-                "10.0.0.1/32",
-                "10.0.0.0/31",
-                "10.0.0.0/30",
-                "10.0.0.0/9",
-                "10.0.0.0/8",
-                "0.0.0.0/0"
-            ]
+            ["10.0.0.1/32", "10.0.0.0/31", "10.0.0.0/30", "10.0.0.0/9", "10.0.0.0/8", "0.0.0.0/0"]
         );
         // Past neighbours that sort between a prefix and what covers it.
         assert_eq!(
             covering_texts(&map, "10.0.0.3/32"),
             ["10.0.0.0/30", "10.0.0.0/9", "10.0.0.0/8", "0.0.0.0/0"]
         );
-        assert_eq!(
-            covering_texts(&map, "10.128.0.0/9"),
-            ["10.0.0.0/8", "0.0.0.0/0"]
-        );
+        assert_eq!(covering_texts(&map, "10.128.0.0/9"), ["10.0.0.0/8", "0.0.0.0/0"]);
         assert_eq!(covering_texts(&map, "9.0.0.0/8"), ["0.0.0.0/0"]);
     }
 

@@ -110,12 +110,7 @@ impl<N> Candidate<N> {
 
     /// A candidate with its source's default distance and metric 0.
     pub fn new(source: RouteSource, next_hops: Vec<N>) -> Self {
-        Self {
-            source,
-            distance: source.default_distance(),
-            metric: 0,
-            next_hops,
-        }
+        Self { source, distance: source.default_distance(), metric: 0, next_hops }
     }
 
     /// What decides between candidates of one prefix: the least wins.
@@ -170,11 +165,7 @@ impl<A: Address, N: Clone + Eq> Default for Rib<A, N> {
 impl<A: Address, N: Clone + Eq> Rib<A, N> {
     /// An empty base.
     pub fn new() -> Self {
-        Self {
-            prefixes: BTreeMap::new(),
-            resyncs: HashMap::new(),
-            touched: BTreeMap::new(),
-        }
+        Self { prefixes: BTreeMap::new(), resyncs: HashMap::new(), touched: BTreeMap::new() }
     }
 
     /// Takes `candidate` as what its source now offers for `prefix`, in place of what it
@@ -298,11 +289,7 @@ impl<A: Address, N: Clone + Eq> Rib<A, N> {
                 continue;
             }
             let best = best.cloned();
-            let list = if best.is_some() {
-                &mut changes
-            } else {
-                &mut removals
-            };
+            let list = if best.is_some() { &mut changes } else { &mut removals };
             list.push(Change { prefix, best });
         }
         changes.append(&mut removals);
@@ -323,9 +310,7 @@ impl<A: Address, N: Clone + Eq> Rib<A, N> {
 
 /// Removes the candidate of `source`.
 fn take<N>(held: &mut Vec<Held<N>>, source: RouteSource) -> Option<Candidate<N>> {
-    let at = held
-        .iter()
-        .position(|held| held.candidate.source == source)?;
+    let at = held.iter().position(|held| held.candidate.source == source)?;
     Some(held.remove(at).candidate)
 }
 

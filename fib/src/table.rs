@@ -56,10 +56,7 @@ pub struct Fib<A> {
 
 impl<A: Address> Fib<A> {
     pub(crate) fn new() -> Self {
-        Self {
-            arena: Arena::new(Strides::<A>::ROOT),
-            family: PhantomData,
-        }
+        Self { arena: Arena::new(Strides::<A>::ROOT), family: PhantomData }
     }
 
     /// The group of the longest prefix that contains `addr`.
@@ -86,9 +83,7 @@ impl<A: Address> Fib<A> {
         let root = self.arena.slots(Block::ROOT, 1 << depth);
         let mut descending = 0_u64;
         for lane in lanes(mask) {
-            let entry = Entry(
-                root[addrs[lane].slice(0, depth)].load(core::sync::atomic::Ordering::Acquire),
-            );
+            let entry = Entry(root[addrs[lane].slice(0, depth)].load(core::sync::atomic::Ordering::Acquire));
             out[lane] = entry.0;
             descending |= u64::from(entry.is_child()) << lane;
         }

@@ -68,22 +68,12 @@ struct Node {
 
 impl Node {
     fn root<A: Address>() -> Self {
-        Self {
-            block: Block::ROOT,
-            depth: 0,
-            level: 0,
-            stride: Strides::<A>::ROOT,
-        }
+        Self { block: Block::ROOT, depth: 0, level: 0, stride: Strides::<A>::ROOT }
     }
 
     fn child<A: Address>(self, block: Block) -> Self {
         let level = self.level + 1;
-        Self {
-            block,
-            depth: self.end(),
-            level,
-            stride: Strides::<A>::LEVELS[level],
-        }
+        Self { block, depth: self.end(), level, stride: Strides::<A>::LEVELS[level] }
     }
 
     /// Bits consumed including this node.
@@ -148,18 +138,11 @@ impl<A: Address> FibWriter<A> {
     ///
     /// # Errors
     /// [`FibFull`] if nodes are needed and the memory limit is reached. Nothing has changed then.
-    pub fn insert(
-        &mut self,
-        prefix: Prefix<A>,
-        group: GroupId,
-    ) -> Result<Option<GroupId>, FibFull> {
+    pub fn insert(&mut self, prefix: Prefix<A>, group: GroupId) -> Result<Option<GroupId>, FibFull> {
         let node = self.grow_to(&prefix)?;
-        self.overwrite(
-            node,
-            node.slots(&prefix),
-            Entry::leaf(prefix.len(), group),
-            &|old| old.prefix_len().is_none_or(|len| len <= prefix.len()),
-        );
+        self.overwrite(node, node.slots(&prefix), Entry::leaf(prefix.len(), group), &|old| {
+            old.prefix_len().is_none_or(|len| len <= prefix.len())
+        });
         Ok(self.prefixes.insert(prefix, group))
     }
 
@@ -169,14 +152,10 @@ impl<A: Address> FibWriter<A> {
         let group = self.prefixes.remove(prefix)?;
         let cover = prefix_map::covering(&self.prefixes, *prefix)
             .next()
-            .map_or(Entry::NONE, |(cover, &group)| {
-                Entry::leaf(cover.len(), group)
-            });
+            .map_or(Entry::NONE, |(cover, &group)| Entry::leaf(cover.len(), group));
         let path = self.path(prefix);
         let node = path[path.len() - 1];
-        self.overwrite(node, node.slots(prefix), cover, &|old| {
-            old.prefix_len() == Some(prefix.len())
-        });
+        self.overwrite(node, node.slots(prefix), cover, &|old| old.prefix_len() == Some(prefix.len()));
         self.prune(prefix, &path);
         Some(group)
     }
@@ -205,9 +184,7 @@ impl<A: Address> FibWriter<A> {
 
     /// All prefixes with their groups, in ascending order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Prefix<A>, GroupId)> + '_ {
-        self.prefixes
-            .iter()
-            .map(|(&prefix, &group)| (prefix, group))
+        self.prefixes.iter().map(|(&prefix, &group)| (prefix, group))
     }
 
     /// Inserts many prefixes given in strictly ascending order, in one pass.
@@ -244,10 +221,7 @@ impl<A: Address> FibWriter<A> {
     /// A token for the nodes that wait at this moment. Take it, wait until every reader has
     /// passed a quiescent point, then hand it to [`reclaim`](FibWriter::reclaim).
     pub fn seal(&mut self) -> Retired {
-        Retired {
-            up_to: self.retired_ever,
-            table: self.table(),
-        }
+        Retired { up_to: self.retired_ever, table: self.table() }
     }
 
     /// Frees the sealed nodes for reuse and returns how many they were.
@@ -296,9 +270,7 @@ impl<A: Address> FibWriter<A> {
             let Some(block) = self.allocator.allocate(arena, stride) else {
                 // Nodes made above in this call hold no prefix: unlink them again.
                 self.prune(prefix, &self.path(prefix));
-                return Err(FibFull {
-                    limit_bytes: self.allocator.max_bytes(),
-                });
+                return Err(FibFull { limit_bytes: self.allocator.max_bytes() });
             };
             for below in arena.slots(block, 1 << stride) {
                 below.store(entry.0, Ordering::Relaxed);
@@ -329,13 +301,7 @@ impl<A: Address> FibWriter<A> {
 
     /// Stores `new` in each leaf of the given slots of `node`, and of all nodes below them,
     /// whose content `replaced` accepts.
-    fn overwrite(
-        &self,
-        node: Node,
-        slots: Range<usize>,
-        new: Entry,
-        replaced: &impl Fn(Entry) -> bool,
-    ) {
+    fn overwrite(&self, node: Node, slots: Range<usize>, new: Entry, replaced: &impl Fn(Entry) -> bool) {
         for slot in &self.fib.arena.slots(node.block, node.size())[slots] {
             let old = Entry(slot.load(Ordering::Relaxed));
             if old.is_child() {
@@ -358,9 +324,7 @@ impl<A: Address> FibWriter<A> {
             let slots = arena.slots(node.block, node.size());
             let leaf = slots[0].load(Ordering::Relaxed);
             debug_assert!(
-                slots
-                    .iter()
-                    .all(|slot| slot.load(Ordering::Relaxed) == leaf),
+                slots.iter().all(|slot| slot.load(Ordering::Relaxed) == leaf),
                 "without a longer prefix inside, every slot holds the same leaf"
             );
             let index = prefix.addr().slice(parent.depth, parent.stride);

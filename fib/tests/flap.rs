@@ -70,12 +70,8 @@ fn flap<A: Address>(cover: Prefix<A>, pods: &[A], beside: A, nodes: usize) {
             assert_eq!(writer.reclaim(sealed), nodes);
         }
         // With a pod left in the table, readers come to see the other answer for sure.
-        writer
-            .insert(Prefix::host(pods[0]), flapping)
-            .expect("no limit is set");
-        let before = bursts
-            .each_ref()
-            .map(|bursts| bursts.load(Ordering::SeqCst));
+        writer.insert(Prefix::host(pods[0]), flapping).expect("no limit is set");
+        let before = bursts.each_ref().map(|bursts| bursts.load(Ordering::SeqCst));
         for (bursts, before) in bursts.iter().zip(before) {
             while bursts.load(Ordering::SeqCst) < before + 2 && alive() {
                 std::thread::yield_now();
@@ -94,11 +90,7 @@ fn ipv4() {
     let addr = |text: &str| text.parse::<Ipv4Addr>().expect("an address");
     flap(
         "10.100.0.0/16".parse().expect("a prefix"),
-        &[
-            addr("10.100.36.103"),
-            addr("10.100.36.105"),
-            addr("10.100.169.176"),
-        ],
+        &[addr("10.100.36.103"), addr("10.100.36.105"), addr("10.100.169.176")],
         addr("10.100.36.104"),
         1,
     );
@@ -109,11 +101,7 @@ fn ipv6() {
     let addr = |text: &str| text.parse::<Ipv6Addr>().expect("an address");
     flap(
         "fd00:10::/32".parse().expect("a prefix"),
-        &[
-            addr("fd00:10::1:7"),
-            addr("fd00:10::1:9"),
-            addr("fd00:10:0:5::1"),
-        ],
+        &[addr("fd00:10::1:7"), addr("fd00:10::1:9"), addr("fd00:10:0:5::1")],
         addr("fd00:10::1:8"),
         12,
     );

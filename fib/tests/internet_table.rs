@@ -23,17 +23,12 @@ const WITHDRAW: u8 = 2;
 /// The routes of one family in ascending order, the default route first. The position of a route
 /// is its group id; replaced groups are `position + len`.
 fn routes<A: Address>() -> Vec<Prefix<A>> {
-    let file = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/data/bart-prefixes.txt.gz"
-    );
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bart-prefixes.txt.gz");
     let file = std::fs::File::open(file).expect("the table is part of the repository");
     let mut routes = vec![Prefix::DEFAULT];
     for line in BufReader::new(flate2::read::GzDecoder::new(file)).lines() {
         // Lines of the other family do not parse; the count of the rest is checked.
-        routes.extend(Prefix::<A>::from_str(
-            &line.expect("the file is gzipped text"),
-        ));
+        routes.extend(Prefix::<A>::from_str(&line.expect("the file is gzipped text")));
     }
     routes.sort_unstable();
     routes.dedup();
@@ -41,10 +36,7 @@ fn routes<A: Address>() -> Vec<Prefix<A>> {
 }
 
 fn group(position: usize) -> GroupId {
-    u32::try_from(position)
-        .ok()
-        .and_then(GroupId::new)
-        .expect("positions are below GroupId::MAX")
+    u32::try_from(position).ok().and_then(GroupId::new).expect("positions are below GroupId::MAX")
 }
 
 /// First and last address of every `step`-th route, and the addresses beside them, ascending.
@@ -93,11 +85,7 @@ struct Stage {
 impl Stage {
     /// Waits until each reader has finished the burst it was in.
     fn grace_period(&self) {
-        let before: Vec<u64> = self
-            .bursts
-            .iter()
-            .map(|n| n.load(Ordering::SeqCst))
-            .collect();
+        let before: Vec<u64> = self.bursts.iter().map(|n| n.load(Ordering::SeqCst)).collect();
         for (bursts, before) in self.bursts.iter().zip(before) {
             while bursts.load(Ordering::SeqCst) == before {
                 assert!(!self.stop.load(Ordering::SeqCst), "a reader gave up");
@@ -145,9 +133,9 @@ fn read<A: Address>(fib: &Fib<A>, stage: &Stage, reader: usize, routes: &[Prefix
             for ((&raw, (probe, chain)), at) in out.iter().zip(lanes).zip(at) {
                 assert_ne!(raw, NO_ROUTE, "{probe} has no route");
                 let position = raw as usize % routes.len();
-                let now = chain.binary_search(&position).unwrap_or_else(|_| {
-                    panic!("{probe} was told the route of {}", routes[position])
-                });
+                let now = chain
+                    .binary_search(&position)
+                    .unwrap_or_else(|_| panic!("{probe} was told the route of {}", routes[position]));
                 if same_phase {
                     match phase {
                         INSERT => assert!(now >= *at, "{probe} fell back during inserts"),
@@ -182,9 +170,7 @@ fn shuffled(count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (1..count).collect();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for i in (1..order.len()).rev() {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         order.swap(i, (state >> 33) as usize % (i + 1));
     }
     order
@@ -224,20 +210,14 @@ fn whole_table<A: Address>(expected_routes: usize, max_bytes: usize) {
             reclaim(&mut writer);
         }
         check_all(&fib, &routes, 0);
-        assert!(
-            writer.memory_bytes() <= max_bytes,
-            "{} bytes",
-            writer.memory_bytes()
-        );
+        assert!(writer.memory_bytes() <= max_bytes, "{} bytes", writer.memory_bytes());
 
         stage.phase.store(REPLACE, Ordering::SeqCst);
         for &position in &order {
             let former = writer.insert(routes[position], group(position + routes.len()));
             assert_eq!(former, Ok(Some(group(position))));
         }
-        writer
-            .insert(routes[0], group(routes.len()))
-            .expect("no limit is set");
+        writer.insert(routes[0], group(routes.len())).expect("no limit is set");
         assert_eq!(writer.retired(), 0, "replacing needs no node");
         check_all(&fib, &routes, routes.len());
 
@@ -262,10 +242,7 @@ fn whole_table<A: Address>(expected_routes: usize, max_bytes: usize) {
 
     // Loaded again in one pass, the table finds all the nodes it needs among the freed ones.
     let before = writer.memory_bytes();
-    let load = routes
-        .iter()
-        .enumerate()
-        .map(|(i, &route)| (route, group(i)));
+    let load = routes.iter().enumerate().map(|(i, &route)| (route, group(i)));
     assert_eq!(writer.load(load), Ok(routes.len()));
     check_all(&fib, &routes, 0);
     let map = routes.len() * size_of::<(Prefix<A>, GroupId)>() * 2;

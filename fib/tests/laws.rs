@@ -36,9 +36,7 @@ impl Family for Ipv6Addr {
     fn address() -> BoxedStrategy<Self> {
         (0_u128..4, 0_u128..8, 0_u128..8, 0_u128..8, 0_u128..4)
             .prop_map(|(top, upper, middle, lower, low)| {
-                Self::from_bits(
-                    (top << 126) | (upper << 114) | (middle << 79) | (lower << 62) | low,
-                )
+                Self::from_bits((top << 126) | (upper << 114) | (middle << 79) | (lower << 62) | low)
             })
             .boxed()
     }
@@ -116,11 +114,7 @@ fn agree<A: Address>(writer: &FibWriter<A>, oracle: &Oracle<A>, probes: &[A]) {
             expected.map(|(prefix, group)| (prefix.len(), group)),
             "{probe}"
         );
-        assert_eq!(
-            fib.lookup(probe),
-            expected.map(|(_, group)| group),
-            "{probe}"
-        );
+        assert_eq!(fib.lookup(probe), expected.map(|(_, group)| group), "{probe}");
         assert_eq!(burst, expected.map(|(_, group)| group.raw()), "{probe}");
     }
     let mut routes = oracle.routes().to_vec();
@@ -198,10 +192,7 @@ fn withdrawn_is_never_announced<A: Address>(
         oracle.insert(prefix, group);
         writer.insert(prefix, group).expect("no limit is set");
     }
-    let passing: Vec<_> = passing
-        .into_iter()
-        .filter(|(prefix, _)| writer.get(prefix).is_none())
-        .collect();
+    let passing: Vec<_> = passing.into_iter().filter(|(prefix, _)| writer.get(prefix).is_none()).collect();
     for _ in 0..2 {
         for &(prefix, group) in &passing {
             writer.insert(prefix, group).expect("no limit is set");

@@ -13,7 +13,9 @@ impl Stage for NoTelnet {
     fn run(&mut self, burst: &mut Burst, context: &mut HookContext<'_>) {
         for lane in lanes(burst.alive) {
             let l4 = (burst.meta.l4[lane] - burst.meta.offset[lane]) as usize;
-            if burst.meta.protocol[lane] == 6 && context.bytes(burst, lane).get(l4 + 2..l4 + 4) == Some(&[0, 23]) {
+            if burst.meta.protocol[lane] == 6
+                && context.bytes(burst, lane).get(l4 + 2..l4 + 4) == Some(&[0, 23])
+            {
                 context.drop(burst, lane);
             }
         }

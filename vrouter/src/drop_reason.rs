@@ -115,7 +115,10 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), DropReason::COUNT);
         for name in names {
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{name}"
+            );
         }
     }
 

@@ -163,9 +163,7 @@ impl FrameArea {
     #[inline]
     #[allow(clippy::mut_from_ref)]
     pub fn bytes_mut<'a>(&'a self, frame: &'a mut Frame, offset: u16, len: u16) -> &'a mut [u8] {
-        self.chunk_mut(frame)
-            .get_mut(offset as usize..offset as usize + len as usize)
-            .unwrap_or(&mut [])
+        self.chunk_mut(frame).get_mut(offset as usize..offset as usize + len as usize).unwrap_or(&mut [])
     }
 
     /// Appends `tail`, holding `len` bytes behind [`HEADROOM`], to the end of `head`'s chain.

@@ -55,7 +55,11 @@ fn main() -> ExitCode {
                 .with_env_filter(filter)
                 .with_ansi(std::io::stderr().is_terminal())
                 .with_writer(std::io::stderr);
-            if log_json { log.json().init() } else { log.with_target(false).init() }
+            if log_json {
+                log.json().init()
+            } else {
+                log.with_target(false).init()
+            }
             runtime.block_on(run(config, keep))
         }
     }

@@ -13,7 +13,9 @@ use crate::daemon::{Node, NodeError};
 /// # Errors
 /// The address is taken or not of this host.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, NodeError> {
-    TcpListener::bind(address).await.map_err(|error| NodeError::Invalid(format!("metrics {address}: {error}")))
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| NodeError::Invalid(format!("metrics {address}: {error}")))
 }
 
 /// Serves until aborted.

@@ -53,9 +53,8 @@ impl NeighborPorts {
             let outcome = match self.caches.get_mut(&port) {
                 Some(cache) if *cache.config() == config => Ok(()),
                 Some(cache) => cache.set_config(config, now),
-                None => {
-                    Cache::new(config, self.seed ^ u64::from(port.0)).map(|cache| drop(self.caches.insert(port, cache)))
-                }
+                None => Cache::new(config, self.seed ^ u64::from(port.0))
+                    .map(|cache| drop(self.caches.insert(port, cache))),
             };
             if let Err(error) = outcome {
                 tracing::error!("neighbours of port {}: {error}", spec.name);
@@ -111,7 +110,9 @@ impl NeighborPorts {
         for (port, cache) in &mut self.caches {
             while let Some(event) = cache.poll_event() {
                 match event {
-                    Event::Resolved { address, mac } => news.push((*port, address, NeighborState::Usable(mac))),
+                    Event::Resolved { address, mac } => {
+                        news.push((*port, address, NeighborState::Usable(mac)))
+                    }
                     Event::Failed { address } => news.push((*port, address, NeighborState::Failed)),
                     Event::Removed { address } => news.push((*port, address, NeighborState::Unresolved)),
                     Event::Conflict { address, mac } => {

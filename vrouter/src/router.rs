@@ -138,8 +138,8 @@ impl RouterBuilder {
     /// # Errors
     /// Where memory or descriptors cannot be had.
     pub fn build(self) -> Result<Router, RouterError> {
-        let area =
-            FrameArea::new(self.frames, self.frame_size).map_err(|error| RouterError::Os("packet frames", error))?;
+        let area = FrameArea::new(self.frames, self.frame_size)
+            .map_err(|error| RouterError::Os("packet frames", error))?;
         let store = FrameStore::new(area);
         let count = self.workers as usize;
         let punts: PuntQueue = Arc::new(ArrayQueue::new(PUNT_DEPTH));
@@ -158,7 +158,8 @@ impl RouterBuilder {
         });
         let mut handles = Vec::with_capacity(count);
         let mut workers = Vec::with_capacity(count);
-        for (index, (subscriber, handoffs)) in subscribers.into_iter().zip(Handoffs::mesh(&bells)).enumerate() {
+        for (index, (subscriber, handoffs)) in subscribers.into_iter().zip(Handoffs::mesh(&bells)).enumerate()
+        {
             let id = WorkerId(index as u16);
             let counters = Arc::new(WorkerCounters::default());
             let hooks =
@@ -292,7 +293,11 @@ impl Router {
     ///
     /// # Errors
     /// Where the port is refused; its queues are closed then.
-    pub fn add_port(&mut self, spec: PortSpec, queues: Vec<Box<dyn PortQueue>>) -> Result<PortId, RouterError> {
+    pub fn add_port(
+        &mut self,
+        spec: PortSpec,
+        queues: Vec<Box<dyn PortQueue>>,
+    ) -> Result<PortId, RouterError> {
         let name = spec.name.clone();
         if queues.is_empty() {
             return Err(RouterError::NoQueues(name));
@@ -439,7 +444,15 @@ impl Router {
             handled += 1;
             self.inject(port, frame);
         }
+        self.wake_holders();
         handled
+    }
+
+    /// Wakes the workers in which packets wait for a neighbour: it may be known now.
+    fn wake_holders(&self) {
+        for handle in self.handles.iter().filter(|handle| handle.counters.run.held.get() > 0) {
+            handle.bell.ring();
+        }
     }
 
     /// Sends a frame on a port, from its owner's thread.

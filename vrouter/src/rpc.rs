@@ -26,10 +26,7 @@ pub trait Word {
 include!(concat!(env!("OUT_DIR"), "/words.rs"));
 
 /// Serialises the number of an enumeration's value as its word.
-pub(crate) fn as_word<W: Word, S: Serializer>(
-    number: &i32,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_word<W: Word, S: Serializer>(number: &i32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(W::word_of(*number))
 }
 
@@ -55,20 +52,13 @@ mod tests {
 
     #[test]
     fn json_has_words_hex_and_no_nulls() {
-        let port = v1::Port {
-            kind: v1::PortKind::AfXdp.into(),
-            role: 99,
-            ..v1::Port::default()
-        };
+        let port = v1::Port { kind: v1::PortKind::AfXdp.into(), role: 99, ..v1::Port::default() };
         let json = serde_json::to_value(&port).expect("messages have string keys");
         assert_eq!(json["kind"], "af_xdp");
         assert_eq!(json["role"], "unknown");
         assert_eq!(json.get("kernel"), None);
         assert_eq!(json["rx_packets"], 0);
-        let record = v1::TraceRecord {
-            head: vec![0, 0x1f, 0xee],
-            ..v1::TraceRecord::default()
-        };
+        let record = v1::TraceRecord { head: vec![0, 0x1f, 0xee], ..v1::TraceRecord::default() };
         let json = serde_json::to_value(&record).expect("messages have string keys");
         assert_eq!(json["head"], "001fee");
         assert_eq!(json["verdict"], "unknown");

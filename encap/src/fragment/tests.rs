@@ -34,10 +34,7 @@ fn split(packet: &[u8], mtu: u16) -> Result<Vec<Vec<u8>>, FragmentError> {
     Ok(plan
         .map(|fragment| {
             let mut bytes = vec![0xaa; fragment.header_len];
-            assert_eq!(
-                plan.emit_header(&fragment, &mut bytes),
-                Ok(fragment.header_len)
-            );
+            assert_eq!(plan.emit_header(&fragment, &mut bytes), Ok(fragment.header_len));
             bytes.extend(plan.data(&fragment));
             bytes
         })
@@ -52,10 +49,7 @@ fn reassemble(pieces: &[Vec<u8>]) -> Vec<u8> {
         assert!(piece.verify_checksum());
         assert_eq!(usize::from(piece.fragment_offset()), payload.len());
         assert_eq!(piece.more_fragments(), i + 1 < pieces.len());
-        assert_eq!(
-            (piece.id(), piece.ttl(), piece.protocol(), piece.tos()),
-            (0x7777, 9, 17, 0x10)
-        );
+        assert_eq!((piece.id(), piece.ttl(), piece.protocol(), piece.tos()), (0x7777, 9, 17, 0x10));
         payload.extend(piece.payload());
     }
     payload
@@ -91,29 +85,16 @@ fn rfc791_3_1_only_options_with_the_copied_flag_are_in_later_pieces() {
     let pieces = split(&bytes, 1000).unwrap();
     assert_eq!(Ipv4::new_checked(&pieces[0]).unwrap().options(), options);
     for piece in &pieces[1..] {
-        assert_eq!(
-            Ipv4::new_checked(piece).unwrap().options(),
-            [131, 7, 4, 9, 9, 9, 9, 0]
-        );
+        assert_eq!(Ipv4::new_checked(piece).unwrap().options(), [131, 7, 4, 9, 9, 9, 9, 0]);
     }
     assert_eq!(reassemble(&pieces), bytes[36..]);
 }
 
 #[test]
 fn broken_options_end_the_copying() {
-    for options in [
-        [131, 0, 4, 9],
-        [131, 5, 4, 9],
-        [131, 1, 4, 9],
-        [0, 131, 2, 0],
-        [1, 1, 1, 131],
-    ] {
+    for options in [[131, 0, 4, 9], [131, 5, 4, 9], [131, 1, 4, 9], [0, 131, 2, 0], [1, 1, 1, 131]] {
         let pieces = split(&packet(&options, 2000), 1500).unwrap();
-        assert_eq!(
-            Ipv4::new_checked(&pieces[1]).unwrap().options().len(),
-            0,
-            "{options:?}"
-        );
+        assert_eq!(Ipv4::new_checked(&pieces[1]).unwrap().options().len(), 0, "{options:?}");
     }
 }
 
@@ -121,40 +102,21 @@ fn broken_options_end_the_copying() {
 fn a_fragment_is_split_again_with_its_place_kept() {
     let whole = packet(&[], 4000);
     let pieces = split(&whole, 1500).unwrap();
-    let smaller: Vec<Vec<u8>> = pieces
-        .iter()
-        .flat_map(|piece| split(piece, 576).unwrap())
-        .collect();
+    let smaller: Vec<Vec<u8>> = pieces.iter().flat_map(|piece| split(piece, 576).unwrap()).collect();
     assert!(smaller.len() > pieces.len() && smaller.iter().all(|piece| piece.len() <= 576));
     assert_eq!(reassemble(&smaller), whole[20..]);
 }
 
 #[test]
 fn impossible_packets_are_refused() {
-    assert_eq!(
-        split(&packet(&[], 100), 67),
-        Err(FragmentError::MtuTooSmall)
-    );
-    assert_eq!(
-        split(&[0; 10], 1500),
-        Err(FragmentError::Parse(ParseError::Truncated))
-    );
+    assert_eq!(split(&packet(&[], 100), 67), Err(FragmentError::MtuTooSmall));
+    assert_eq!(split(&[0; 10], 1500), Err(FragmentError::Parse(ParseError::Truncated)));
     let mut beyond = packet(&[], 100);
-    Ipv4::new_checked(&mut beyond[..])
-        .unwrap()
-        .set_fragment(65528, false, false);
-    assert_eq!(
-        split(&beyond, 1500),
-        Err(FragmentError::Parse(ParseError::BadLength))
-    );
+    Ipv4::new_checked(&mut beyond[..]).unwrap().set_fragment(65528, false, false);
+    assert_eq!(split(&beyond, 1500), Err(FragmentError::Parse(ParseError::BadLength)));
     let mut ragged = packet(&[], 101);
-    Ipv4::new_checked(&mut ragged[..])
-        .unwrap()
-        .set_fragment(0, true, false);
-    assert_eq!(
-        split(&ragged, 68),
-        Err(FragmentError::Parse(ParseError::BadLength))
-    );
+    Ipv4::new_checked(&mut ragged[..]).unwrap().set_fragment(0, true, false);
+    assert_eq!(split(&ragged, 68), Err(FragmentError::Parse(ParseError::BadLength)));
 }
 
 #[test]
@@ -162,32 +124,11 @@ fn a_header_is_written_only_for_this_plan_and_with_room() {
     let bytes = packet(&[], 3000);
     let plan = Fragmenter::new(&bytes, 1500).unwrap();
     let first = plan.clone().next().unwrap();
-    assert_eq!(
-        plan.emit_header(&first, &mut [0; 19]),
-        Err(ParseError::Truncated)
-    );
-    for foreign in [
-        Fragment {
-            header_len: 24,
-            ..first
-        },
-        Fragment {
-            offset: 2000,
-            ..first
-        },
-    ] {
-        assert_eq!(
-            plan.emit_header(&foreign, &mut [0; 60]),
-            Err(ParseError::BadLength)
-        );
+    assert_eq!(plan.emit_header(&first, &mut [0; 19]), Err(ParseError::Truncated));
+    for foreign in [Fragment { header_len: 24, ..first }, Fragment { offset: 2000, ..first }] {
+        assert_eq!(plan.emit_header(&foreign, &mut [0; 60]), Err(ParseError::BadLength));
     }
-    assert_eq!(
-        plan.data(&Fragment {
-            offset: usize::MAX,
-            ..first
-        }),
-        []
-    );
+    assert_eq!(plan.data(&Fragment { offset: usize::MAX, ..first }), []);
 }
 
 proptest! {

@@ -68,11 +68,7 @@ mod tests {
         ];
         for (inner, row) in table {
             for (outer, expected) in outer.into_iter().zip(row) {
-                assert_eq!(
-                    decapsulate(outer, inner),
-                    expected,
-                    "outer {outer:?}, inner {inner:?}"
-                );
+                assert_eq!(decapsulate(outer, inner), expected, "outer {outer:?}, inner {inner:?}");
             }
         }
     }

@@ -69,13 +69,8 @@ impl OuterIpv4 {
     /// As [`Self::new`], with another TTL.
     pub fn with_ttl(src: Ipv4Addr, dst: Ipv4Addr, ttl: u8) -> OuterIpv4 {
         let ([a, b, c, d], [e, f, g, h]) = (src.octets(), dst.octets());
-        let header = [
-            0x45, 0, 0, 0, 0, 0, 0, 0, ttl, 0, 0, 0, a, b, c, d, e, f, g, h,
-        ];
-        OuterIpv4 {
-            header,
-            partial_sum: checksum::sum(&header) as u32,
-        }
+        let header = [0x45, 0, 0, 0, 0, 0, 0, 0, ttl, 0, 0, 0, a, b, c, d, e, f, g, h];
+        OuterIpv4 { header, partial_sum: checksum::sum(&header) as u32 }
     }
 
     /// Where the tunnel starts.
@@ -99,17 +94,9 @@ impl OuterIpv4 {
     /// Nothing is written when [`ParseError::BadLength`]: `out` is not 20 bytes, or the outer packet would pass 65535;
     /// [`ParseError::Truncated`]: `inner` is below 8 bytes; [`ParseError::BadVersion`]: it is neither IPv4 nor IPv6.
     #[inline]
-    pub fn push(
-        &self,
-        out: &mut [u8],
-        inner: &[u8],
-        inner_len: u16,
-        id: u16,
-    ) -> Result<(), ParseError> {
+    pub fn push(&self, out: &mut [u8], inner: &[u8], inner_len: u16, id: u16) -> Result<(), ParseError> {
         let out: &mut [u8; OVERHEAD] = out.try_into().map_err(|_| ParseError::BadLength)?;
-        let total_len = inner_len
-            .checked_add(OVERHEAD as u16)
-            .ok_or(ParseError::BadLength)?;
+        let total_len = inner_len.checked_add(OVERHEAD as u16).ok_or(ParseError::BadLength)?;
         let start = inner.first_chunk::<8>().ok_or(ParseError::Truncated)?;
         let first = u16::from_be_bytes([start[0], start[1]]);
         let (kind, inner_tos, flags) = match start[0] >> 4 {
@@ -244,11 +231,7 @@ pub fn pop_head(head: &mut [u8], available: usize) -> Result<Popped, PopError> {
             inner.total_len()
         }
     };
-    Ok(Popped {
-        inner: kind,
-        offset,
-        len,
-    })
+    Ok(Popped { inner: kind, offset, len })
 }
 
 #[cfg(test)]

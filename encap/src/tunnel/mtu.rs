@@ -7,11 +7,7 @@ use crate::wire::{ipv4, ipv6};
 /// An outer packet cannot pass 65535 bytes, so a larger link (the loopback device has 65536) counts as that.
 #[inline]
 pub const fn inner_mtu(link_mtu: u32, overhead: u16) -> u16 {
-    let link = if link_mtu > u16::MAX as u32 {
-        u16::MAX
-    } else {
-        link_mtu as u16
-    };
+    let link = if link_mtu > u16::MAX as u32 { u16::MAX } else { link_mtu as u16 };
     link.saturating_sub(overhead)
 }
 

@@ -133,13 +133,7 @@ impl ArpRepr {
         if !packet.sha().is_unicast() {
             return Err(ParseError::Malformed);
         }
-        Ok(ArpRepr {
-            operation,
-            sha: packet.sha(),
-            spa: packet.spa(),
-            tha: packet.tha(),
-            tpa: packet.tpa(),
-        })
+        Ok(ArpRepr { operation, sha: packet.sha(), spa: packet.spa(), tha: packet.tha(), tpa: packet.tpa() })
     }
 
     /// Writes the packet into the first 28 bytes of `out`.
@@ -148,9 +142,7 @@ impl ArpRepr {
     /// [`ParseError::Truncated`] when `out` is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> Result<(), ParseError> {
-        let out = out
-            .first_chunk_mut::<PACKET_LEN>()
-            .ok_or(ParseError::Truncated)?;
+        let out = out.first_chunk_mut::<PACKET_LEN>().ok_or(ParseError::Truncated)?;
         put16(out, field::HTYPE, ETHERNET);
         put16(out, field::PTYPE, IPV4);
         out[field::HLEN] = 6;
@@ -166,13 +158,7 @@ impl ArpRepr {
     /// The reply to this request: `mac` has the address asked for.
     #[inline]
     pub fn answer(&self, mac: MacAddr) -> ArpRepr {
-        ArpRepr {
-            operation: ArpOperation::Reply,
-            sha: mac,
-            spa: self.tpa,
-            tha: self.sha,
-            tpa: self.spa,
-        }
+        ArpRepr { operation: ArpOperation::Reply, sha: mac, spa: self.tpa, tha: self.sha, tpa: self.spa }
     }
 
     /// The sender asks whether anybody has the address before taking it (RFC 5227 §2.1.1).
@@ -232,43 +218,23 @@ mod tests {
         for (at, value) in [(1, 6), (2, 0x86), (4, 8), (5, 16), (7, 3), (7, 0), (6, 1)] {
             let mut packet = bytes(&request());
             packet[at] = value;
-            assert_eq!(
-                ArpRepr::parse(&packet),
-                Err(ParseError::Malformed),
-                "byte {at}"
-            );
+            assert_eq!(ArpRepr::parse(&packet), Err(ParseError::Malformed), "byte {at}");
         }
-        assert_eq!(
-            ArpRepr::parse(&bytes(&request())[..27]),
-            Err(ParseError::Truncated)
-        );
+        assert_eq!(ArpRepr::parse(&bytes(&request())[..27]), Err(ParseError::Truncated));
     }
 
     #[test]
     fn a_group_address_as_sender_is_refused() {
-        for mac in [
-            MacAddr::BROADCAST,
-            MacAddr::ZERO,
-            MacAddr([1, 0, 0x5e, 0, 0, 1]),
-        ] {
-            let repr = ArpRepr {
-                sha: mac,
-                ..request()
-            };
+        for mac in [MacAddr::BROADCAST, MacAddr::ZERO, MacAddr([1, 0, 0x5e, 0, 0, 1])] {
+            let repr = ArpRepr { sha: mac, ..request() };
             assert_eq!(ArpRepr::parse(&bytes(&repr)), Err(ParseError::Malformed));
         }
     }
 
     #[test]
     fn probes_and_announcements_are_told_apart() {
-        let probe = ArpRepr {
-            spa: Ipv4Addr::UNSPECIFIED,
-            ..request()
-        };
-        let announcement = ArpRepr {
-            tpa: request().spa,
-            ..request()
-        };
+        let probe = ArpRepr { spa: Ipv4Addr::UNSPECIFIED, ..request() };
+        let announcement = ArpRepr { tpa: request().spa, ..request() };
         assert!(probe.is_probe() && !probe.is_gratuitous());
         assert!(announcement.is_gratuitous() && !announcement.is_probe());
         assert!(!request().is_probe() && !request().is_gratuitous());

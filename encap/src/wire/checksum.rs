@@ -113,12 +113,7 @@ pub const fn l4_checksum_offset(protocol: u8) -> Option<usize> {
 /// [`ParseError::Malformed`] for a protocol without such a checksum, [`ParseError::Truncated`] when the segment ends
 /// before the field, [`ParseError::BadLength`] beyond 65535 bytes.
 #[inline]
-pub fn fill_l4_v4(
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    protocol: u8,
-    segment: &mut [u8],
-) -> Result<(), ParseError> {
+pub fn fill_l4_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, segment: &mut [u8]) -> Result<(), ParseError> {
     let len = u16::try_from(segment.len()).map_err(|_| ParseError::BadLength)?;
     fill_l4(pseudo_v4(src, dst, protocol, len), protocol, segment)
 }
@@ -128,12 +123,7 @@ pub fn fill_l4_v4(
 /// # Errors
 /// As [`fill_l4_v4`]; the length is bounded at 2^32.
 #[inline]
-pub fn fill_l4_v6(
-    src: Ipv6Addr,
-    dst: Ipv6Addr,
-    protocol: u8,
-    segment: &mut [u8],
-) -> Result<(), ParseError> {
+pub fn fill_l4_v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, segment: &mut [u8]) -> Result<(), ParseError> {
     let len = u32::try_from(segment.len()).map_err(|_| ParseError::BadLength)?;
     fill_l4(pseudo_v6(src, dst, protocol, len), protocol, segment)
 }
@@ -205,11 +195,7 @@ mod tests {
     fn all_ones_of_any_length_fold_without_overflow() {
         let bytes = vec![0xff; 70_000];
         for len in [0, 1, 2, 3, 31, 32, 33, 65_535, 70_000] {
-            assert_eq!(
-                checksum(&bytes[..len]),
-                rfc1071(&bytes[..len]),
-                "{len} bytes"
-            );
+            assert_eq!(checksum(&bytes[..len]), rfc1071(&bytes[..len]), "{len} bytes");
         }
         assert_eq!(fold(u64::MAX), 0xffff);
     }
@@ -217,23 +203,11 @@ mod tests {
     #[test]
     fn l4_fill_refuses_what_it_cannot_do() {
         let (a, b) = (Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST);
-        assert_eq!(
-            fill_l4_v4(a, b, protocol::SCTP, &mut [0; 20]),
-            Err(ParseError::Malformed)
-        );
-        assert_eq!(
-            fill_l4_v4(a, b, protocol::UDP, &mut [0; 7]),
-            Err(ParseError::Truncated)
-        );
-        assert_eq!(
-            fill_l4_v4(a, b, protocol::TCP, &mut [0; 17]),
-            Err(ParseError::Truncated)
-        );
+        assert_eq!(fill_l4_v4(a, b, protocol::SCTP, &mut [0; 20]), Err(ParseError::Malformed));
+        assert_eq!(fill_l4_v4(a, b, protocol::UDP, &mut [0; 7]), Err(ParseError::Truncated));
+        assert_eq!(fill_l4_v4(a, b, protocol::TCP, &mut [0; 17]), Err(ParseError::Truncated));
         let mut long = vec![0; 65_536];
-        assert_eq!(
-            fill_l4_v4(a, b, protocol::TCP, &mut long),
-            Err(ParseError::BadLength)
-        );
+        assert_eq!(fill_l4_v4(a, b, protocol::TCP, &mut long), Err(ParseError::BadLength));
     }
 
     #[test]

@@ -95,9 +95,7 @@ pub struct InvalidMacAddr;
 
 impl fmt::Display for InvalidMacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "a MAC address is six pairs of hex digits joined by colons, as ee:ee:ee:ee:ee:ee",
-        )
+        f.write_str("a MAC address is six pairs of hex digits joined by colons, as ee:ee:ee:ee:ee:ee")
     }
 }
 
@@ -299,9 +297,6 @@ mod tests {
 
     #[test]
     fn thirteen_bytes_are_no_frame() {
-        assert_eq!(
-            Ethernet::new_checked([0u8; 13]).unwrap_err(),
-            ParseError::Truncated
-        );
+        assert_eq!(Ethernet::new_checked([0u8; 13]).unwrap_err(), ParseError::Truncated);
     }
 }

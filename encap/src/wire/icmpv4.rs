@@ -157,10 +157,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Icmpv4<T> {
 /// The types that report errors about a packet (RFC 1122 §3.2.2).
 #[inline]
 pub const fn is_error(ty: u8) -> bool {
-    matches!(
-        ty,
-        UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM
-    )
+    matches!(ty, UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM)
 }
 
 /// The assigned types that ask or answer, and may therefore be reported on: echo, router discovery (RFC 1256),
@@ -180,11 +177,7 @@ pub fn echo_reply_in_place(icmp: &mut [u8]) -> Result<(), ParseError> {
     if (view.ty(), view.code()) != (ECHO_REQUEST, 0) {
         return Err(ParseError::Malformed);
     }
-    let value = checksum::update16(
-        view.checksum(),
-        u16::from(ECHO_REQUEST) << 8,
-        u16::from(ECHO_REPLY) << 8,
-    );
+    let value = checksum::update16(view.checksum(), u16::from(ECHO_REQUEST) << 8, u16::from(ECHO_REPLY) << 8);
     icmp[field::TYPE] = ECHO_REPLY;
     put16(icmp, field::CHECKSUM, value);
     Ok(())
@@ -271,33 +264,16 @@ mod tests {
     fn packet(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 20];
         let payload_len = payload.len() as u16;
-        Ipv4Repr {
-            tos: 0,
-            id: 1,
-            dont_fragment: false,
-            ttl: 1,
-            protocol,
-            src,
-            dst,
-            payload_len,
-        }
-        .emit(&mut bytes)
-        .unwrap();
+        Ipv4Repr { tos: 0, id: 1, dont_fragment: false, ttl: 1, protocol, src, dst, payload_len }
+            .emit(&mut bytes)
+            .unwrap();
         bytes.extend(payload);
         bytes
     }
 
     fn error_about(quoted: &[u8], room: usize) -> Vec<u8> {
         let mut out = vec![0xaa; room];
-        let len = emit_error_v4(
-            &mut out,
-            ROUTER,
-            POD,
-            UNREACHABLE,
-            CODE_FRAGMENTATION_NEEDED,
-            1480,
-            quoted,
-        );
+        let len = emit_error_v4(&mut out, ROUTER, POD, UNREACHABLE, CODE_FRAGMENTATION_NEEDED, 1480, quoted);
         out.truncate(len);
         out
     }
@@ -309,20 +285,14 @@ mod tests {
         icmp[2..4].copy_from_slice(&value.to_be_bytes());
         echo_reply_in_place(&mut icmp).unwrap();
         let reply = Icmpv4::new_checked(&icmp).unwrap();
-        assert_eq!(
-            (reply.ty(), reply.code(), reply.echo_id(), reply.echo_seq()),
-            (0, 0, 0x1234, 7)
-        );
+        assert_eq!((reply.ty(), reply.code(), reply.echo_id(), reply.echo_seq()), (0, 0, 0x1234, 7));
         assert!(reply.verify_checksum());
         assert_eq!(reply.payload(), [1, 2, 3]);
         let mut view = Icmpv4::new_checked(&mut icmp[..]).unwrap();
         view.rewrite_echo_id(0xffee);
         assert!(view.verify_checksum() && view.echo_id() == 0xffee);
         assert_eq!(echo_reply_in_place(&mut icmp), Err(ParseError::Malformed));
-        assert_eq!(
-            echo_reply_in_place(&mut icmp[..7]),
-            Err(ParseError::Truncated)
-        );
+        assert_eq!(echo_reply_in_place(&mut icmp[..7]), Err(ParseError::Truncated));
     }
 
     #[test]
@@ -331,10 +301,7 @@ mod tests {
         let bytes = error_about(&quoted, 2048);
         let ip = Ipv4::new_checked(&bytes).unwrap();
         assert!(ip.verify_checksum());
-        assert_eq!(
-            (ip.src(), ip.dst(), ip.ttl(), ip.protocol()),
-            (ROUTER, POD, 64, protocol::ICMP)
-        );
+        assert_eq!((ip.src(), ip.dst(), ip.ttl(), ip.protocol()), (ROUTER, POD, 64, protocol::ICMP));
         let icmp = Icmpv4::new_checked(ip.payload()).unwrap();
         assert!(icmp.verify_checksum() && icmp.is_error());
         assert_eq!((icmp.ty(), icmp.code(), icmp.next_hop_mtu()), (3, 4, 1480));
@@ -366,28 +333,11 @@ mod tests {
 
     #[test]
     fn rfc1122_3_2_2_no_error_about_an_icmp_error() {
-        for ty in [
-            UNREACHABLE,
-            SOURCE_QUENCH,
-            REDIRECT,
-            TIME_EXCEEDED,
-            PARAMETER_PROBLEM,
-            99,
-        ] {
-            assert!(!may_answer_v4(&packet(
-                POD,
-                FAR,
-                protocol::ICMP,
-                &[ty, 0, 0, 0, 0, 0, 0, 0]
-            )));
+        for ty in [UNREACHABLE, SOURCE_QUENCH, REDIRECT, TIME_EXCEEDED, PARAMETER_PROBLEM, 99] {
+            assert!(!may_answer_v4(&packet(POD, FAR, protocol::ICMP, &[ty, 0, 0, 0, 0, 0, 0, 0])));
         }
         for ty in [ECHO_REPLY, ECHO_REQUEST, 13, 42] {
-            assert!(may_answer_v4(&packet(
-                POD,
-                FAR,
-                protocol::ICMP,
-                &[ty, 0, 0, 0, 0, 0, 0, 0]
-            )));
+            assert!(may_answer_v4(&packet(POD, FAR, protocol::ICMP, &[ty, 0, 0, 0, 0, 0, 0, 0])));
         }
         assert!(!may_answer_v4(&packet(POD, FAR, protocol::ICMP, &[])));
     }
@@ -415,17 +365,8 @@ mod tests {
 
     #[test]
     fn rfc1122_3_2_2_no_error_to_a_source_that_is_not_one_host() {
-        for src in [
-            "0.0.0.0",
-            "127.0.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "240.0.0.1",
-        ] {
-            assert!(
-                !may_answer_v4(&packet(src.parse().unwrap(), FAR, protocol::UDP, &[0; 8])),
-                "{src}"
-            );
+        for src in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1"] {
+            assert!(!may_answer_v4(&packet(src.parse().unwrap(), FAR, protocol::UDP, &[0; 8])), "{src}");
         }
     }
 

@@ -173,11 +173,7 @@ pub fn echo_reply_in_place(icmp: &mut [u8]) -> Result<(), ParseError> {
     if (view.ty(), view.code()) != (ECHO_REQUEST, 0) {
         return Err(ParseError::Malformed);
     }
-    let value = checksum::update16(
-        view.checksum(),
-        u16::from(ECHO_REQUEST) << 8,
-        u16::from(ECHO_REPLY) << 8,
-    );
+    let value = checksum::update16(view.checksum(), u16::from(ECHO_REQUEST) << 8, u16::from(ECHO_REPLY) << 8);
     icmp[field::TYPE] = ECHO_REPLY;
     put16(icmp, field::CHECKSUM, value);
     Ok(())
@@ -239,9 +235,9 @@ pub(super) fn emit_message(
         src,
         dst,
     };
-    let written = header.emit(packet).and_then(|()| {
-        checksum::fill_l4_v6(src, dst, protocol::ICMPV6, &mut packet[ipv6::HEADER_LEN..])
-    });
+    let written = header
+        .emit(packet)
+        .and_then(|()| checksum::fill_l4_v6(src, dst, protocol::ICMPV6, &mut packet[ipv6::HEADER_LEN..]));
     if written.is_ok() { total } else { 0 }
 }
 
@@ -255,8 +251,7 @@ pub(super) fn emit_message(
 ///
 /// A link-layer multicast or broadcast (e.4, e.5) the caller must refuse: the packet does not show it.
 pub fn may_answer_v6(packet: &[u8]) -> bool {
-    Ipv6::new_checked(packet).is_ok_and(|ip| !ip.dst().is_multicast())
-        && may_answer_too_big_v6(packet)
+    Ipv6::new_checked(packet).is_ok_and(|ip| !ip.dst().is_multicast()) && may_answer_too_big_v6(packet)
 }
 
 /// As [`may_answer_v6`], for the two errors that multicast destinations get as well: [`PACKET_TOO_BIG`], and
@@ -270,10 +265,7 @@ pub fn may_answer_too_big_v6(packet: &[u8]) -> bool {
         return false;
     }
     upper.protocol != protocol::ICMPV6
-        || ip
-            .payload()
-            .get(upper.offset)
-            .is_some_and(|ty| !is_error(*ty) && *ty != REDIRECT)
+        || ip.payload().get(upper.offset).is_some_and(|ty| !is_error(*ty) && *ty != REDIRECT)
 }
 
 #[cfg(test)]
@@ -287,17 +279,9 @@ mod tests {
     fn packet(src: Ipv6Addr, dst: Ipv6Addr, next_header: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 40];
         let payload_len = payload.len() as u16;
-        Ipv6Repr {
-            traffic_class: 0,
-            flow_label: 0,
-            payload_len,
-            next_header,
-            hop_limit: 1,
-            src,
-            dst,
-        }
-        .emit(&mut bytes)
-        .unwrap();
+        Ipv6Repr { traffic_class: 0, flow_label: 0, payload_len, next_header, hop_limit: 1, src, dst }
+            .emit(&mut bytes)
+            .unwrap();
         bytes.extend(payload);
         bytes
     }
@@ -315,19 +299,13 @@ mod tests {
         checksum::fill_l4_v6(POD, ROUTER, protocol::ICMPV6, &mut icmp).unwrap();
         echo_reply_in_place(&mut icmp).unwrap();
         let reply = Icmpv6::new_checked(&icmp).unwrap();
-        assert_eq!(
-            (reply.ty(), reply.echo_id(), reply.echo_seq()),
-            (129, 0x1234, 7)
-        );
+        assert_eq!((reply.ty(), reply.echo_id(), reply.echo_seq()), (129, 0x1234, 7));
         assert!(reply.verify_checksum(ROUTER, POD) && !reply.is_error());
         assert_eq!(echo_reply_in_place(&mut icmp), Err(ParseError::Malformed));
         let mut view = Icmpv6::new_checked(&mut icmp[..]).unwrap();
         view.rewrite_echo_id(9);
         assert!(view.verify_checksum(ROUTER, POD) && view.echo_id() == 9);
-        assert_eq!(
-            echo_reply_in_place(&mut icmp[..7]),
-            Err(ParseError::Truncated)
-        );
+        assert_eq!(echo_reply_in_place(&mut icmp[..7]), Err(ParseError::Truncated));
     }
 
     #[test]
@@ -335,16 +313,10 @@ mod tests {
         let quoted = packet(POD, FAR, protocol::UDP, &[0x55; 100]);
         let bytes = error_about(&quoted, 2048);
         let ip = Ipv6::new_checked(&bytes).unwrap();
-        assert_eq!(
-            (ip.src(), ip.dst(), ip.hop_limit(), ip.next_header()),
-            (ROUTER, POD, 64, 58)
-        );
+        assert_eq!((ip.src(), ip.dst(), ip.hop_limit(), ip.next_header()), (ROUTER, POD, 64, 58));
         let icmp = Icmpv6::new_checked(ip.payload()).unwrap();
         assert!(icmp.verify_checksum(ROUTER, POD) && icmp.is_error());
-        assert_eq!(
-            (icmp.ty(), icmp.code(), icmp.rest_of_header()),
-            (2, 0, 1480)
-        );
+        assert_eq!((icmp.ty(), icmp.code(), icmp.rest_of_header()), (2, 0, 1480));
         assert_eq!(icmp.payload(), quoted);
     }
 
@@ -360,35 +332,15 @@ mod tests {
 
     #[test]
     fn rfc4443_2_4_e_1_2_no_error_about_an_error_or_a_redirect() {
-        for ty in [
-            UNREACHABLE,
-            PACKET_TOO_BIG,
-            TIME_EXCEEDED,
-            PARAMETER_PROBLEM,
-            127,
-            REDIRECT,
-        ] {
+        for ty in [UNREACHABLE, PACKET_TOO_BIG, TIME_EXCEEDED, PARAMETER_PROBLEM, 127, REDIRECT] {
             let bytes = packet(POD, FAR, protocol::ICMPV6, &[ty, 0, 0, 0, 0, 0, 0, 0]);
-            assert!(
-                !may_answer_v6(&bytes) && !may_answer_too_big_v6(&bytes),
-                "{ty}"
-            );
+            assert!(!may_answer_v6(&bytes) && !may_answer_too_big_v6(&bytes), "{ty}");
         }
-        assert!(may_answer_v6(&packet(
-            POD,
-            FAR,
-            protocol::ICMPV6,
-            &[ECHO_REQUEST, 0, 0, 0]
-        )));
+        assert!(may_answer_v6(&packet(POD, FAR, protocol::ICMPV6, &[ECHO_REQUEST, 0, 0, 0])));
         assert!(!may_answer_v6(&packet(POD, FAR, protocol::ICMPV6, &[])));
         // The same behind an extension header.
         let hidden = [58, 0, 0, 0, 0, 0, 0, 0, TIME_EXCEEDED, 0, 0, 0];
-        assert!(!may_answer_v6(&packet(
-            POD,
-            FAR,
-            protocol::DESTINATION_OPTIONS,
-            &hidden
-        )));
+        assert!(!may_answer_v6(&packet(POD, FAR, protocol::DESTINATION_OPTIONS, &hidden)));
     }
 
     #[test]
@@ -402,10 +354,7 @@ mod tests {
     fn rfc4443_2_4_e_6_no_error_to_a_source_that_is_not_one_node() {
         for src in ["::", "::1", "ff02::1"] {
             let bytes = packet(src.parse().unwrap(), FAR, protocol::UDP, &[0; 8]);
-            assert!(
-                !may_answer_v6(&bytes) && !may_answer_too_big_v6(&bytes),
-                "{src}"
-            );
+            assert!(!may_answer_v6(&bytes) && !may_answer_too_big_v6(&bytes), "{src}");
         }
         assert!(may_answer_v6(&packet(POD, FAR, protocol::UDP, &[0; 8])));
     }
@@ -413,17 +362,7 @@ mod tests {
     #[test]
     fn a_later_fragment_is_not_answered_and_the_first_is() {
         let fragment = |offset: u8| [17, 0, 0, offset | 1, 0, 0, 0, 1, 0, 0, 0, 0];
-        assert!(may_answer_v6(&packet(
-            POD,
-            FAR,
-            protocol::FRAGMENT,
-            &fragment(0)
-        )));
-        assert!(!may_answer_v6(&packet(
-            POD,
-            FAR,
-            protocol::FRAGMENT,
-            &fragment(8)
-        )));
+        assert!(may_answer_v6(&packet(POD, FAR, protocol::FRAGMENT, &fragment(0))));
+        assert!(!may_answer_v6(&packet(POD, FAR, protocol::FRAGMENT, &fragment(8))));
     }
 }

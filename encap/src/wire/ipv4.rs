@@ -395,17 +395,10 @@ impl Ipv4Repr {
     /// [`ParseError::Truncated`] when `out` is shorter, [`ParseError::BadLength`] when the packet would pass 65535 bytes.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> Result<(), ParseError> {
-        let out = out
-            .first_chunk_mut::<MIN_HEADER_LEN>()
-            .ok_or(ParseError::Truncated)?;
-        let total_len = self
-            .payload_len
-            .checked_add(MIN_HEADER_LEN as u16)
-            .ok_or(ParseError::BadLength)?;
+        let out = out.first_chunk_mut::<MIN_HEADER_LEN>().ok_or(ParseError::Truncated)?;
+        let total_len = self.payload_len.checked_add(MIN_HEADER_LEN as u16).ok_or(ParseError::BadLength)?;
         out[field::VERSION_IHL] = 0x45;
-        let mut view = Ipv4 {
-            buffer: &mut out[..],
-        };
+        let mut view = Ipv4 { buffer: &mut out[..] };
         view.set_tos(self.tos);
         view.set_total_len(total_len);
         view.set_id(self.id);
@@ -430,10 +423,7 @@ pub const fn is_one_host(address: Ipv4Addr) -> bool {
 /// The protocols whose first 4 bytes are source and destination port.
 #[inline]
 pub const fn has_ports(protocol: u8) -> bool {
-    matches!(
-        protocol,
-        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE | protocol::DCCP
-    )
+    matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE | protocol::DCCP)
 }
 
 #[cfg(test)]

@@ -180,11 +180,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv6<T> {
     #[inline]
     pub fn set_traffic_class(&mut self, traffic_class: u8) {
         let first = get16(self.buffer.as_ref(), field::FIRST) & 0xf00f;
-        put16(
-            self.buffer.as_mut(),
-            field::FIRST,
-            first | u16::from(traffic_class) << 4,
-        );
+        put16(self.buffer.as_mut(), field::FIRST, first | u16::from(traffic_class) << 4);
     }
 
     /// Sets the ECN codepoint and keeps the DSCP.
@@ -197,11 +193,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv6<T> {
     #[inline]
     pub fn set_flow_label(&mut self, label: u32) {
         let first = get32(self.buffer.as_ref(), field::FIRST) & 0xfff0_0000;
-        put32(
-            self.buffer.as_mut(),
-            field::FIRST,
-            first | label & 0x000f_ffff,
-        );
+        put32(self.buffer.as_mut(), field::FIRST, first | label & 0x000f_ffff);
     }
 
     /// Sets the number of bytes behind the fixed header.
@@ -295,13 +287,9 @@ impl Ipv6Repr {
     /// [`ParseError::Truncated`] when `out` is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> Result<(), ParseError> {
-        let out = out
-            .first_chunk_mut::<HEADER_LEN>()
-            .ok_or(ParseError::Truncated)?;
+        let out = out.first_chunk_mut::<HEADER_LEN>().ok_or(ParseError::Truncated)?;
         put32(out, field::FIRST, 6 << 28);
-        let mut view = Ipv6 {
-            buffer: &mut out[..],
-        };
+        let mut view = Ipv6 { buffer: &mut out[..] };
         view.set_traffic_class(self.traffic_class);
         view.set_flow_label(self.flow_label);
         view.set_payload_len(self.payload_len);
@@ -349,10 +337,7 @@ mod tests {
     fn fields_read_back() {
         let bytes = packet();
         let view = Ipv6::new_checked(&bytes).unwrap();
-        assert_eq!(
-            (view.version(), view.dscp(), view.ecn()),
-            (6, 46, Ecn::Ect1)
-        );
+        assert_eq!((view.version(), view.dscp(), view.ecn()), (6, 46, Ecn::Ect1));
         assert_eq!((view.total_len(), view.payload().len()), (44, 4));
         assert_eq!(Ipv6Repr::parse(&view), repr());
     }
@@ -360,25 +345,13 @@ mod tests {
     #[test]
     fn faults_have_their_reasons() {
         let mut bytes = packet();
-        assert_eq!(
-            Ipv6::new_checked(&bytes[..39]).unwrap_err(),
-            ParseError::Truncated
-        );
-        assert_eq!(
-            Ipv6::new_checked(&bytes[..43]).unwrap_err(),
-            ParseError::Truncated
-        );
+        assert_eq!(Ipv6::new_checked(&bytes[..39]).unwrap_err(), ParseError::Truncated);
+        assert_eq!(Ipv6::new_checked(&bytes[..43]).unwrap_err(), ParseError::Truncated);
         assert_eq!(Ipv6::new_quoted(&bytes[..43]).unwrap().payload().len(), 3);
         assert_eq!(Ipv6::new_head(&bytes[..43], 44).unwrap().total_len(), 44);
-        assert_eq!(
-            Ipv6::new_head(&bytes[..43], 43).unwrap_err(),
-            ParseError::Truncated
-        );
+        assert_eq!(Ipv6::new_head(&bytes[..43], 43).unwrap_err(), ParseError::Truncated);
         bytes[0] = 0x45;
-        assert_eq!(
-            Ipv6::new_checked(&bytes).unwrap_err(),
-            ParseError::BadVersion
-        );
+        assert_eq!(Ipv6::new_checked(&bytes).unwrap_err(), ParseError::BadVersion);
         assert_eq!(repr().emit(&mut [0; 39]), Err(ParseError::Truncated));
     }
 
@@ -388,10 +361,7 @@ mod tests {
         let mut view = Ipv6::new_checked(&mut bytes[..]).unwrap();
         view.set_traffic_class(0xff);
         view.set_flow_label(0xfff0_0001);
-        assert_eq!(
-            (view.version(), view.traffic_class(), view.flow_label()),
-            (6, 0xff, 1)
-        );
+        assert_eq!((view.version(), view.traffic_class(), view.flow_label()), (6, 0xff, 1));
         view.mark_ecn(Ecn::NotEct);
         assert_eq!((view.traffic_class(), view.flow_label()), (0xfc, 1));
     }

@@ -69,13 +69,8 @@ impl Upper {
 /// [`MAX_HEADERS`], misplaced hop-by-hop options or a second fragment header.
 #[inline]
 pub fn walk(next_header: u8, payload: &[u8]) -> Result<Upper, ParseError> {
-    let mut upper = Upper {
-        protocol: next_header,
-        offset: 0,
-        fragment: None,
-        hop_by_hop: false,
-        routing_type: None,
-    };
+    let mut upper =
+        Upper { protocol: next_header, offset: 0, fragment: None, hop_by_hop: false, routing_type: None };
     if !is_extension(next_header) {
         return Ok(upper);
     }
@@ -99,11 +94,8 @@ pub fn walk(next_header: u8, payload: &[u8]) -> Result<Upper, ParseError> {
             protocol::ROUTING => upper.routing_type = Some(third),
             protocol::FRAGMENT => {
                 let word = get16(rest, 2);
-                upper.fragment = Some(FragmentInfo {
-                    offset: word & 0xfff8,
-                    more: word & 1 != 0,
-                    id: get32(rest, 4),
-                });
+                upper.fragment =
+                    Some(FragmentInfo { offset: word & 0xfff8, more: word & 1 != 0, id: get32(rest, 4) });
             }
             _ => {}
         }
@@ -145,10 +137,7 @@ mod tests {
     #[test]
     fn no_extension_header_is_no_step() {
         let upper = walk(protocol::TCP, &[]).unwrap();
-        assert_eq!(
-            (upper.protocol, upper.offset, upper.fragment),
-            (protocol::TCP, 0, None)
-        );
+        assert_eq!((upper.protocol, upper.offset, upper.fragment), (protocol::TCP, 0, None));
     }
 
     #[test]
@@ -164,21 +153,11 @@ mod tests {
         .concat();
         let upper = walk(protocol::HOP_BY_HOP, &payload).unwrap();
         assert_eq!((upper.protocol, upper.offset), (protocol::UDP, 8 * 4 + 24));
-        assert_eq!(
-            upper.fragment,
-            Some(FragmentInfo {
-                offset: 0,
-                more: true,
-                id: 7
-            })
-        );
+        assert_eq!(upper.fragment, Some(FragmentInfo { offset: 0, more: true, id: 7 }));
         assert_eq!((upper.hop_by_hop, upper.routing_type), (true, Some(4)));
         assert!(!upper.is_later_fragment());
         for cut in 0..payload.len() {
-            assert_eq!(
-                walk(protocol::HOP_BY_HOP, &payload[..cut]),
-                Err(ParseError::Truncated)
-            );
+            assert_eq!(walk(protocol::HOP_BY_HOP, &payload[..cut]), Err(ParseError::Truncated));
         }
     }
 
@@ -187,10 +166,7 @@ mod tests {
         let payload = fragment(protocol::DESTINATION_OPTIONS, 1448, false, 1);
         let upper = walk(protocol::FRAGMENT, &payload).unwrap();
         assert!(upper.is_later_fragment());
-        assert_eq!(
-            (upper.protocol, upper.offset),
-            (protocol::DESTINATION_OPTIONS, 8)
-        );
+        assert_eq!((upper.protocol, upper.offset), (protocol::DESTINATION_OPTIONS, 8));
     }
 
     #[test]
@@ -214,14 +190,8 @@ mod tests {
 
     #[test]
     fn a_second_fragment_header_is_refused() {
-        let payload = [
-            fragment(protocol::FRAGMENT, 0, true, 1),
-            fragment(protocol::UDP, 0, true, 2),
-        ];
-        assert_eq!(
-            walk(protocol::FRAGMENT, &payload.concat()),
-            Err(ParseError::Malformed)
-        );
+        let payload = [fragment(protocol::FRAGMENT, 0, true, 1), fragment(protocol::UDP, 0, true, 2)];
+        assert_eq!(walk(protocol::FRAGMENT, &payload.concat()), Err(ParseError::Malformed));
     }
 
     #[test]

@@ -115,14 +115,10 @@ pub struct Redirect {
 pub fn parse(packet: &[u8]) -> Result<Message, ParseError> {
     let ip = Ipv6::new_checked(packet)?;
     let upper = ip.upper()?;
-    if upper.protocol != protocol::ICMPV6 || upper.fragment.is_some() || ip.hop_limit() != HOP_LIMIT
-    {
+    if upper.protocol != protocol::ICMPV6 || upper.fragment.is_some() || ip.hop_limit() != HOP_LIMIT {
         return Err(ParseError::Malformed);
     }
-    let bytes = ip
-        .payload()
-        .get(upper.offset..)
-        .ok_or(ParseError::Truncated)?;
+    let bytes = ip.payload().get(upper.offset..).ok_or(ParseError::Truncated)?;
     let icmp = Icmpv6::new_checked(bytes)?;
     if !icmp.verify_checksum(ip.src(), ip.dst()) {
         return Err(ParseError::BadChecksum);
@@ -133,9 +129,7 @@ pub fn parse(packet: &[u8]) -> Result<Message, ParseError> {
     match icmp.ty() {
         icmpv6::ROUTER_SOLICIT => router_solicit(bytes, ip.src()).map(Message::RouterSolicit),
         icmpv6::ROUTER_ADVERT => router_advert(bytes, ip.src()).map(Message::RouterAdvert),
-        icmpv6::NEIGHBOR_SOLICIT => {
-            neighbor_solicit(bytes, ip.src(), ip.dst()).map(Message::NeighborSolicit)
-        }
+        icmpv6::NEIGHBOR_SOLICIT => neighbor_solicit(bytes, ip.src(), ip.dst()).map(Message::NeighborSolicit),
         icmpv6::NEIGHBOR_ADVERT => neighbor_advert(bytes, ip.dst()).map(Message::NeighborAdvert),
         icmpv6::REDIRECT => redirect(bytes, ip.src()).map(Message::Redirect),
         _ => Err(ParseError::Malformed),
@@ -148,9 +142,7 @@ fn router_solicit(bytes: &[u8], src: Ipv6Addr) -> Result<RouterSolicit, ParseErr
     if src.is_unspecified() && options.source_ll.is_some() {
         return Err(ParseError::Malformed);
     }
-    Ok(RouterSolicit {
-        source_ll: options.source_ll,
-    })
+    Ok(RouterSolicit { source_ll: options.source_ll })
 }
 
 /// §6.1.2.
@@ -168,22 +160,14 @@ fn router_advert(bytes: &[u8], src: Ipv6Addr) -> Result<RouterAdvert, ParseError
 }
 
 /// §7.1.1.
-fn neighbor_solicit(
-    bytes: &[u8],
-    src: Ipv6Addr,
-    dst: Ipv6Addr,
-) -> Result<NeighborSolicit, ParseError> {
+fn neighbor_solicit(bytes: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> Result<NeighborSolicit, ParseError> {
     let options = Options::parse(bytes, 24)?;
     let target = Ipv6Addr::from(array::<16>(bytes, 8));
     let is_dad = src.is_unspecified();
     if target.is_multicast() || is_dad && (options.source_ll.is_some() || !is_solicited_node(dst)) {
         return Err(ParseError::Malformed);
     }
-    Ok(NeighborSolicit {
-        target,
-        source_ll: options.source_ll,
-        is_dad,
-    })
+    Ok(NeighborSolicit { target, source_ll: options.source_ll, is_dad })
 }
 
 /// §7.1.2.
@@ -213,11 +197,7 @@ fn redirect(bytes: &[u8], src: Ipv6Addr) -> Result<Redirect, ParseError> {
     if !src.is_unicast_link_local() || destination.is_multicast() || !target_fits {
         return Err(ParseError::Malformed);
     }
-    Ok(Redirect {
-        target,
-        destination,
-        target_ll: options.target_ll,
-    })
+    Ok(Redirect { target, destination, target_ll: options.target_ll })
 }
 
 /// The options that matter here; unknown ones are skipped (§4.6).
@@ -231,11 +211,7 @@ impl Options {
     /// Reads the options behind the first `fixed` bytes of a message.
     fn parse(bytes: &[u8], fixed: usize) -> Result<Options, ParseError> {
         let mut rest = bytes.get(fixed..).ok_or(ParseError::Truncated)?;
-        let mut options = Options {
-            source_ll: None,
-            target_ll: None,
-            mtu: None,
-        };
+        let mut options = Options { source_ll: None, target_ll: None, mtu: None };
         while let [ty, units, ..] = *rest {
             let len = usize::from(units) * 8;
             if len == 0 {
@@ -254,11 +230,7 @@ impl Options {
             }
             rest = &rest[len..];
         }
-        if rest.is_empty() {
-            Ok(options)
-        } else {
-            Err(ParseError::Truncated)
-        }
+        if rest.is_empty() { Ok(options) } else { Err(ParseError::Truncated) }
     }
 }
 
@@ -291,26 +263,12 @@ pub fn emit_neighbor_solicit(
 /// address), or 0 when `out` is shorter.
 ///
 /// The answer to duplicate address detection goes to [`ALL_NODES`] with `solicited` clear (RFC 4861 §7.2.4).
-pub fn emit_neighbor_advert(
-    out: &mut [u8],
-    src: Ipv6Addr,
-    dst: Ipv6Addr,
-    advert: &NeighborAdvert,
-) -> usize {
+pub fn emit_neighbor_advert(out: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr, advert: &NeighborAdvert) -> usize {
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
-    let flags = flag(advert.router, ROUTER)
-        | flag(advert.solicited, SOLICITED)
-        | flag(advert.override_, OVERRIDE);
+    let flags =
+        flag(advert.router, ROUTER) | flag(advert.solicited, SOLICITED) | flag(advert.override_, OVERRIDE);
     let option = advert.target_ll.map(|mac| (OPTION_TARGET_LL, mac));
-    emit(
-        out,
-        src,
-        dst,
-        icmpv6::NEIGHBOR_ADVERT,
-        flags,
-        advert.target,
-        option,
-    )
+    emit(out, src, dst, icmpv6::NEIGHBOR_ADVERT, flags, advert.target, option)
 }
 
 fn emit(

@@ -11,8 +11,8 @@ use alloc::string::String;
 use core::fmt::{self, Write};
 
 use super::{
-    ArpOperation, ArpRepr, EtherType, Ethernet, Icmpv4, Icmpv6, Ipv4, Ipv6, Tcp, Udp, VlanTag,
-    icmpv4, icmpv6, ndisc, protocol, tcp, vlan,
+    ArpOperation, ArpRepr, EtherType, Ethernet, Icmpv4, Icmpv6, Ipv4, Ipv6, Tcp, Udp, VlanTag, icmpv4,
+    icmpv6, ndisc, protocol, tcp, vlan,
 };
 use crate::ParseError;
 
@@ -107,14 +107,7 @@ fn ip(out: &mut String, bytes: &[u8], depth: usize) -> Shown {
 fn ipv4(out: &mut String, bytes: &[u8], depth: usize) -> Shown {
     out.push_str("IP");
     let ip = Ipv4::new_quoted(bytes)?;
-    write!(
-        out,
-        " {} > {} ttl {} id {}",
-        ip.src(),
-        ip.dst(),
-        ip.ttl(),
-        ip.id()
-    )?;
+    write!(out, " {} > {} ttl {} id {}", ip.src(), ip.dst(), ip.ttl(), ip.id())?;
     if ip.tos() != 0 {
         write!(out, " tos 0x{:02x}", ip.tos())?;
     }
@@ -123,12 +116,7 @@ fn ipv4(out: &mut String, bytes: &[u8], depth: usize) -> Shown {
     }
     if ip.is_fragment() {
         let more = if ip.more_fragments() { "+" } else { "" };
-        write!(
-            out,
-            " frag {}:{}{more}",
-            ip.fragment_offset(),
-            ip.payload().len()
-        )?;
+        write!(out, " frag {}:{}{more}", ip.fragment_offset(), ip.payload().len())?;
     }
     write!(out, " len {}", ip.total_len())?;
     if !ip.verify_checksum() {
@@ -153,11 +141,7 @@ fn ipv6(out: &mut String, bytes: &[u8], depth: usize) -> Shown {
     if let Some(fragment) = found.fragment {
         let more = if fragment.more { "+" } else { "" };
         let len = ip.payload().len().saturating_sub(found.offset);
-        write!(
-            out,
-            " frag {}:{len}{more} id {}",
-            fragment.offset, fragment.id
-        )?;
+        write!(out, " frag {}:{len}{more} id {}", fragment.offset, fragment.id)?;
     }
     out.push_str(" / ");
     if found.is_later_fragment() {
@@ -166,12 +150,7 @@ fn ipv6(out: &mut String, bytes: &[u8], depth: usize) -> Shown {
     if found.protocol == protocol::ICMPV6 && neighbor(out, bytes)? {
         return Ok(());
     }
-    upper(
-        out,
-        found.protocol,
-        ip.payload().get(found.offset..).unwrap_or(&[]),
-        depth,
-    )
+    upper(out, found.protocol, ip.payload().get(found.offset..).unwrap_or(&[]), depth)
 }
 
 /// True when the packet was valid neighbour discovery and is shown.
@@ -211,34 +190,21 @@ fn upper(out: &mut String, protocol: u8, bytes: &[u8], depth: usize) -> Shown {
         protocol::UDP => {
             out.push_str("UDP");
             let udp = Udp::new_quoted(bytes)?;
-            Ok(write!(
-                out,
-                " {} > {} len {}",
-                udp.src_port(),
-                udp.dst_port(),
-                udp.len()
-            )?)
+            Ok(write!(out, " {} > {} len {}", udp.src_port(), udp.dst_port(), udp.len())?)
         }
         protocol::ICMP => {
             out.push_str("ICMP");
             let icmp = Icmpv4::new_checked(bytes)?;
             match icmp.ty() {
-                icmpv4::ECHO_REQUEST => write!(
-                    out,
-                    " echo request id {} seq {}",
-                    icmp.echo_id(),
-                    icmp.echo_seq()
-                )?,
-                icmpv4::ECHO_REPLY => write!(
-                    out,
-                    " echo reply id {} seq {}",
-                    icmp.echo_id(),
-                    icmp.echo_seq()
-                )?,
+                icmpv4::ECHO_REQUEST => {
+                    write!(out, " echo request id {} seq {}", icmp.echo_id(), icmp.echo_seq())?
+                }
+                icmpv4::ECHO_REPLY => {
+                    write!(out, " echo reply id {} seq {}", icmp.echo_id(), icmp.echo_seq())?
+                }
                 ty => write!(out, " type {ty} code {}", icmp.code())?,
             }
-            if (icmp.ty(), icmp.code()) == (icmpv4::UNREACHABLE, icmpv4::CODE_FRAGMENTATION_NEEDED)
-            {
+            if (icmp.ty(), icmp.code()) == (icmpv4::UNREACHABLE, icmpv4::CODE_FRAGMENTATION_NEEDED) {
                 write!(out, " mtu {}", icmp.next_hop_mtu())?;
             }
             quoted(out, icmp.is_error(), icmp.payload(), depth)
@@ -247,18 +213,12 @@ fn upper(out: &mut String, protocol: u8, bytes: &[u8], depth: usize) -> Shown {
             out.push_str("ICMP6");
             let icmp = Icmpv6::new_checked(bytes)?;
             match icmp.ty() {
-                icmpv6::ECHO_REQUEST => write!(
-                    out,
-                    " echo request id {} seq {}",
-                    icmp.echo_id(),
-                    icmp.echo_seq()
-                )?,
-                icmpv6::ECHO_REPLY => write!(
-                    out,
-                    " echo reply id {} seq {}",
-                    icmp.echo_id(),
-                    icmp.echo_seq()
-                )?,
+                icmpv6::ECHO_REQUEST => {
+                    write!(out, " echo request id {} seq {}", icmp.echo_id(), icmp.echo_seq())?
+                }
+                icmpv6::ECHO_REPLY => {
+                    write!(out, " echo reply id {} seq {}", icmp.echo_id(), icmp.echo_seq())?
+                }
                 icmpv6::PACKET_TOO_BIG => write!(out, " too big mtu {}", icmp.rest_of_header())?,
                 ty => write!(out, " type {ty} code {}", icmp.code())?,
             }
@@ -287,12 +247,7 @@ fn tcp_flags(out: &mut String, bits: u8) {
         (tcp::flags::ECE, 'E'),
         (tcp::flags::CWR, 'W'),
     ];
-    out.extend(
-        LETTERS
-            .iter()
-            .filter(|(bit, _)| bits & bit != 0)
-            .map(|(_, letter)| letter),
-    );
+    out.extend(LETTERS.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, letter)| letter));
 }
 
 #[cfg(test)]

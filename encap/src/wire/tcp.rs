@@ -126,10 +126,7 @@ impl<T: AsRef<[u8]>> Tcp<T> {
     /// The options, 0 to 40 bytes.
     #[inline]
     pub fn options(&self) -> &[u8] {
-        self.buffer
-            .as_ref()
-            .get(MIN_HEADER_LEN..self.header_len())
-            .unwrap_or(&[])
+        self.buffer.as_ref().get(MIN_HEADER_LEN..self.header_len()).unwrap_or(&[])
     }
 
     /// The data.
@@ -172,24 +169,15 @@ mod tests {
         tcp.set_src_port(443);
         tcp.set_dst_port(50000);
         tcp.set_checksum(0xbeef);
-        assert_eq!(
-            (tcp.src_port(), tcp.dst_port(), tcp.checksum()),
-            (443, 50000, 0xbeef)
-        );
+        assert_eq!((tcp.src_port(), tcp.dst_port(), tcp.checksum()), (443, 50000, 0xbeef));
         assert_eq!((tcp.seq(), tcp.ack()), (0x0405_0607, 0x0809_0a0b));
         assert_eq!((tcp.flags(), tcp.window()), (0x12, 0x0e0f));
         assert_eq!(
             (tcp.header_len(), tcp.options(), tcp.payload()),
             (24, &[20, 21, 22, 23][..], &[24, 25][..])
         );
-        assert_eq!(
-            Tcp::new_checked(&bytes[..19]).unwrap_err(),
-            ParseError::Truncated
-        );
-        assert_eq!(
-            Tcp::new_checked(&bytes[..23]).unwrap_err(),
-            ParseError::Truncated
-        );
+        assert_eq!(Tcp::new_checked(&bytes[..19]).unwrap_err(), ParseError::Truncated);
+        assert_eq!(Tcp::new_checked(&bytes[..23]).unwrap_err(), ParseError::Truncated);
         bytes[12] = 0x40;
         assert_eq!(Tcp::new_checked(&bytes).unwrap_err(), ParseError::BadLength);
     }

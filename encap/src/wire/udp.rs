@@ -67,10 +67,7 @@ impl<T: AsRef<[u8]>> Udp<T> {
     }
 
     /// Bytes of header and data.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a wire field: never below the header's 8"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a wire field: never below the header's 8")]
     #[inline]
     pub fn len(&self) -> u16 {
         get16(self.buffer.as_ref(), field::LEN)
@@ -132,18 +129,9 @@ mod tests {
         udp.set_checksum(0xbeef);
         let udp = Udp::new_checked(&bytes).unwrap();
         assert_eq!((udp.src_port(), udp.dst_port()), (53, 40000));
-        assert_eq!(
-            (udp.len(), udp.checksum(), udp.payload().len()),
-            (10, 0xbeef, 2)
-        );
-        assert_eq!(
-            Udp::new_checked(&bytes[..9]).unwrap_err(),
-            ParseError::Truncated
-        );
+        assert_eq!((udp.len(), udp.checksum(), udp.payload().len()), (10, 0xbeef, 2));
+        assert_eq!(Udp::new_checked(&bytes[..9]).unwrap_err(), ParseError::Truncated);
         assert_eq!(Udp::new_quoted(&bytes[..9]).unwrap().payload().len(), 1);
-        assert_eq!(
-            Udp::new_quoted(&bytes[..7]).unwrap_err(),
-            ParseError::Truncated
-        );
+        assert_eq!(Udp::new_quoted(&bytes[..7]).unwrap_err(), ParseError::Truncated);
     }
 }

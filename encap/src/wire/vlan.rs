@@ -123,16 +123,10 @@ mod tests {
         let mut tag = VlanTag::new_checked([0u8; 5]).unwrap();
         tag.set_tci(0b1011_0000_0110_0100);
         tag.set_ethertype(EtherType::IPV4);
-        assert_eq!(
-            (tag.priority(), tag.drop_eligible(), tag.vid()),
-            (5, true, 100)
-        );
+        assert_eq!((tag.priority(), tag.drop_eligible(), tag.vid()), (5, true, 100));
         assert_eq!(tag.ethertype(), EtherType::IPV4);
         assert_eq!(tag.payload().len(), 1);
-        assert_eq!(
-            VlanTag::new_checked([0u8; 3]).unwrap_err(),
-            ParseError::Truncated
-        );
+        assert_eq!(VlanTag::new_checked([0u8; 3]).unwrap_err(), ParseError::Truncated);
     }
 
     #[test]

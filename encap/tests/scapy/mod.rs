@@ -5,10 +5,7 @@ pub(crate) const VECTORS: &str = include_str!("vectors.txt");
 
 fn unhex(text: &str) -> Vec<u8> {
     let digit = |c: u8| (c as char).to_digit(16).expect("a hex digit") as u8;
-    text.as_bytes()
-        .chunks(2)
-        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
-        .collect()
+    text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
 /// Every vector by name; `None` stands for "drop".

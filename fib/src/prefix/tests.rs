@@ -11,65 +11,38 @@ fn v6(text: &str) -> Prefix<Ipv6Addr> {
 #[test]
 fn host_bits_are_refused_and_named() {
     let error = "10.100.36.103/26".parse::<Prefix<Ipv4Addr>>().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "10.100.36.103/26 has host bits set; the prefix is 10.100.36.64/26"
-    );
+    assert_eq!(error.to_string(), "10.100.36.103/26 has host bits set; the prefix is 10.100.36.64/26");
     let error = "fd00:20::252/64".parse::<Prefix<Ipv6Addr>>().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "fd00:20::252/64 has host bits set; the prefix is fd00:20::/64"
-    );
+    assert_eq!(error.to_string(), "fd00:20::252/64 has host bits set; the prefix is fd00:20::/64");
     let addr = "10.100.36.103".parse().unwrap();
     assert_eq!(Prefix::masked(addr, 26), Ok(v4("10.100.36.64/26")));
 }
 
 #[test]
 fn lengths_beyond_the_family_are_refused() {
-    assert_eq!(
-        Prefix::masked(Ipv4Addr::UNSPECIFIED, 33),
-        Err(PrefixError::Length { len: 33, max: 32 })
-    );
-    assert_eq!(
-        Prefix::new(Ipv6Addr::UNSPECIFIED, 129),
-        Err(PrefixError::Length { len: 129, max: 128 })
-    );
-    assert_eq!(
-        "::/128".parse::<Prefix<Ipv6Addr>>(),
-        Ok(Prefix::host(Ipv6Addr::UNSPECIFIED))
-    );
+    assert_eq!(Prefix::masked(Ipv4Addr::UNSPECIFIED, 33), Err(PrefixError::Length { len: 33, max: 32 }));
+    assert_eq!(Prefix::new(Ipv6Addr::UNSPECIFIED, 129), Err(PrefixError::Length { len: 129, max: 128 }));
+    assert_eq!("::/128".parse::<Prefix<Ipv6Addr>>(), Ok(Prefix::host(Ipv6Addr::UNSPECIFIED)));
 }
 
 #[test]
 fn every_malformed_text_has_its_reason() {
     let reason = |text: &str| text.parse::<Prefix<Ipv4Addr>>().unwrap_err().to_string();
-    assert_eq!(
-        reason("10.0.0.0"),
-        "\"10.0.0.0\" has no prefix length (address/length is expected)"
-    );
+    assert_eq!(reason("10.0.0.0"), "\"10.0.0.0\" has no prefix length (address/length is expected)");
     assert_eq!(reason("10.0.0/8"), "\"10.0.0\" is not an IPv4 address");
     assert_eq!(reason("::/8"), "\"::\" is not an IPv4 address");
     assert_eq!(reason("10.0.0.0/"), "\"\" is not a prefix length");
     assert_eq!(reason("10.0.0.0/+8"), "\"+8\" is not a prefix length");
     assert_eq!(reason("10.0.0.0/08"), "\"08\" is not a prefix length");
     assert_eq!(reason("10.0.0.0/8 "), "\"8 \" is not a prefix length");
-    assert_eq!(
-        reason("10.0.0.0/255.0.0.0"),
-        "\"255.0.0.0\" is not a prefix length"
-    );
+    assert_eq!(reason("10.0.0.0/255.0.0.0"), "\"255.0.0.0\" is not a prefix length");
     assert_eq!(reason("10.0.0.0/33"), "prefix length 33 is above 32");
     assert_eq!(reason("10.0.0.0/999"), "\"999\" is not a prefix length");
     assert_eq!(
-        "10.0.0.0/8"
-            .parse::<Prefix<Ipv6Addr>>()
-            .unwrap_err()
-            .to_string(),
+        "10.0.0.0/8".parse::<Prefix<Ipv6Addr>>().unwrap_err().to_string(),
         "\"10.0.0.0\" is not an IPv6 address"
     );
-    assert_eq!(
-        "pod/8".parse::<AnyPrefix>().unwrap_err().to_string(),
-        "\"pod\" is not an IP address"
-    );
+    assert_eq!("pod/8".parse::<AnyPrefix>().unwrap_err().to_string(), "\"pod\" is not an IP address");
 }
 
 #[test]
@@ -112,10 +85,7 @@ fn a_family_does_not_contain_the_other() {
     let all: AnyPrefix = "0.0.0.0/0".parse().unwrap();
     assert!(all.contains("10.0.0.1".parse().unwrap()));
     assert!(!all.contains("::a00:1".parse().unwrap()));
-    assert_eq!(
-        AnyPrefix::new("::1".parse().unwrap(), 128),
-        Ok(v6("::1/128").into())
-    );
+    assert_eq!(AnyPrefix::new("::1".parse().unwrap(), 128), Ok(v6("::1/128").into()));
     assert_eq!((all.addr(), all.len()), ("0.0.0.0".parse().unwrap(), 0));
 }
 

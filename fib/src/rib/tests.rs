@@ -11,20 +11,12 @@ fn offer(source: RouteSource, next_hops: &[&'static str]) -> Candidate<&'static 
     Candidate::new(source, next_hops.to_vec())
 }
 
-fn with_metric(
-    source: RouteSource,
-    metric: u32,
-    next_hop: &'static str,
-) -> Candidate<&'static str> {
-    Candidate {
-        metric,
-        ..offer(source, &[next_hop])
-    }
+fn with_metric(source: RouteSource, metric: u32, next_hop: &'static str) -> Candidate<&'static str> {
+    Candidate { metric, ..offer(source, &[next_hop]) }
 }
 
 fn best(rib: &Rib4, text: &str) -> Option<(RouteSource, Vec<&'static str>)> {
-    rib.best(&prefix(text))
-        .map(|route| (route.source, route.next_hops.clone()))
+    rib.best(&prefix(text)).map(|route| (route.source, route.next_hops.clone()))
 }
 
 /// Changes as text: "prefix next-hops" or "prefix -".
@@ -53,15 +45,9 @@ fn the_lowest_distance_wins_whatever_the_order() {
         for candidate in order {
             rib.announce(block, candidate).unwrap();
         }
-        assert_eq!(
-            best(&rib, "10.100.169.128/26"),
-            Some((RouteSource::Bgp, vec!["b"]))
-        );
+        assert_eq!(best(&rib, "10.100.169.128/26"), Some((RouteSource::Bgp, vec!["b"])));
         let order: Vec<_> = rib.candidates(&block).map(|held| held.source).collect();
-        assert_eq!(
-            order,
-            [RouteSource::Bgp, RouteSource::Fpm, RouteSource::Kernel]
-        );
+        assert_eq!(order, [RouteSource::Bgp, RouteSource::Fpm, RouteSource::Kernel]);
     }
 }
 
@@ -69,64 +55,41 @@ fn the_lowest_distance_wins_whatever_the_order() {
 fn metric_decides_at_equal_distance_and_the_source_after_it() {
     let block = prefix("10.0.0.0/8");
     let mut rib = Rib4::new();
-    rib.announce(block, with_metric(RouteSource::Files, 20, "files"))
-        .unwrap();
-    rib.announce(block, with_metric(RouteSource::Api, 10, "api"))
-        .unwrap();
-    assert_eq!(
-        best(&rib, "10.0.0.0/8"),
-        Some((RouteSource::Api, vec!["api"]))
-    );
-    rib.announce(block, with_metric(RouteSource::Api, 20, "api"))
-        .unwrap();
-    assert_eq!(
-        best(&rib, "10.0.0.0/8"),
-        Some((RouteSource::Files, vec!["files"]))
-    );
+    rib.announce(block, with_metric(RouteSource::Files, 20, "files")).unwrap();
+    rib.announce(block, with_metric(RouteSource::Api, 10, "api")).unwrap();
+    assert_eq!(best(&rib, "10.0.0.0/8"), Some((RouteSource::Api, vec!["api"])));
+    rib.announce(block, with_metric(RouteSource::Api, 20, "api")).unwrap();
+    assert_eq!(best(&rib, "10.0.0.0/8"), Some((RouteSource::Files, vec!["files"])));
 }
 
 #[test]
 fn a_source_may_bring_its_own_distance() {
     let block = prefix("10.0.0.0/8");
     let mut rib = Rib4::new();
-    let internal = Candidate {
-        distance: 200,
-        ..offer(RouteSource::Bgp, &["internal"])
-    };
+    let internal = Candidate { distance: 200, ..offer(RouteSource::Bgp, &["internal"]) };
     rib.announce(block, internal).unwrap();
-    rib.announce(block, offer(RouteSource::Kernel, &["kernel"]))
-        .unwrap();
-    assert_eq!(
-        best(&rib, "10.0.0.0/8"),
-        Some((RouteSource::Kernel, vec!["kernel"]))
-    );
+    rib.announce(block, offer(RouteSource::Kernel, &["kernel"])).unwrap();
+    assert_eq!(best(&rib, "10.0.0.0/8"), Some((RouteSource::Kernel, vec!["kernel"])));
 }
 
 #[test]
 fn equal_cost_next_hops_stay_together_and_never_mix_with_another_source() {
     let block = prefix("10.0.0.0/8");
     let mut rib = Rib4::new();
-    rib.announce(block, offer(RouteSource::Bgp, &["a", "b"]))
-        .unwrap();
-    let same_distance = Candidate {
-        distance: RouteSource::Bgp.default_distance(),
-        ..offer(RouteSource::Kernel, &["c"])
-    };
+    rib.announce(block, offer(RouteSource::Bgp, &["a", "b"])).unwrap();
+    let same_distance =
+        Candidate { distance: RouteSource::Bgp.default_distance(), ..offer(RouteSource::Kernel, &["c"]) };
     rib.announce(block, same_distance).unwrap();
     assert_eq!(drained(&mut rib), ["10.0.0.0/8 a,b"]);
-    rib.announce(block, offer(RouteSource::Bgp, &["b"]))
-        .unwrap();
+    rib.announce(block, offer(RouteSource::Bgp, &["b"])).unwrap();
     assert_eq!(drained(&mut rib), ["10.0.0.0/8 b"]);
 }
 
 #[test]
 fn a_candidate_without_next_hops_is_refused() {
     let mut rib = Rib4::new();
-    rib.announce(prefix("10.0.0.0/8"), offer(RouteSource::Bgp, &["a"]))
-        .unwrap();
-    let error = rib
-        .announce(prefix("10.0.0.0/8"), offer(RouteSource::Bgp, &[]))
-        .unwrap_err();
+    rib.announce(prefix("10.0.0.0/8"), offer(RouteSource::Bgp, &["a"])).unwrap();
+    let error = rib.announce(prefix("10.0.0.0/8"), offer(RouteSource::Bgp, &[])).unwrap_err();
     assert_eq!(error.to_string(), "a bgp route needs at least one next hop");
     assert_eq!(drained(&mut rib), ["10.0.0.0/8 a"]);
 }
@@ -134,21 +97,14 @@ fn a_candidate_without_next_hops_is_refused() {
 #[test]
 fn unusable_candidates_are_kept_but_never_used() {
     let mut rib = Rib4::new();
-    rib.announce(prefix("10.0.0.0/8"), offer(RouteSource::Static, &["a"]))
-        .unwrap();
-    let unusable = Candidate {
-        distance: Candidate::<&str>::UNUSABLE,
-        ..offer(RouteSource::Bgp, &["b"])
-    };
+    rib.announce(prefix("10.0.0.0/8"), offer(RouteSource::Static, &["a"])).unwrap();
+    let unusable = Candidate { distance: Candidate::<&str>::UNUSABLE, ..offer(RouteSource::Bgp, &["b"]) };
     rib.announce(prefix("10.1.0.0/16"), unusable).unwrap();
     assert_eq!(rib.len(), 2);
     assert_eq!(best(&rib, "10.1.0.0/16"), None);
     assert_eq!(drained(&mut rib), ["10.0.0.0/8 a"]);
     let (matched, route) = rib.longest_match("10.1.2.3".parse().unwrap()).unwrap();
-    assert_eq!(
-        (matched, route.source),
-        (prefix("10.0.0.0/8"), RouteSource::Static)
-    );
+    assert_eq!((matched, route.source), (prefix("10.0.0.0/8"), RouteSource::Static));
     assert!(rib.longest_match("11.0.0.0".parse().unwrap()).is_none());
 }
 
@@ -156,17 +112,12 @@ fn unusable_candidates_are_kept_but_never_used() {
 fn withdraw_gives_way_to_the_next_best() {
     let block = prefix("10.0.0.0/8");
     let mut rib = Rib4::new();
-    rib.announce(block, offer(RouteSource::Static, &["s"]))
-        .unwrap();
-    rib.announce(block, offer(RouteSource::Bgp, &["b"]))
-        .unwrap();
+    rib.announce(block, offer(RouteSource::Static, &["s"])).unwrap();
+    rib.announce(block, offer(RouteSource::Bgp, &["b"])).unwrap();
     assert_eq!(drained(&mut rib), ["10.0.0.0/8 s"]);
 
     assert_eq!(rib.withdraw(&block, RouteSource::Kernel), None);
-    assert_eq!(
-        rib.withdraw(&block, RouteSource::Static),
-        Some(offer(RouteSource::Static, &["s"]))
-    );
+    assert_eq!(rib.withdraw(&block, RouteSource::Static), Some(offer(RouteSource::Static, &["s"])));
     assert_eq!(drained(&mut rib), ["10.0.0.0/8 b"]);
     rib.withdraw(&block, RouteSource::Bgp).unwrap();
     assert_eq!(drained(&mut rib), ["10.0.0.0/8 -"]);
@@ -180,43 +131,32 @@ fn changes_are_coalesced_and_a_flap_is_none() {
     let block = prefix("10.0.0.0/8");
     let mut rib = Rib4::new();
     for next_hop in ["a", "b", "c"] {
-        rib.announce(block, offer(RouteSource::Bgp, &[next_hop]))
-            .unwrap();
+        rib.announce(block, offer(RouteSource::Bgp, &[next_hop])).unwrap();
     }
     assert_eq!(drained(&mut rib), ["10.0.0.0/8 c"]);
 
     rib.withdraw(&block, RouteSource::Bgp).unwrap();
-    rib.announce(block, offer(RouteSource::Bgp, &["c"]))
-        .unwrap();
+    rib.announce(block, offer(RouteSource::Bgp, &["c"])).unwrap();
     assert!(rib.drain_changes().is_empty());
 
-    rib.announce(block, offer(RouteSource::Kernel, &["k"]))
-        .unwrap();
+    rib.announce(block, offer(RouteSource::Kernel, &["k"])).unwrap();
     assert!(rib.drain_changes().is_empty(), "the best did not change");
 
-    rib.announce(prefix("11.0.0.0/8"), offer(RouteSource::Bgp, &["x"]))
-        .unwrap();
-    rib.withdraw(&prefix("11.0.0.0/8"), RouteSource::Bgp)
-        .unwrap();
+    rib.announce(prefix("11.0.0.0/8"), offer(RouteSource::Bgp, &["x"])).unwrap();
+    rib.withdraw(&prefix("11.0.0.0/8"), RouteSource::Bgp).unwrap();
     assert!(rib.drain_changes().is_empty(), "it was never told");
 }
 
 #[test]
 fn routes_to_set_are_told_before_those_to_remove() {
     let mut rib = Rib4::new();
-    rib.announce(prefix("10.0.0.0/24"), offer(RouteSource::Bgp, &["a"]))
-        .unwrap();
+    rib.announce(prefix("10.0.0.0/24"), offer(RouteSource::Bgp, &["a"])).unwrap();
     rib.drain_changes();
-    rib.withdraw(&prefix("10.0.0.0/24"), RouteSource::Bgp)
-        .unwrap();
+    rib.withdraw(&prefix("10.0.0.0/24"), RouteSource::Bgp).unwrap();
     for half in ["10.0.0.0/25", "10.0.0.128/25"] {
-        rib.announce(prefix(half), offer(RouteSource::Bgp, &["b"]))
-            .unwrap();
+        rib.announce(prefix(half), offer(RouteSource::Bgp, &["b"])).unwrap();
     }
-    assert_eq!(
-        drained(&mut rib),
-        ["10.0.0.0/25 b", "10.0.0.128/25 b", "10.0.0.0/24 -"]
-    );
+    assert_eq!(drained(&mut rib), ["10.0.0.0/25 b", "10.0.0.128/25 b", "10.0.0.0/24 -"]);
 }
 
 #[test]
@@ -229,22 +169,15 @@ fn resync_sweeps_what_its_source_no_longer_names() {
         ("10.0.1.0/24", RouteSource::Kernel),
         ("10.0.3.0/24", RouteSource::Kernel),
     ] {
-        rib.announce(prefix(text), offer(source, &[source.name()]))
-            .unwrap();
+        rib.announce(prefix(text), offer(source, &[source.name()])).unwrap();
     }
     rib.drain_changes();
 
     rib.begin_resync(RouteSource::Bgp);
     assert!(rib.is_resyncing(RouteSource::Bgp) && !rib.is_resyncing(RouteSource::Kernel));
-    rib.announce(prefix("10.0.0.0/24"), offer(RouteSource::Bgp, &["bgp"]))
-        .unwrap();
-    rib.announce(prefix("10.0.9.0/24"), offer(RouteSource::Bgp, &["new"]))
-        .unwrap();
-    assert_eq!(
-        drained(&mut rib),
-        ["10.0.9.0/24 new"],
-        "the old stays in force"
-    );
+    rib.announce(prefix("10.0.0.0/24"), offer(RouteSource::Bgp, &["bgp"])).unwrap();
+    rib.announce(prefix("10.0.9.0/24"), offer(RouteSource::Bgp, &["new"])).unwrap();
+    assert_eq!(drained(&mut rib), ["10.0.9.0/24 new"], "the old stays in force");
 
     assert_eq!(rib.end_resync(RouteSource::Bgp), 2);
     assert!(!rib.is_resyncing(RouteSource::Bgp));
@@ -257,11 +190,9 @@ fn resync_sweeps_what_its_source_no_longer_names() {
 fn a_resync_begun_again_starts_over() {
     let mut rib = Rib4::new();
     rib.begin_resync(RouteSource::Felix);
-    rib.announce(prefix("10.0.0.0/24"), offer(RouteSource::Felix, &["a"]))
-        .unwrap();
+    rib.announce(prefix("10.0.0.0/24"), offer(RouteSource::Felix, &["a"])).unwrap();
     rib.begin_resync(RouteSource::Felix);
-    rib.announce(prefix("10.0.1.0/24"), offer(RouteSource::Felix, &["a"]))
-        .unwrap();
+    rib.announce(prefix("10.0.1.0/24"), offer(RouteSource::Felix, &["a"])).unwrap();
     assert_eq!(rib.end_resync(RouteSource::Felix), 1);
     assert_eq!(best(&rib, "10.0.0.0/24"), None);
     assert!(best(&rib, "10.0.1.0/24").is_some());
@@ -270,8 +201,7 @@ fn a_resync_begun_again_starts_over() {
 #[test]
 fn the_end_of_a_first_announcement_sweeps_nothing() {
     let mut rib = Rib4::new();
-    rib.announce(prefix("10.0.0.0/24"), offer(RouteSource::Bgp, &["a"]))
-        .unwrap();
+    rib.announce(prefix("10.0.0.0/24"), offer(RouteSource::Bgp, &["a"])).unwrap();
     assert_eq!(rib.end_resync(RouteSource::Bgp), 0);
     assert!(best(&rib, "10.0.0.0/24").is_some());
 }
@@ -281,10 +211,8 @@ fn ipv6_takes_the_same_road() {
     let mut rib: Rib<Ipv6Addr, u8> = Rib::new();
     let pods: Prefix<Ipv6Addr> = "fd00:10::/64".parse().unwrap();
     let pod: Prefix<Ipv6Addr> = "fd00:10::7/128".parse().unwrap();
-    rib.announce(pods, Candidate::new(RouteSource::Bgp, vec![1]))
-        .unwrap();
-    rib.announce(pod, Candidate::new(RouteSource::Endpoint, vec![2]))
-        .unwrap();
+    rib.announce(pods, Candidate::new(RouteSource::Bgp, vec![1])).unwrap();
+    rib.announce(pod, Candidate::new(RouteSource::Endpoint, vec![2])).unwrap();
     let matched = |text: &str| rib.longest_match(text.parse().unwrap()).map(|(p, _)| p);
     assert_eq!(matched("fd00:10::7"), Some(pod));
     assert_eq!(matched("fd00:10::8"), Some(pods));

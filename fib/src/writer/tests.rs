@@ -15,10 +15,7 @@ fn group(raw: u32) -> GroupId {
 
 /// The nodes on the way to `prefix`, without the root.
 fn blocks<A: Address>(writer: &FibWriter<A>, prefix: &Prefix<A>) -> Vec<Block> {
-    writer.path(prefix)[1..]
-        .iter()
-        .map(|node| node.block)
-        .collect()
+    writer.path(prefix)[1..].iter().map(|node| node.block).collect()
 }
 
 fn empty_is_small<A: Address>() {
@@ -74,9 +71,7 @@ fn a_reader_inside_a_retired_node_still_finds_its_answer() {
     writer.insert(v4("10.0.0.2/32"), group(2)).unwrap();
     let slots = writer.fib.arena.slots(node.block, node.size());
     assert!(
-        slots
-            .iter()
-            .all(|slot| Entry(slot.load(Ordering::Relaxed)) == Entry::leaf(8, group(8))),
+        slots.iter().all(|slot| Entry(slot.load(Ordering::Relaxed)) == Entry::leaf(8, group(8))),
         "the node stays as it was when it was unlinked"
     );
 }
@@ -122,13 +117,8 @@ fn a_full_table_refuses_and_stays_as_it_was() {
         let route = Prefix::masked(addr(i), 24).unwrap();
         writer.insert(route, group(i)).unwrap();
     }
-    let full = FibFull {
-        limit_bytes: 96 << 10,
-    };
-    assert_eq!(
-        full.to_string(),
-        "the forwarding table is full: its nodes may take 98304 bytes"
-    );
+    let full = FibFull { limit_bytes: 96 << 10 };
+    assert_eq!(full.to_string(), "the forwarding table is full: its nodes may take 98304 bytes");
     let ninth = Prefix::masked(addr(8), 24).unwrap();
     assert_eq!(writer.insert(ninth, group(8)), Err(full));
     assert_eq!((writer.len(), writer.get(&ninth)), (8, None));
@@ -154,10 +144,7 @@ fn a_table_that_fills_up_halfway_down_takes_the_way_back() {
     let fib = writer.reader();
     writer.insert(Prefix::DEFAULT, group(0)).unwrap();
     let pod = |i: u32| v6(&format!("fd00:{i:x}::1/128"));
-    let taken = (1..)
-        .find(|&i| writer.insert(pod(i), group(i)).is_err())
-        .unwrap()
-        - 1;
+    let taken = (1..).find(|&i| writer.insert(pod(i), group(i)).is_err()).unwrap() - 1;
     assert_eq!(taken, 4);
     let failed = pod(taken + 1);
     assert!(writer.retired() > 0, "the nodes made for it are given back");
@@ -202,14 +189,10 @@ fn the_same_routes_come_and_go_in_constant_memory() {
 fn a_load_takes_ascending_prefixes_only() {
     let mut writer = FibWriter::new();
     let ascending = [v4("10.0.0.0/8"), v4("10.0.0.0/16"), v4("11.0.0.0/8")];
-    assert_eq!(
-        writer.load(ascending.map(|prefix| (prefix, group(1)))),
-        Ok(3)
-    );
+    assert_eq!(writer.load(ascending.map(|prefix| (prefix, group(1)))), Ok(3));
 
-    let error = writer
-        .load([v4("12.0.0.0/8"), v4("11.0.0.0/8")].map(|prefix| (prefix, group(2))))
-        .unwrap_err();
+    let error =
+        writer.load([v4("12.0.0.0/8"), v4("11.0.0.0/8")].map(|prefix| (prefix, group(2)))).unwrap_err();
     assert_eq!(
         error.to_string(),
         "prefix 11.0.0.0/8 is out of order: a load takes each prefix once, in ascending order"

@@ -13,8 +13,8 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
-    RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+    RouteScope, RouteType,
 };
 use rtnetlink::packet_route::{AddressFamily, link::LinkFlags};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
@@ -56,13 +56,7 @@ impl DeviceRoute {
     /// Whether both lead the same way; the metric is compared where both say one.
     pub(super) fn is_equivalent(&self, other: &Self) -> bool {
         let metric = self.metric.or(other.metric);
-        Self {
-            metric,
-            ..self.clone()
-        } == Self {
-            metric: other.metric.or(metric),
-            ..other.clone()
-        }
+        Self { metric, ..self.clone() } == Self { metric: other.metric.or(metric), ..other.clone() }
     }
 
     fn message(&self, index: u32) -> RouteMessage {
@@ -92,10 +86,7 @@ impl DeviceRoute {
         attributes.extend(self.gateway.map(|ip| RouteAttribute::Gateway(ip.into())));
         attributes.extend(self.src.map(|ip| RouteAttribute::PrefSource(ip.into())));
         attributes.extend(self.metric.map(RouteAttribute::Priority));
-        attributes.extend(
-            self.mtu
-                .map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])),
-        );
+        attributes.extend(self.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
         message
     }
 
@@ -167,9 +158,7 @@ pub(super) async fn routes(
         let dump = netlink.handle().route().get(filter).execute();
         match collect(dump, "routes").await {
             Ok(messages) => {
-                let routes = messages
-                    .iter()
-                    .filter_map(|m| DeviceRoute::from_message(m, index));
+                let routes = messages.iter().filter_map(|m| DeviceRoute::from_message(m, index));
                 found.extend(routes.filter(|r| protocol.is_none_or(|p| p == r.protocol)));
             }
             // A namespace without any route has no table, a removed device no routes.
@@ -187,10 +176,7 @@ pub(super) async fn add_route(
     route: &DeviceRoute,
 ) -> Result<(), NetlinkError> {
     let request = netlink.handle().route().add(route.message(index));
-    request
-        .execute()
-        .await
-        .doing(|| format!("add route {} to device {index}", route.prefix))
+    request.execute().await.doing(|| format!("add route {} to device {index}", route.prefix))
 }
 
 /// Puts `route` in the place of the one to the same prefix, without a gap.
@@ -200,10 +186,7 @@ pub(super) async fn replace_route(
     route: &DeviceRoute,
 ) -> Result<(), NetlinkError> {
     let request = netlink.handle().route().add(route.message(index)).replace();
-    request
-        .execute()
-        .await
-        .doing(|| format!("replace route {} of device {index}", route.prefix))
+    request.execute().await.doing(|| format!("replace route {} of device {index}", route.prefix))
 }
 
 /// Removes a route; one that is gone already counts as removed.
@@ -212,12 +195,7 @@ pub(super) async fn remove_route(
     index: u32,
     route: &DeviceRoute,
 ) -> Result<(), NetlinkError> {
-    let removed = netlink
-        .handle()
-        .route()
-        .del(route.message(index))
-        .execute()
-        .await;
+    let removed = netlink.handle().route().del(route.message(index)).execute().await;
     match removed.doing(|| format!("remove route {} from device {index}", route.prefix)) {
         Err(error) if error.is_absent() => Ok(()),
         other => other,
@@ -229,21 +207,13 @@ pub(super) async fn addresses(
     netlink: &Netlink,
     index: u32,
 ) -> Result<Vec<(IpNet, Option<u8>)>, NetlinkError> {
-    let dump = netlink
-        .handle()
-        .address()
-        .get()
-        .set_link_index_filter(index)
-        .execute();
+    let dump = netlink.handle().address().get().set_link_index_filter(index).execute();
     let messages = collect(dump, "addresses").await?;
     let marked = messages.iter().filter_map(|message| {
-        let mark = message
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                AddressAttribute::Protocol(AddressProtocol::Other(mark)) => Some(*mark),
-                _ => None,
-            });
+        let mark = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Protocol(AddressProtocol::Other(mark)) => Some(*mark),
+            _ => None,
+        });
         Some((address_of(message)?, mark))
     });
     Ok(marked.collect())
@@ -262,19 +232,12 @@ pub(super) async fn add_address(
     let message = request.message_mut();
     if address.is_ipv6() {
         message.header.flags = AddressHeaderFlags::Nodad;
-        message
-            .attributes
-            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
     }
     if let Some(mark) = mark {
-        message
-            .attributes
-            .push(AddressAttribute::Protocol(AddressProtocol::Other(mark)));
+        message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(mark)));
     }
-    let added = request
-        .execute()
-        .await
-        .doing(|| format!("add address {address} to device {index}"));
+    let added = request.execute().await.doing(|| format!("add address {address} to device {index}"));
     match added {
         Ok(()) => Ok(true),
         Err(error) if error.errno() == Some(libc::EEXIST) => Ok(false),
@@ -292,9 +255,7 @@ pub(super) async fn remove_address(
     message.header.family = family(address.addr());
     message.header.index = index;
     message.header.prefix_len = address.prefix_len();
-    message
-        .attributes
-        .push(AddressAttribute::Local(address.addr()));
+    message.attributes.push(AddressAttribute::Local(address.addr()));
     let removed = netlink.handle().address().del(message).execute().await;
     match removed.doing(|| format!("remove address {address} from device {index}")) {
         Err(error) if error.is_absent() => Ok(()),
@@ -317,11 +278,5 @@ pub(super) async fn change(
     if message.attributes.is_empty() && message.header.change_mask == LinkFlags::empty() {
         return Ok(());
     }
-    netlink
-        .handle()
-        .link()
-        .change(message)
-        .execute()
-        .await
-        .doing(|| format!("configure `{name}`"))
+    netlink.handle().link().change(message).execute().await.doing(|| format!("configure `{name}`"))
 }

@@ -31,9 +31,7 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self {
-            deadline: Instant::now() + LIMIT,
-        }
+        Self { deadline: Instant::now() + LIMIT }
     }
 
     /// The pause before another attempt, or the error if there is to be none.

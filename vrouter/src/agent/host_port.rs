@@ -105,9 +105,7 @@ pub enum ReversePathFilter {
 #[non_exhaustive]
 pub enum HostPortError {
     /// The name is taken by another kind of device.
-    #[error(
-        "`{name}` is a {kind} device, not a tap: remove it, or give the host port another name"
-    )]
+    #[error("`{name}` is a {kind} device, not a tap: remove it, or give the host port another name")]
     NotATap {
         /// The device.
         name: String,
@@ -164,12 +162,7 @@ impl HostPort {
             Err(error) => Err(error),
         };
         match opened {
-            Ok((link, loosened)) => Ok(Self {
-                netlink: netlink.clone(),
-                link,
-                taps,
-                loosened,
-            }),
+            Ok((link, loosened)) => Ok(Self { netlink: netlink.clone(), link, taps, loosened }),
             Err(error) => {
                 // It would also go with its queues, but not before the last copy of
                 // their descriptors is closed.
@@ -231,22 +224,12 @@ impl HostPort {
         Ok(report)
     }
 
-    async fn sync_routes(
-        &self,
-        plan: &HostPortPlan,
-        report: &mut SyncReport,
-    ) -> Result<(), HostPortError> {
+    async fn sync_routes(&self, plan: &HostPortPlan, report: &mut SyncReport) -> Result<(), HostPortError> {
         let (netlink, index) = (&self.netlink, self.link.index);
-        let planned: BTreeMap<IpNet, DeviceRoute> = plan
-            .routes
-            .iter()
-            .map(|route| (route.prefix.trunc(), device_route(route)))
-            .collect();
+        let planned: BTreeMap<IpNet, DeviceRoute> =
+            plan.routes.iter().map(|route| (route.prefix.trunc(), device_route(route))).collect();
         let present = device_route::routes(netlink, index, Some(ROUTE_PROTOCOL)).await?;
-        for route in present
-            .iter()
-            .filter(|route| !planned.contains_key(&route.prefix))
-        {
+        for route in present.iter().filter(|route| !planned.contains_key(&route.prefix)) {
             remove_route(netlink, index, route).await?;
             report.removed += 1;
         }
@@ -302,20 +285,11 @@ async fn open_queues(
     netlink: &Netlink,
     spec: &HostPortSpec,
 ) -> Result<(Option<LinkInfo>, Vec<Tap>), Attempt<HostPortError>> {
-    let held = || {
-        Attempt::Held(HostPortError::Busy {
-            name: spec.name.clone(),
-        })
-    };
-    let existing = link::find(netlink, &spec.name)
-        .await
-        .map_err(HostPortError::from)?;
+    let held = || Attempt::Held(HostPortError::Busy { name: spec.name.clone() });
+    let existing = link::find(netlink, &spec.name).await.map_err(HostPortError::from)?;
     let multi_queue = match existing.as_ref().map(|link| &link.kind) {
         None => spec.queues > 1,
-        Some(LinkKind::Tap {
-            multi_queue,
-            attached,
-        }) => {
+        Some(LinkKind::Tap { multi_queue, attached }) => {
             // A tap with several queues would just give us one more.
             if attached.is_some_and(|queues| queues > 0) {
                 return Err(held());
@@ -328,9 +302,7 @@ async fn open_queues(
         }
     };
     let queues = if multi_queue { spec.queues.max(1) } else { 1 };
-    let taps = (0..queues)
-        .map(|_| Tap::open(&spec.name, multi_queue))
-        .collect::<Result<_, _>>();
+    let taps = (0..queues).map(|_| Tap::open(&spec.name, multi_queue)).collect::<Result<_, _>>();
     match taps {
         Ok(taps) => Ok((existing, taps)),
         Err(TapError::Busy { .. }) => Err(held()),
@@ -369,8 +341,7 @@ async fn configure(
     device_route::change(netlink, &link.name, settings).await?;
     let loosened = loosen_reverse_path_filter(&link.name)?;
     for tap in taps {
-        tap.set_persistent(true)
-            .map_err(|error| HostPortError::Tap(error.into()))?;
+        tap.set_persistent(true).map_err(|error| HostPortError::Tap(error.into()))?;
     }
     Ok((found(netlink, &spec.name).await?, loosened))
 }
@@ -408,12 +379,9 @@ fn has_ipv6(device: &str) -> bool {
 /// No link-local address, no router solicitations: nobody on the other side has use
 /// for them. A kernel without IPv6 needs nothing.
 fn quiet_ipv6(device: &str) -> Result<(), SysctlError> {
-    for (key, value) in [
-        ("disable_ipv6", "0"),
-        ("accept_ra", "0"),
-        ("accept_dad", "0"),
-        ("addr_gen_mode", "1"),
-    ] {
+    for (key, value) in
+        [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0"), ("addr_gen_mode", "1")]
+    {
         match sysctl::write(&format!("ipv6/conf/{device}/{key}"), value) {
             Err(error) if error.is_absent() => return Ok(()),
             other => other?,

@@ -203,12 +203,8 @@ impl LinkInfo {
         if flags.contains(LinkFlags::Loopback) {
             info.kind = LinkKind::Loopback;
         }
-        info.master = master_index
-            .filter(|index| *index != 0)
-            .map(|index| Master {
-                index,
-                kind: master_kind,
-            });
+        info.master =
+            master_index.filter(|index| *index != 0).map(|index| Master { index, kind: master_kind });
         (!info.name.is_empty() && info.mtu != 0).then_some(info)
     }
 }
@@ -243,9 +239,7 @@ fn kind_of(infos: &[InfoAttribute]) -> LinkKind {
 
 /// The value of a tun device's attribute: one octet, or four in the host's order.
 fn tun_value(attributes: &[InfoTun], kind: u16) -> Option<u32> {
-    let attribute = attributes
-        .iter()
-        .find(|attribute| attribute.kind() == kind)?;
+    let attribute = attributes.iter().find(|attribute| attribute.kind() == kind)?;
     let mut value = [0; 4];
     match attribute.value_len() {
         1 => {
@@ -275,41 +269,11 @@ fn master_kind_of(infos: &[InfoAttribute]) -> MasterKind {
 /// (`XDP_ATTACHED_MULTI`) the driver's.
 fn xdp_program(xdp: &[LinkXdp]) -> Option<u32> {
     let pick = |wanted: fn(&LinkXdp) -> Option<u32>| xdp.iter().find_map(wanted);
-    pick(|x| {
-        if let LinkXdp::ProgId(id) = x {
-            Some(*id)
-        } else {
-            None
-        }
-    })
-    .or_else(|| {
-        pick(|x| {
-            if let LinkXdp::DrvProgId(id) = x {
-                Some(*id)
-            } else {
-                None
-            }
-        })
-    })
-    .or_else(|| {
-        pick(|x| {
-            if let LinkXdp::SkbProgId(id) = x {
-                Some(*id)
-            } else {
-                None
-            }
-        })
-    })
-    .or_else(|| {
-        pick(|x| {
-            if let LinkXdp::HwProgId(id) = x {
-                Some(*id)
-            } else {
-                None
-            }
-        })
-    })
-    .filter(|id| *id != 0)
+    pick(|x| if let LinkXdp::ProgId(id) = x { Some(*id) } else { None })
+        .or_else(|| pick(|x| if let LinkXdp::DrvProgId(id) = x { Some(*id) } else { None }))
+        .or_else(|| pick(|x| if let LinkXdp::SkbProgId(id) = x { Some(*id) } else { None }))
+        .or_else(|| pick(|x| if let LinkXdp::HwProgId(id) = x { Some(*id) } else { None }))
+        .filter(|id| *id != 0)
 }
 
 /// The address and prefix length of an address message. On a point-to-point
@@ -318,22 +282,8 @@ pub(super) fn address_of(message: &AddressMessage) -> Option<IpNet> {
     let find = |wanted: fn(&AddressAttribute) -> Option<std::net::IpAddr>| {
         message.attributes.iter().find_map(wanted)
     };
-    let address = find(|a| {
-        if let AddressAttribute::Local(ip) = a {
-            Some(*ip)
-        } else {
-            None
-        }
-    })
-    .or_else(|| {
-        find(|a| {
-            if let AddressAttribute::Address(ip) = a {
-                Some(*ip)
-            } else {
-                None
-            }
-        })
-    })?;
+    let address = find(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None })
+        .or_else(|| find(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None }))?;
     IpNet::new(address, message.header.prefix_len).ok()
 }
 
@@ -370,12 +320,7 @@ pub async fn find(netlink: &Netlink, name: &str) -> Result<Option<LinkInfo>, Net
     let Some(mut link) = link else {
         return Ok(None);
     };
-    let addresses = netlink
-        .handle()
-        .address()
-        .get()
-        .set_link_index_filter(link.index)
-        .execute();
+    let addresses = netlink.handle().address().get().set_link_index_filter(link.index).execute();
     let addresses = collect(addresses, "addresses").await?;
     link.addresses = addresses.iter().filter_map(address_of).collect();
     Ok(Some(link))

@@ -66,17 +66,11 @@ mod tests {
             runs_on_any_thread(links.next()).await.unwrap();
             let keep = neighbor_mirror::KeepResolved::Managed;
             let mut mirror = neighbor_mirror::NeighborMirror::start(keep).unwrap();
-            runs_on_any_thread(mirror.ensure(1, [127, 0, 0, 9].into()))
-                .await
-                .unwrap();
-            runs_on_any_thread(mirror.release(1, [127, 0, 0, 9].into()))
-                .await
-                .unwrap();
+            runs_on_any_thread(mirror.ensure(1, [127, 0, 0, 9].into())).await.unwrap();
+            runs_on_any_thread(mirror.release(1, [127, 0, 0, 9].into())).await.unwrap();
             runs_on_any_thread(mirror.sweep()).await.unwrap();
             drop(runs_on_any_thread(mirror.next()));
-            runs_on_any_thread(uplink_guard::claim(&netlink, "lo"))
-                .await
-                .unwrap_err();
+            runs_on_any_thread(uplink_guard::claim(&netlink, "lo")).await.unwrap_err();
 
             let spec = host_port::HostPortSpec {
                 name: "vrouter0".into(),
@@ -86,9 +80,7 @@ mod tests {
             };
             let open = runs_on_any_thread(host_port::HostPort::open(&netlink, &spec));
             let mut port = open.await.unwrap();
-            let _ = runs_on_any_thread(port.sync(&host_port::HostPortPlan::default()))
-                .await
-                .unwrap();
+            let _ = runs_on_any_thread(port.sync(&host_port::HostPortPlan::default())).await.unwrap();
             runs_on_any_thread(port.remove()).await.unwrap();
 
             let netns = test_net::NamedNetns::new("pod");

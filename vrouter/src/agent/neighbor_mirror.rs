@@ -47,8 +47,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::netlink::{
-    Doing, NOTIFICATION_BUFFER, Netlink, NetlinkError, Notification, Notifications, ROUTE_PROTOCOL,
-    collect,
+    Doing, NOTIFICATION_BUFFER, Netlink, NetlinkError, Notification, Notifications, ROUTE_PROTOCOL, collect,
 };
 use table::NeighborTable;
 
@@ -136,11 +135,7 @@ impl NeighborMirror {
         let key = (ifindex, ip);
         self.wanted.remove(&key);
         self.refresh().await?;
-        if self.table.is_ours(key) {
-            self.remove(key).await
-        } else {
-            Ok(())
-        }
+        if self.table.is_ours(key) { self.remove(key).await } else { Ok(()) }
     }
 
     /// Removes the entries with our mark that nobody asked for since the start: a
@@ -187,12 +182,7 @@ impl NeighborMirror {
     async fn refresh(&mut self) -> Result<(), NetlinkError> {
         let mut dump = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let request = self
-                .netlink
-                .handle()
-                .neighbours()
-                .get()
-                .set_address_family(family);
+            let request = self.netlink.handle().neighbours().get().set_address_family(family);
             dump.extend(collect(request.execute(), "neighbours").await?);
         }
         self.table.resync(&dump, &mut self.events);
@@ -201,12 +191,8 @@ impl NeighborMirror {
     }
 
     async fn repair_wanted(&mut self) -> Result<(), NetlinkError> {
-        let missing: Vec<Key> = self
-            .wanted
-            .iter()
-            .filter(|key| self.table.needs_use(**key))
-            .copied()
-            .collect();
+        let missing: Vec<Key> =
+            self.wanted.iter().filter(|key| self.table.needs_use(**key)).copied().collect();
         for key in missing {
             self.install(key).await?;
         }
@@ -221,28 +207,19 @@ impl NeighborMirror {
         let mut message = message_for(ifindex, ip);
         message.header.flags = NeighbourFlags::Use;
         if self.keep == KeepResolved::Managed {
-            message
-                .attributes
-                .push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
+            message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
         }
-        message
-            .attributes
-            .push(NeighbourAttribute::Protocol(RouteProtocol::from(
-                ROUTE_PROTOCOL,
-            )));
+        message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::from(ROUTE_PROTOCOL)));
         let answer = self
-            .request(
-                RouteNetlinkMessage::NewNeighbour(message),
-                NLM_F_CREATE | NLM_F_REPLACE,
-                || format!("have neighbour {ip} on device {ifindex} resolved"),
-            )
+            .request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE, || {
+                format!("have neighbour {ip} on device {ifindex} resolved")
+            })
             .await;
         match answer {
             // The device is down, gone, or has no such protocol yet: EINVAL is the
             // kernel's answer for a device without IPv4 or IPv6 state.
             Err(error)
-                if error.is_absent()
-                    || matches!(error.errno(), Some(libc::ENETDOWN | libc::EINVAL)) =>
+                if error.is_absent() || matches!(error.errno(), Some(libc::ENETDOWN | libc::EINVAL)) =>
             {
                 Ok(())
             }
@@ -252,11 +229,9 @@ impl NeighborMirror {
 
     async fn remove(&mut self, (ifindex, ip): Key) -> Result<(), NetlinkError> {
         let removed = self
-            .request(
-                RouteNetlinkMessage::DelNeighbour(message_for(ifindex, ip)),
-                0,
-                || format!("remove neighbour {ip} from device {ifindex}"),
-            )
+            .request(RouteNetlinkMessage::DelNeighbour(message_for(ifindex, ip)), 0, || {
+                format!("remove neighbour {ip} from device {ifindex}")
+            })
             .await;
         match removed {
             Err(error) if error.is_absent() => Ok(()),
@@ -297,9 +272,7 @@ fn message_for(ifindex: u32, ip: IpAddr) -> NeighbourMessage {
             NeighbourAddress::Inet6(ip)
         }
     };
-    message
-        .attributes
-        .push(NeighbourAttribute::Destination(destination));
+    message.attributes.push(NeighbourAttribute::Destination(destination));
     message
 }
 

@@ -84,14 +84,10 @@ pub(super) trait Doing<T> {
 impl<T> Doing<T> for Result<T, rtnetlink::Error> {
     fn doing(self, action: impl FnOnce() -> String) -> Result<T, NetlinkError> {
         self.map_err(|error| match error {
-            rtnetlink::Error::NetlinkError(message) => NetlinkError::Refused {
-                action: action(),
-                source: message.to_io(),
-            },
-            other => NetlinkError::NoAnswer {
-                action: action(),
-                reason: other.to_string(),
-            },
+            rtnetlink::Error::NetlinkError(message) => {
+                NetlinkError::Refused { action: action(), source: message.to_io() }
+            }
+            other => NetlinkError::NoAnswer { action: action(), reason: other.to_string() },
         })
     }
 }
@@ -126,10 +122,7 @@ impl Netlink {
         let (connection, handle, _) =
             rtnetlink::new_connection_with_strict_check().map_err(NetlinkError::Socket)?;
         let driver = Driver(tokio::spawn(connection));
-        Ok(Self {
-            handle,
-            _driver: Arc::new(driver),
-        })
+        Ok(Self { handle, _driver: Arc::new(driver) })
     }
 
     /// A socket in `netns`, driven by the current runtime.
@@ -196,16 +189,9 @@ impl Notifications {
     pub(super) fn subscribe(groups: &[MulticastGroup], buffer: u32) -> Result<Self, NetlinkError> {
         let (mut connection, _, messages) =
             rtnetlink::new_multicast_connection(groups).map_err(NetlinkError::Socket)?;
-        connection
-            .socket_mut()
-            .socket_mut()
-            .set_rx_buf_sz(buffer)
-            .map_err(NetlinkError::Socket)?;
+        connection.socket_mut().socket_mut().set_rx_buf_sz(buffer).map_err(NetlinkError::Socket)?;
         let driver = Driver(tokio::spawn(connection));
-        Ok(Self {
-            messages: messages.boxed(),
-            _driver: driver,
-        })
+        Ok(Self { messages: messages.boxed(), _driver: driver })
     }
 
     /// The next change. Cancel-safe.

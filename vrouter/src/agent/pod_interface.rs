@@ -140,26 +140,16 @@ impl PodInterface {
     ///
     /// # Errors
     /// [`PodInterfaceError`]; what this call made is gone then.
-    pub async fn prepare(
-        node: &Netlink,
-        spec: PodInterfaceSpec,
-    ) -> Result<Self, PodInterfaceError> {
+    pub async fn prepare(node: &Netlink, spec: PodInterfaceSpec) -> Result<Self, PodInterfaceError> {
         validate(&spec)?;
         let pod = spec.pod.clone();
-        let netns = Netns::open(&spec.netns).map_err(|error| PodInterfaceError::Netns {
-            pod: pod.clone(),
-            source: error.into(),
-        })?;
+        let netns = Netns::open(&spec.netns)
+            .map_err(|error| PodInterfaceError::Netns { pod: pod.clone(), source: error.into() })?;
         let netns = Arc::new(netns);
         let inside = Netlink::connect_in(&netns).of(&pod)?;
         let existing = link::find(&inside, &spec.interface).await.of(&pod)?;
         let adopted = existing.is_some();
-        let place = Place {
-            node,
-            inside: &inside,
-            netns: &netns,
-            spec: &spec,
-        };
+        let place = Place { node, inside: &inside, netns: &netns, spec: &spec };
         let host_end = match spec.attach {
             Attach::Tap => HostEnd::Tap(tap::open(&place).await?),
             Attach::Veth => veth::open(&place, existing).await?,
@@ -173,14 +163,7 @@ impl PodInterface {
                 return Err(error);
             }
         };
-        Ok(Self {
-            spec,
-            netns,
-            inside,
-            link,
-            host_end,
-            adopted,
-        })
+        Ok(Self { spec, netns, inside, link, host_end, adopted })
     }
 
     /// What was asked for.
@@ -248,11 +231,7 @@ impl PodInterface {
 ///
 /// # Errors
 /// [`PodInterfaceError::Netlink`] if the kernel refuses.
-pub async fn remove(
-    node: &Netlink,
-    pod: &str,
-    record: &PodInterfaceRecord,
-) -> Result<(), PodInterfaceError> {
+pub async fn remove(node: &Netlink, pod: &str, record: &PodInterfaceRecord) -> Result<(), PodInterfaceError> {
     // Removing either end of a veth pair removes both, at once.
     if let Some(host_device) = &record.host_device
         && let Some(link) = link::find(node, host_device).await.of(pod)?
@@ -275,31 +254,19 @@ pub async fn remove(
 
 /// The namespace at `path`, if it is still the one with this identity.
 fn same_netns(path: &Path, id: (u64, u64)) -> Option<Netns> {
-    Netns::open(path)
-        .ok()
-        .filter(|netns| netns.identity() == id)
+    Netns::open(path).ok().filter(|netns| netns.identity() == id)
 }
 
 fn validate(spec: &PodInterfaceSpec) -> Result<(), PodInterfaceError> {
-    let invalid = |reason: String| PodInterfaceError::Invalid {
-        pod: spec.pod.clone(),
-        reason,
-    };
+    let invalid = |reason: String| PodInterfaceError::Invalid { pod: spec.pod.clone(), reason };
     if spec.addresses.is_empty() {
         return Err(invalid("it has no address".into()));
     }
     let has_v6 = spec.addresses.iter().any(IpAddr::is_ipv6);
-    let least = if has_v6 {
-        IPV6_LEAST_MTU
-    } else {
-        IPV4_LEAST_MTU
-    };
+    let least = if has_v6 { IPV6_LEAST_MTU } else { IPV4_LEAST_MTU };
     if spec.mtu < least {
         let family = if has_v6 { "IPv6" } else { "IPv4" };
-        return Err(invalid(format!(
-            "an MTU of {} is too small: {family} needs {least}",
-            spec.mtu
-        )));
+        return Err(invalid(format!("an MTU of {} is too small: {family} needs {least}", spec.mtu)));
     }
     for (position, address) in spec.addresses.iter().enumerate() {
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
@@ -315,9 +282,7 @@ fn validate(spec: &PodInterfaceSpec) -> Result<(), PodInterfaceError> {
     if let Some(mac) = spec.mac
         && !mac.is_unicast()
     {
-        return Err(invalid(format!(
-            "{mac} cannot be an interface's MAC address"
-        )));
+        return Err(invalid(format!("{mac} cannot be an interface's MAC address")));
     }
     Ok(())
 }
@@ -350,10 +315,7 @@ impl Place<'_> {
         let result = tokio::task::spawn_blocking(move || netns.run_in(work)).await;
         result
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-            .map_err(|error| PodInterfaceError::Netns {
-                pod: self.spec.pod.clone(),
-                source: error.into(),
-            })
+            .map_err(|error| PodInterfaceError::Netns { pod: self.spec.pod.clone(), source: error.into() })
     }
 
     /// What is to be done once the device is there and open.
@@ -377,10 +339,7 @@ impl Place<'_> {
         let pod = &self.spec.pod;
         match host_end {
             HostEnd::Veth { index, .. } => link::delete(self.node, *index).await.of(pod),
-            HostEnd::Tap(_) => match link::find(self.inside, &self.spec.interface)
-                .await
-                .of(pod)?
-            {
+            HostEnd::Tap(_) => match link::find(self.inside, &self.spec.interface).await.of(pod)? {
                 Some(link) => link::delete(self.inside, link.index).await.of(pod),
                 None => Ok(()),
             },
@@ -398,29 +357,22 @@ impl Place<'_> {
         if link.mtu != self.spec.mtu {
             settings = settings.mtu(self.spec.mtu);
         }
-        device_route::change(self.inside, interface, settings)
-            .await
-            .of(pod)?;
+        device_route::change(self.inside, interface, settings).await.of(pod)?;
         let device = interface.clone();
         let has_v6 = self.spec.addresses.iter().any(IpAddr::is_ipv6);
-        self.run_inside(move || configure_ipv6(&device, has_v6))
-            .await?
-            .of(pod)?;
+        self.run_inside(move || configure_ipv6(&device, has_v6)).await?.of(pod)?;
         self.link().await
     }
 
     async fn link(&self) -> Result<LinkInfo, PodInterfaceError> {
         let (pod, interface) = (&self.spec.pod, &self.spec.interface);
-        link::find(self.inside, interface)
-            .await
-            .of(pod)?
-            .ok_or_else(|| PodInterfaceError::Netlink {
-                pod: pod.clone(),
-                source: NetlinkError::NoAnswer {
-                    action: format!("configure `{interface}`"),
-                    reason: "it was removed meanwhile".into(),
-                },
-            })
+        link::find(self.inside, interface).await.of(pod)?.ok_or_else(|| PodInterfaceError::Netlink {
+            pod: pod.clone(),
+            source: NetlinkError::NoAnswer {
+                action: format!("configure `{interface}`"),
+                reason: "it was removed meanwhile".into(),
+            },
+        })
     }
 }
 

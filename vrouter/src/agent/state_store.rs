@@ -75,10 +75,7 @@ mod mac_text {
     use serde::ser::{Serialize, Serializer};
 
     #[allow(clippy::ref_option, reason = "the signature is serde's")]
-    pub(super) fn serialize<S: Serializer>(
-        mac: &Option<MacAddr>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
         mac.map(|mac| mac.to_string()).serialize(serializer)
     }
 
@@ -86,8 +83,7 @@ mod mac_text {
         deserializer: D,
     ) -> Result<Option<MacAddr>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| text.parse().map_err(D::Error::custom))
-            .transpose()
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 }
 
@@ -190,14 +186,7 @@ impl StateStore {
                 Err(reason) => (State::default(), Some(set_aside(&path, reason)?)),
             },
         };
-        Ok((
-            Self {
-                dir: dir.to_owned(),
-                state,
-                _lock: lock,
-            },
-            set_aside,
-        ))
+        Ok((Self { dir: dir.to_owned(), state, _lock: lock }, set_aside))
     }
 
     /// The state as it is on the disk.
@@ -223,11 +212,7 @@ impl StateStore {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
-    move |source| StateError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| StateError::Io { action, path, source }
 }
 
 fn take_lock(dir: &Path) -> Result<File, StateError> {
@@ -242,9 +227,7 @@ fn take_lock(dir: &Path) -> Result<File, StateError> {
     loop {
         let failure = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(lock),
-            Err(Errno::WOULDBLOCK) => Attempt::Held(StateError::InUse {
-                dir: dir.to_owned(),
-            }),
+            Err(Errno::WOULDBLOCK) => Attempt::Held(StateError::InUse { dir: dir.to_owned() }),
             Err(errno) => Attempt::Failed(failed("lock", &path)(errno.into())),
         };
         thread::sleep(patience.pause(failure)?);
@@ -256,10 +239,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Result<State, String>, StateError>
     match serde_json::from_slice::<VersionOnly>(bytes) {
         Err(error) => return Ok(Err(error.to_string())),
         Ok(VersionOnly { version }) if version > STATE_VERSION => {
-            return Err(StateError::NewerVersion {
-                path: path.to_owned(),
-                found: version,
-            });
+            return Err(StateError::NewerVersion { path: path.to_owned(), found: version });
         }
         Ok(VersionOnly { version: 0 }) => return Ok(Err("there is no version 0".to_owned())),
         Ok(_) => {}
@@ -276,29 +256,20 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Result<State, String>, StateError>
 }
 
 fn set_aside(path: &Path, reason: String) -> Result<SetAside, StateError> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let moved_to = (0..)
         .map(|n: u32| path.with_file_name(format!("{FILE_NAME}.corrupt-{now}-{n}")))
         .find(|candidate| !candidate.exists())
         .expect("a directory holds fewer than 2^32 files of one second");
     fs::rename(path, &moved_to).map_err(failed("move aside", path))?;
-    Ok(SetAside {
-        file: path.to_owned(),
-        moved_to,
-        reason,
-    })
+    Ok(SetAside { file: path.to_owned(), moved_to, reason })
 }
 
 fn write(dir: &Path, state: &State) -> Result<(), StateError> {
     let path = dir.join(FILE_NAME);
     let temporary = dir.join(format!("{FILE_NAME}.new"));
-    let text = serde_json::to_vec_pretty(&Versioned {
-        version: STATE_VERSION,
-        state,
-    })
-    .expect("maps with text keys and plain values always serialize");
+    let text = serde_json::to_vec_pretty(&Versioned { version: STATE_VERSION, state })
+        .expect("maps with text keys and plain values always serialize");
     let mut file = File::create(&temporary).map_err(failed("create", &temporary))?;
     file.write_all(&text).map_err(failed("write", &temporary))?;
     file.sync_all().map_err(failed("sync", &temporary))?;

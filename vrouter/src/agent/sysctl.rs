@@ -30,11 +30,7 @@ pub(super) fn read(key: &str) -> Result<String, SysctlError> {
     let path = path(key);
     match fs::read_to_string(&path) {
         Ok(text) => Ok(text.trim_end().to_owned()),
-        Err(source) => Err(SysctlError {
-            action: "read",
-            path,
-            source,
-        }),
+        Err(source) => Err(SysctlError { action: "read", path, source }),
     }
 }
 
@@ -45,11 +41,7 @@ pub(super) fn write(key: &str, value: &str) -> Result<(), SysctlError> {
         return Ok(());
     }
     let path = path(key);
-    fs::write(&path, value).map_err(|source| SysctlError {
-        action: "write",
-        path,
-        source,
-    })
+    fs::write(&path, value).map_err(|source| SysctlError { action: "write", path, source })
 }
 
 fn path(key: &str) -> PathBuf {

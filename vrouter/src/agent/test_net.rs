@@ -11,10 +11,7 @@ use serde_json::Value;
 
 /// Runs `work` in a new network namespace, on a thread with a tokio runtime.
 pub(crate) fn in_node<R: Send>(work: impl AsyncFnOnce() -> R + Send) -> R {
-    assert!(
-        rustix::process::geteuid().is_root(),
-        "this test must run as root"
-    );
+    assert!(rustix::process::geteuid().is_root(), "this test must run as root");
     let node = NamedNetns::new("node");
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -27,19 +24,14 @@ pub(crate) fn in_node<R: Send>(work: impl AsyncFnOnce() -> R + Send) -> R {
                 .expect("a runtime")
                 .block_on(work())
         });
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 /// `ip ARGS` in the thread's namespace; its output.
 #[track_caller]
 pub(crate) fn ip(args: &str) -> String {
-    let output = Command::new("ip")
-        .args(args.split_whitespace())
-        .output()
-        .expect("ip(8)");
+    let output = Command::new("ip").args(args.split_whitespace()).output().expect("ip(8)");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {args}: {stderr}");
     String::from_utf8(output.stdout).expect("text")
@@ -49,11 +41,7 @@ pub(crate) fn ip(args: &str) -> String {
 #[track_caller]
 pub(crate) fn ip_json(args: &str) -> Value {
     let text = ip(&format!("-d -j {args}"));
-    if text.trim().is_empty() {
-        Value::Array(Vec::new())
-    } else {
-        serde_json::from_str(&text).expect("JSON")
-    }
+    if text.trim().is_empty() { Value::Array(Vec::new()) } else { serde_json::from_str(&text).expect("JSON") }
 }
 
 /// A named network namespace, removed with this value.
@@ -95,14 +83,7 @@ impl NamedNetns {
     pub(crate) fn sysctl(&self, key: &str, value: &str) {
         let path = format!("/proc/sys/net/{key}");
         let status = Command::new("ip")
-            .args([
-                "netns",
-                "exec",
-                &self.name,
-                "sh",
-                "-c",
-                &format!("echo {value} > {path}"),
-            ])
+            .args(["netns", "exec", &self.name, "sh", "-c", &format!("echo {value} > {path}")])
             .status()
             .expect("ip(8)");
         assert!(status.success(), "{path} = {value}");
@@ -112,17 +93,13 @@ impl NamedNetns {
 impl Drop for NamedNetns {
     fn drop(&mut self) {
         // A test may have removed it already.
-        let _ = Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .output();
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
     }
 }
 
 /// The device names in `ip -j link`, without loopback.
 pub(crate) fn names(links: &Value) -> Vec<String> {
     let links = links.as_array().expect("an array");
-    let names = links
-        .iter()
-        .map(|link| link["ifname"].as_str().expect("a name").to_owned());
+    let names = links.iter().map(|link| link["ifname"].as_str().expect("a name").to_owned());
     names.filter(|name| name != "lo").collect()
 }

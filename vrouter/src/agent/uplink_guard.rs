@@ -94,22 +94,12 @@ impl UplinkGuard {
     /// # Errors
     /// [`UplinkRefused::AlreadyHeld`], [`UplinkRefused::Lock`].
     pub fn lock(device: &str) -> Result<Self, UplinkRefused> {
-        let failed = |source| UplinkRefused::Lock {
-            device: device.to_owned(),
-            source,
-        };
-        let address =
-            SocketAddr::from_abstract_name(format!("vrouter/uplink/{device}")).map_err(failed)?;
+        let failed = |source| UplinkRefused::Lock { device: device.to_owned(), source };
+        let address = SocketAddr::from_abstract_name(format!("vrouter/uplink/{device}")).map_err(failed)?;
         match UnixListener::bind_addr(&address) {
-            Ok(socket) => Ok(Self {
-                device: device.to_owned(),
-                _socket: socket,
-            }),
+            Ok(socket) => Ok(Self { device: device.to_owned(), _socket: socket }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(UplinkRefused::AlreadyHeld {
-                    device: device.to_owned(),
-                    holder: holder(&address),
-                })
+                Err(UplinkRefused::AlreadyHeld { device: device.to_owned(), holder: holder(&address) })
             }
             Err(error) => Err(failed(error)),
         }
@@ -145,21 +135,11 @@ pub struct ClaimedUplink {
 /// [`UplinkRefused`]; nothing stays locked then.
 pub async fn claim(netlink: &Netlink, device: &str) -> Result<ClaimedUplink, UplinkRefused> {
     let Some(found) = link::find(netlink, device).await? else {
-        let existing = link::list(netlink)
-            .await?
-            .into_iter()
-            .map(|l| l.name)
-            .collect();
-        return Err(UplinkRefused::Missing {
-            device: device.to_owned(),
-            existing,
-        });
+        let existing = link::list(netlink).await?.into_iter().map(|l| l.name).collect();
+        return Err(UplinkRefused::Missing { device: device.to_owned(), existing });
     };
     let master = match found.master {
-        Some(master) => link::list(netlink)
-            .await?
-            .into_iter()
-            .find(|l| l.index == master.index),
+        Some(master) => link::list(netlink).await?.into_iter().find(|l| l.index == master.index),
         None => None,
     };
     check_kind(&found, master.as_ref().map(|m| m.name.as_str()))?;
@@ -176,10 +156,7 @@ pub async fn claim(netlink: &Netlink, device: &str) -> Result<ClaimedUplink, Upl
     };
     let link = link::find(netlink, &found.name).await?.unwrap_or(found);
     match link.xdp_prog_id {
-        Some(program) => Err(UplinkRefused::ForeignXdp {
-            device: link.name,
-            program,
-        }),
+        Some(program) => Err(UplinkRefused::ForeignXdp { device: link.name, program }),
         None => Ok(ClaimedUplink { link, guard }),
     }
 }
@@ -203,10 +180,7 @@ pub fn check_kind(link: &LinkInfo, master: Option<&str>) -> Result<(), UplinkRef
         (kind, None) if link.mac.is_none() => format!("its kind ({kind}) has no Ethernet address"),
         _ => return Ok(()),
     };
-    Err(UplinkRefused::Unsupported {
-        device: link.name.clone(),
-        reason,
-    })
+    Err(UplinkRefused::Unsupported { device: link.name.clone(), reason })
 }
 
 #[cfg(test)]

@@ -11,11 +11,7 @@ use super::model::{Config, IdleMode, Sharing};
 
 /// Checks a configuration as read.
 pub(super) fn check(config: &Config, host: &Host<'_>, out: &mut Diagnostics) {
-    let pools: Vec<IpNet> = config
-        .pools
-        .iter()
-        .map(|pool| pool.resource.spec.cidr)
-        .collect();
+    let pools: Vec<IpNet> = config.pools.iter().map(|pool| pool.resource.spec.cidr).collect();
     check_cores(config, host, out);
     check_blocks(config, &pools, out);
     check_uplinks(config, out);
@@ -53,21 +49,12 @@ fn check_cores(config: &Config, host: &Host<'_>, out: &mut Diagnostics) {
         (Some(first), Some(last)) if last - first + 1 == host.cpus.len() && first != last => {
             format!("{first} to {last}")
         }
-        _ => host
-            .cpus
-            .iter()
-            .map(usize::to_string)
-            .collect::<Vec<_>>()
-            .join(", "),
+        _ => host.cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
     };
     for core in cores {
         if !host.cpus.contains(core) {
             let message = format!("there is no core {} here", core.value);
-            out.error(
-                &core.place,
-                message,
-                format!("a core this process may use: {present}"),
-            );
+            out.error(&core.place, message, format!("a core this process may use: {present}"));
         }
     }
     check_twice(cores, "core", out);
@@ -95,11 +82,7 @@ fn check_blocks(config: &Config, pools: &[IpNet], out: &mut Diagnostics) {
     let nets: Vec<IpNet> = blocks.iter().map(|block| block.value).collect();
     for (earlier, later) in api::ip_pool::overlapping(&nets) {
         let message = format!("block {} overlaps block {}", nets[later], nets[earlier]);
-        out.error(
-            &blocks[later].place,
-            message,
-            "blocks that share no address",
-        );
+        out.error(&blocks[later].place, message, "blocks that share no address");
     }
 }
 
@@ -110,10 +93,7 @@ fn check_uplinks(config: &Config, out: &mut Diagnostics) {
         if *uplink.sharing == Sharing::Exclusive {
             for (given, places) in [
                 ("forward", uplink.forward.first().map(|f| &f.place)),
-                (
-                    "foreign_tunnels",
-                    uplink.foreign_tunnels.first().map(|f| &f.place),
-                ),
+                ("foreign_tunnels", uplink.foreign_tunnels.first().map(|f| &f.place)),
             ] {
                 if let Some(place) = places {
                     out.error(
@@ -187,9 +167,7 @@ fn check_in_block(config: &Config, index: usize, pools: &[IpNet], out: &mut Diag
         if has_blocks && !in_block && pools.iter().any(|pool| pool.contains(address)) {
             out.warning(
                 place,
-                format!(
-                    "{address} is outside this node's blocks: other nodes need a route for it alone"
-                ),
+                format!("{address} is outside this node's blocks: other nodes need a route for it alone"),
                 "an address of node.blocks",
             );
         }
@@ -202,10 +180,7 @@ fn check_frames(config: &Config, host: &Host<'_>, out: &mut Diagnostics) {
     if **frames < needed {
         out.error(
             &frames.place,
-            format!(
-                "{} frames are too few for these ports and workers",
-                frames.value
-            ),
+            format!("{} frames are too few for these ports and workers", frames.value),
             format!("at least {needed}"),
         );
     }

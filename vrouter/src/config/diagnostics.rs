@@ -37,10 +37,7 @@ pub struct Place {
 impl Place {
     /// A place that is written in the file.
     pub fn new(key: impl Into<String>, span: Option<Range<usize>>) -> Self {
-        Self {
-            key: key.into(),
-            span,
-        }
+        Self { key: key.into(), span }
     }
 }
 
@@ -99,11 +96,7 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// A collector for the file named `file` with the content `text`.
     pub fn new(file: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            file: file.into(),
-            text: text.into(),
-            list: Vec::new(),
-        }
+        Self { file: file.into(), text: text.into(), list: Vec::new() }
     }
 
     /// Adds a finding. It takes its place in the order of the file; those without a span come last.
@@ -115,37 +108,20 @@ impl Diagnostics {
         expected: impl Into<String>,
     ) {
         let start = |place: &Place| place.span.as_ref().map_or(usize::MAX, |span| span.start);
-        let at = self
-            .list
-            .partition_point(|other| start(&other.place) <= start(place));
+        let at = self.list.partition_point(|other| start(&other.place) <= start(place));
         self.list.insert(
             at,
-            Diagnostic {
-                severity,
-                place: place.clone(),
-                message: message.into(),
-                expected: expected.into(),
-            },
+            Diagnostic { severity, place: place.clone(), message: message.into(), expected: expected.into() },
         );
     }
 
     /// Adds an error.
-    pub fn error(
-        &mut self,
-        place: &Place,
-        message: impl Into<String>,
-        expected: impl Into<String>,
-    ) {
+    pub fn error(&mut self, place: &Place, message: impl Into<String>, expected: impl Into<String>) {
         self.push(Severity::Error, place, message, expected);
     }
 
     /// Adds a warning.
-    pub fn warning(
-        &mut self,
-        place: &Place,
-        message: impl Into<String>,
-        expected: impl Into<String>,
-    ) {
+    pub fn warning(&mut self, place: &Place, message: impl Into<String>, expected: impl Into<String>) {
         self.push(Severity::Warning, place, message, expected);
     }
 
@@ -175,10 +151,8 @@ impl Diagnostics {
 
     /// Line and column of a byte of the file, both from 1; columns count characters.
     pub fn line_column(&self, byte: usize) -> (usize, usize) {
-        let byte = (0..=byte.min(self.text.len()))
-            .rev()
-            .find(|byte| self.text.is_char_boundary(*byte))
-            .unwrap_or(0);
+        let byte =
+            (0..=byte.min(self.text.len())).rev().find(|byte| self.text.is_char_boundary(*byte)).unwrap_or(0);
         let before = &self.text[..byte];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = before.matches('\n').count() + 1;
@@ -209,22 +183,15 @@ impl Diagnostics {
     }
 
     /// Shows the first line of a span and marks it; yields the width of the line number.
-    fn render_source(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        span: &Range<usize>,
-    ) -> Result<usize, fmt::Error> {
+    fn render_source(&self, f: &mut fmt::Formatter<'_>, span: &Range<usize>) -> Result<usize, fmt::Error> {
         let (line, column) = self.line_column(span.start);
         let source = self.text.lines().nth(line - 1).unwrap_or_default();
         let margin = line.to_string().len();
         let spanned = self.text.get(span.clone()).unwrap_or_default();
         let marked = spanned.lines().next().unwrap_or_default().chars().count();
         // Tabs keep their width, so that the mark stands below what it marks.
-        let indent: String = source
-            .chars()
-            .take(column - 1)
-            .map(|c| if c == '\t' { '\t' } else { ' ' })
-            .collect();
+        let indent: String =
+            source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         writeln!(f, "{:margin$}--> {}:{line}:{column}", "", self.file)?;
         writeln!(f, "{:margin$} |", "")?;
         writeln!(f, "{line} | {source}")?;
@@ -287,9 +254,6 @@ warning: no uplink
     fn places_outside_the_text_do_no_harm() {
         let mut all = Diagnostics::new("n.toml", "é");
         all.error(&Place::new("k", Some(1..90)), "odd", "");
-        assert_eq!(
-            all.to_string(),
-            "error: odd\n --> n.toml:1:1\n  |\n1 | é\n  | ^\n  = key: k\n"
-        );
+        assert_eq!(all.to_string(), "error: odd\n --> n.toml:1:1\n  |\n1 | é\n  | ^\n  = key: k\n");
     }
 }

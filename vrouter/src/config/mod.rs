@@ -22,12 +22,11 @@ mod tests;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Place, Setting, Severity};
 pub use model::{
-    Config, IdleMode, Memory, Node, Peer, Pod, Policy, Pool, Sharing, StaticRoute, Uplink,
-    UplinkMode, Workers,
+    Config, IdleMode, Memory, Node, Peer, Pod, Policy, Pool, Sharing, StaticRoute, Uplink, UplinkMode,
+    Workers,
 };
 pub use pod::{
-    Attach, INTERFACE_NAME, PodFault, PodField, PodName, PodSpec, check_interface_name,
-    parse_pod_address,
+    Attach, INTERFACE_NAME, PodFault, PodField, PodName, PodSpec, check_interface_name, parse_pod_address,
 };
 
 /// A commented configuration that shows every key with its default or an example.

@@ -82,11 +82,8 @@ pub enum IdleMode {
 
 impl IdleMode {
     /// The modes by name.
-    pub const NAMES: [(&'static str, Self); 3] = [
-        ("poll", Self::Poll),
-        ("adaptive", Self::Adaptive),
-        ("interrupt", Self::Interrupt),
-    ];
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("poll", Self::Poll), ("adaptive", Self::Adaptive), ("interrupt", Self::Interrupt)];
 }
 
 /// A port to the network.
@@ -147,8 +144,7 @@ pub enum Sharing {
 
 impl Sharing {
     /// The kinds by name.
-    pub const NAMES: [(&'static str, Self); 2] =
-        [("host", Self::Host), ("exclusive", Self::Exclusive)];
+    pub const NAMES: [(&'static str, Self); 2] = [("host", Self::Host), ("exclusive", Self::Exclusive)];
 }
 
 /// An IP pool.
@@ -217,10 +213,7 @@ impl Pod {
             PodField::Netns => &self.netns_place,
             PodField::Interface => &self.interface_place,
             PodField::Addresses => &self.addresses_place,
-            PodField::Address(index) => self
-                .address_places
-                .get(index)
-                .unwrap_or(&self.addresses_place),
+            PodField::Address(index) => self.address_places.get(index).unwrap_or(&self.addresses_place),
             PodField::Labels => &self.labels_place,
         }
     }

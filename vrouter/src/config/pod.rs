@@ -51,16 +51,10 @@ impl FromStr for PodName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (namespace, name) = text
-            .split_once('/')
-            .ok_or_else(|| format!("{text:?} has no namespace"))?;
-        api::check_dns_label(namespace)
-            .map_err(|error| format!("namespace {namespace:?} {error}"))?;
+        let (namespace, name) = text.split_once('/').ok_or_else(|| format!("{text:?} has no namespace"))?;
+        api::check_dns_label(namespace).map_err(|error| format!("namespace {namespace:?} {error}"))?;
         api::check_dns_name(name).map_err(|error| format!("name {name:?} {error}"))?;
-        Ok(Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        })
+        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
     }
 }
 
@@ -126,19 +120,12 @@ impl PodSpec {
     pub fn faults(&self) -> Vec<PodFault> {
         let mut out = Vec::new();
         let mut say = |field, message: String, expected: &str| {
-            out.push(PodFault {
-                field,
-                message,
-                expected: expected.to_owned(),
-            });
+            out.push(PodFault { field, message, expected: expected.to_owned() });
         };
         if !self.netns.is_absolute() {
             say(
                 PodField::Netns,
-                format!(
-                    "{:?} is not an absolute path",
-                    self.netns.display().to_string()
-                ),
+                format!("{:?} is not an absolute path", self.netns.display().to_string()),
                 "a path such as /run/netns/pod1",
             );
         }
@@ -146,11 +133,7 @@ impl PodSpec {
             say(PodField::Interface, message, INTERFACE_NAME);
         }
         if self.addresses.is_empty() {
-            say(
-                PodField::Addresses,
-                "a pod needs an address".to_owned(),
-                "at least one address",
-            );
+            say(PodField::Addresses, "a pod needs an address".to_owned(), "at least one address");
         }
         for (index, address) in self.addresses.iter().enumerate() {
             let link_local = match address {
@@ -175,11 +158,7 @@ impl PodSpec {
         }
         for (key, value) in &self.labels {
             if let Err(error) = api::check_label_key(key) {
-                say(
-                    PodField::Labels,
-                    format!("label key {key:?} {error}"),
-                    "a label key",
-                );
+                say(PodField::Labels, format!("label key {key:?} {error}"), "a label key");
             }
             if let Err(error) = api::check_label_value(value) {
                 let message = format!("value {value:?} of label {key:?} {error}");
@@ -197,11 +176,7 @@ impl PodSpec {
     ) -> Vec<PodFault> {
         let mut out = Vec::new();
         let mut say = |field, message: String, expected: String| {
-            out.push(PodFault {
-                field,
-                message,
-                expected,
-            });
+            out.push(PodFault { field, message, expected });
         };
         for other in others {
             if other.name == self.name {
@@ -261,10 +236,7 @@ pub fn check_interface_name(name: &str) -> Result<(), String> {
     if matches!(name, "." | "..") {
         return Err(format!("{name:?} is a directory"));
     }
-    match name
-        .chars()
-        .find(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
-    {
+    match name.chars().find(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control()) {
         Some(c) => Err(format!("{name:?} holds {c:?}")),
         None => Ok(()),
     }
@@ -275,15 +247,10 @@ pub fn parse_pod_address(text: &str) -> Result<IpAddr, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address);
     }
-    let net: IpNet = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not an address"))?;
+    let net: IpNet = text.parse().map_err(|_| format!("{text:?} is not an address"))?;
     if net.prefix_len() == net.max_prefix_len() {
         Ok(net.addr())
     } else {
-        Err(format!(
-            "{net} has prefix length {}, but a pod has single addresses",
-            net.prefix_len()
-        ))
+        Err(format!("{net} has prefix length {}, but a pod has single addresses", net.prefix_len()))
     }
 }

@@ -10,8 +10,8 @@ use toml_edit::{Array, Document, Item, Table};
 use super::Host;
 use super::diagnostics::{Diagnostics, Place, Setting};
 use super::model::{
-    Config, IdleMode, Memory, Node, Peer, Pod, Policy, Pool, Sharing, StaticRoute, Uplink,
-    UplinkMode, Workers,
+    Config, IdleMode, Memory, Node, Peer, Pod, Policy, Pool, Sharing, StaticRoute, Uplink, UplinkMode,
+    Workers,
 };
 use super::pod::{Attach, INTERFACE_NAME, PodSpec, check_interface_name, parse_pod_address};
 use super::section::{Section, show_value, unsupported};
@@ -54,22 +54,16 @@ pub(super) fn read(text: &str, host: &Host<'_>, out: &mut Diagnostics) -> Config
 }
 
 fn parse_net(text: &str) -> Result<IpNet, String> {
-    let net: IpNet = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a prefix"))?;
+    let net: IpNet = text.parse().map_err(|_| format!("{text:?} is not a prefix"))?;
     if net.trunc() == net {
         Ok(net)
     } else {
-        Err(format!(
-            "{net} has bits set behind the prefix: the prefix is {}",
-            net.trunc()
-        ))
+        Err(format!("{net} has bits set behind the prefix: the prefix is {}", net.trunc()))
     }
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is not an address"))
+    text.parse().map_err(|_| format!("{text:?} is not an address"))
 }
 
 fn parse_peer(text: &str) -> Result<IpAddr, String> {
@@ -83,24 +77,15 @@ fn parse_peer(text: &str) -> Result<IpAddr, String> {
 
 fn parse_directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    if path.is_absolute() {
-        Ok(path)
-    } else {
-        Err(format!("{text:?} is not an absolute path"))
-    }
+    if path.is_absolute() { Ok(path) } else { Err(format!("{text:?} is not an absolute path")) }
 }
 
 fn parse_socket(text: &str) -> Result<PathBuf, String> {
-    let path = text
-        .strip_prefix("unix:")
-        .ok_or_else(|| format!("{text:?} does not begin with unix:"))?;
+    let path = text.strip_prefix("unix:").ok_or_else(|| format!("{text:?} does not begin with unix:"))?;
     // unix:///run/x and unix:/run/x are the same path.
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.len() > SOCKET_PATH {
-        return Err(format!(
-            "the path has {} bytes, a Unix socket's at most {SOCKET_PATH}",
-            path.len()
-        ));
+        return Err(format!("the path has {} bytes, a Unix socket's at most {SOCKET_PATH}", path.len()));
     }
     parse_directory(path)
 }
@@ -108,43 +93,25 @@ fn parse_socket(text: &str) -> Result<PathBuf, String> {
 fn node(section: &mut Section<'_, '_>, host: &Host<'_>) -> Node {
     let default = |section: &Section<'_, '_>, key| section.place_of(key);
     let name = section.parsed("name", "a DNS name in lower case", |text| {
-        api::check_dns_name(text)
-            .map(|()| text.to_owned())
-            .map_err(|error| format!("{text:?} {error}"))
+        api::check_dns_name(text).map(|()| text.to_owned()).map_err(|error| format!("{text:?} {error}"))
     });
     let api = section.parsed("api", "unix: and an absolute path", parse_socket);
-    let metrics = section.parsed(
-        "metrics",
-        "address and port, such as \"127.0.0.1:9091\"",
-        |text| {
-            text.parse::<SocketAddr>()
-                .map_err(|_| format!("{text:?} is not an address and port"))
-        },
-    );
+    let metrics = section.parsed("metrics", "address and port, such as \"127.0.0.1:9091\"", |text| {
+        text.parse::<SocketAddr>().map_err(|_| format!("{text:?} is not an address and port"))
+    });
     let state_dir = section.parsed("state_dir", "an absolute path", parse_directory);
     Node {
         name: name.unwrap_or_else(|| Setting::new(host.name.to_owned(), default(section, "name"))),
         api: api.unwrap_or_else(|| {
-            Setting::new(
-                PathBuf::from("/run/vrouter/vrouter.sock"),
-                default(section, "api"),
-            )
+            Setting::new(PathBuf::from("/run/vrouter/vrouter.sock"), default(section, "api"))
         }),
         metrics: metrics.unwrap_or_else(|| {
-            Setting::new(
-                SocketAddr::from(([127, 0, 0, 1], 9091)),
-                default(section, "metrics"),
-            )
+            Setting::new(SocketAddr::from(([127, 0, 0, 1], 9091)), default(section, "metrics"))
         }),
         state_dir: state_dir.unwrap_or_else(|| {
-            Setting::new(
-                PathBuf::from("/var/lib/vrouter"),
-                default(section, "state_dir"),
-            )
+            Setting::new(PathBuf::from("/var/lib/vrouter"), default(section, "state_dir"))
         }),
-        blocks: section
-            .strings("blocks", PREFIX, parse_net)
-            .unwrap_or_default(),
+        blocks: section.strings("blocks", PREFIX, parse_net).unwrap_or_default(),
     }
 }
 
@@ -171,28 +138,18 @@ fn workers(section: &mut Section<'_, '_>, host: &Host<'_>) -> Workers {
     let default = host.cpus.iter().copied().find(|core| *core == 1);
     let default = default.or(host.cpus.first().copied()).unwrap_or(0);
     let cores = cores.unwrap_or_else(|| vec![Setting::new(default, section.place_of("cores"))]);
-    Workers {
-        cores,
-        idle: section.word("idle", &IdleMode::NAMES, &[], IdleMode::Adaptive),
-    }
+    Workers { cores, idle: section.word("idle", &IdleMode::NAMES, &[], IdleMode::Adaptive) }
 }
 
 fn uplink(section: &mut Section<'_, '_>) -> Option<Uplink> {
-    let device = section.parsed("device", INTERFACE_NAME, |text| {
-        check_interface_name(text).map(|()| text.to_owned())
-    });
+    let device =
+        section.parsed("device", INTERFACE_NAME, |text| check_interface_name(text).map(|()| text.to_owned()));
     section.missing("device", "the name of a network device");
-    let mode = section.word(
-        "mode",
-        &UplinkMode::NAMES,
-        &["packet-socket"],
-        UplinkMode::Auto,
-    );
+    let mode = section.word("mode", &UplinkMode::NAMES, &["packet-socket"], UplinkMode::Auto);
     let sharing = section.word("sharing", &Sharing::NAMES, &[], Sharing::Host);
     let forward = section.strings("forward", PREFIX, parse_net);
     let addresses = section.strings("addresses", "an address and prefix length", |text| {
-        text.parse::<IpNet>()
-            .map_err(|_| format!("{text:?} is not an address and prefix length"))
+        text.parse::<IpNet>().map_err(|_| format!("{text:?} is not an address and prefix length"))
     });
     let foreign_tunnels = section.strings("foreign_tunnels", ADDRESS, parse_address);
     let mut mtu = section.number("mtu", 0..=65_535, 0);
@@ -234,9 +191,7 @@ fn report(section: &mut Section<'_, '_>, problems: Vec<Problem>, keys: &[(&str, 
 
 fn resource_name(section: &mut Section<'_, '_>) -> Option<String> {
     let name = section.parsed("name", "lower-case letters, digits, '-' and '.'", |text| {
-        api::check_dns_name(text)
-            .map(|()| text.to_owned())
-            .map_err(|error| format!("{text:?} {error}"))
+        api::check_dns_name(text).map(|()| text.to_owned()).map_err(|error| format!("{text:?} {error}"))
     });
     name.map(Setting::into_value)
 }
@@ -244,8 +199,7 @@ fn resource_name(section: &mut Section<'_, '_>) -> Option<String> {
 fn pool(section: &mut Section<'_, '_>) -> Option<Pool> {
     let name = resource_name(section);
     let cidr = section.parsed("cidr", PREFIX, |text| {
-        text.parse::<IpNet>()
-            .map_err(|_| format!("{text:?} is not a prefix"))
+        text.parse::<IpNet>().map_err(|_| format!("{text:?} is not a prefix"))
     });
     section.missing("cidr", PREFIX);
     let ipip_mode = section.word("ipip_mode", &EncapMode::NAMES, &[], EncapMode::Never);
@@ -289,16 +243,13 @@ fn peer(section: &mut Section<'_, '_>) -> Option<Peer> {
 }
 
 fn policy(section: &mut Section<'_, '_>) -> Policy {
-    Policy {
-        fail_closed: section.boolean("fail_closed"),
-    }
+    Policy { fail_closed: section.boolean("fail_closed") }
 }
 
 fn route(section: &mut Section<'_, '_>) -> Option<StaticRoute> {
     let name = resource_name(section);
     let prefix = section.parsed("prefix", PREFIX, |text| {
-        text.parse::<IpNet>()
-            .map_err(|_| format!("{text:?} is not a prefix"))
+        text.parse::<IpNet>().map_err(|_| format!("{text:?} is not a prefix"))
     });
     section.missing("prefix", PREFIX);
     let via_given = section.take("via").is_some();
@@ -307,10 +258,7 @@ fn route(section: &mut Section<'_, '_>) -> Option<StaticRoute> {
     let encap = section.word("encap", &encaps, &["vxlan"], None);
     let kind = section.word("type", &RouteType::NAMES, &[], RouteType::Unicast);
     let metric = section.number("metric", 0..=u32::MAX, 0);
-    let Setting {
-        value: prefix,
-        place,
-    } = prefix?;
+    let Setting { value: prefix, place } = prefix?;
     let name = name.unwrap_or_else(|| Route::default_name(&prefix));
     let mut resource = Route::terminal(name, prefix, *kind);
     resource.spec.via = via.map(Setting::into_value);
@@ -319,15 +267,7 @@ fn route(section: &mut Section<'_, '_>) -> Option<StaticRoute> {
     let mut problems = resource.problems();
     // A via that could not be read is already named, and is not missing.
     problems.retain(|p| !(p.path == "spec.via" && via_given && resource.spec.via.is_none()));
-    report(
-        section,
-        problems,
-        &[
-            ("spec.prefix", "prefix"),
-            ("spec.via", "via"),
-            ("spec.encap", "encap"),
-        ],
-    );
+    report(section, problems, &[("spec.prefix", "prefix"), ("spec.via", "via"), ("spec.encap", "encap")]);
     Some(StaticRoute { resource, place })
 }
 

@@ -24,17 +24,8 @@ pub(super) struct Section<'a, 'd> {
 
 impl<'a, 'd> Section<'a, 'd> {
     /// The table at `place`; `None` stands for a table that the file does not have.
-    pub(super) fn new(
-        table: Option<&'a dyn TableLike>,
-        place: Place,
-        out: &'d mut Diagnostics,
-    ) -> Self {
-        Self {
-            table,
-            place,
-            known: Vec::new(),
-            out,
-        }
+    pub(super) fn new(table: Option<&'a dyn TableLike>, place: Place, out: &'d mut Diagnostics) -> Self {
+        Self { table, place, known: Vec::new(), out }
     }
 
     /// Where the table itself stands.
@@ -46,19 +37,11 @@ impl<'a, 'd> Section<'a, 'd> {
     pub(super) fn place_of(&self, key: &str) -> Place {
         let item = self.table.and_then(|table| table.get(key));
         let span = item.and_then(Item::span);
-        Place::new(
-            join(&self.place.key, key),
-            span.or_else(|| self.place.span.clone()),
-        )
+        Place::new(join(&self.place.key, key), span.or_else(|| self.place.span.clone()))
     }
 
     /// Records an error at a key.
-    pub(super) fn error(
-        &mut self,
-        key: &str,
-        message: impl Into<String>,
-        expected: impl Into<String>,
-    ) {
+    pub(super) fn error(&mut self, key: &str, message: impl Into<String>, expected: impl Into<String>) {
         let place = self.place_of(key);
         self.out.error(&place, message, expected);
     }
@@ -167,8 +150,7 @@ impl<'a, 'd> Section<'a, 'd> {
             Some(number) => Setting::new(number, place),
             None => {
                 let expected = format!("a whole number from {} to {}", range.start(), range.end());
-                self.out
-                    .error(&place, format!("found {}", show(item)), expected);
+                self.out.error(&place, format!("found {}", show(item)), expected);
                 Setting::new(default, place)
             }
         }
@@ -184,11 +166,7 @@ impl<'a, 'd> Section<'a, 'd> {
     ) -> Option<Vec<Setting<T>>> {
         let item = self.take(key)?;
         let Some(array) = item.as_array() else {
-            self.error(
-                key,
-                format!("found {}", show(item)),
-                format!("an array of {expected}"),
-            );
+            self.error(key, format!("found {}", show(item)), format!("an array of {expected}"));
             return None;
         };
         let mut out = Vec::with_capacity(array.len());
@@ -235,8 +213,7 @@ impl<'a, 'd> Section<'a, 'd> {
                 None => {
                     let key = join(&join(&self.place.key, key), name);
                     let place = Place::new(key, value.span());
-                    self.out
-                        .error(&place, format!("found {}", show(value)), "a string");
+                    self.out.error(&place, format!("found {}", show(value)), "a string");
                 }
             }
         }
@@ -244,20 +221,12 @@ impl<'a, 'd> Section<'a, 'd> {
     }
 
     /// Takes a table and reads it; an absent table reads as an empty one.
-    pub(super) fn table<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(&mut Section<'a, '_>) -> T,
-    ) -> T {
+    pub(super) fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'a, '_>) -> T) -> T {
         let item = self.take(key);
         let table = item.and_then(Item::as_table_like);
         let place = self.place_of(key);
         if let (Some(item), None) = (item, table) {
-            self.out.error(
-                &place,
-                format!("found {}", show(item)),
-                format!("a table [{key}]"),
-            );
+            self.out.error(&place, format!("found {}", show(item)), format!("a table [{key}]"));
         }
         let mut section = Section::new(table, place, self.out);
         let value = read(&mut section);
@@ -275,12 +244,9 @@ impl<'a, 'd> Section<'a, 'd> {
             return Vec::new();
         };
         let tables: Option<Vec<Spanned<'a>>> = match item {
-            Item::ArrayOfTables(tables) => Some(
-                tables
-                    .iter()
-                    .map(|table| (table as &dyn TableLike, table.span()))
-                    .collect(),
-            ),
+            Item::ArrayOfTables(tables) => {
+                Some(tables.iter().map(|table| (table as &dyn TableLike, table.span())).collect())
+            }
             Item::Value(Value::Array(array)) => array
                 .iter()
                 .map(|value| {
@@ -291,11 +257,7 @@ impl<'a, 'd> Section<'a, 'd> {
             _ => None,
         };
         let Some(tables) = tables else {
-            self.error(
-                key,
-                format!("found {}", show(item)),
-                format!("tables [[{key}]]"),
-            );
+            self.error(key, format!("found {}", show(item)), format!("tables [[{key}]]"));
             return Vec::new();
         };
         let mut out = Vec::with_capacity(tables.len());
@@ -328,8 +290,7 @@ impl<'a, 'd> Section<'a, 'd> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => one_of(&self.known),
             };
-            self.out
-                .error(&place, format!("unknown key `{name}`"), expected);
+            self.out.error(&place, format!("unknown key `{name}`"), expected);
         }
     }
 }
@@ -340,11 +301,7 @@ pub(super) fn unsupported(key: &str, value: &str) -> String {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// `a, b or c`.

@@ -2,10 +2,7 @@
 
 /// The word of `known` that `typed` most likely stands for: at most a third of its letters, and at
 /// least one, may be wrong, missing, superfluous or swapped with their neighbour.
-pub(super) fn nearest<'a>(
-    typed: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (typed.chars().count() / 3).max(1);
     known
         .into_iter()
@@ -24,9 +21,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut row = vec![i; b.len() + 1];
         for j in 1..=b.len() {
             let same = a[i - 1] == b[j - 1];
-            row[j] = (last[j - 1] + usize::from(!same))
-                .min(last[j] + 1)
-                .min(row[j - 1] + 1);
+            row[j] = (last[j - 1] + usize::from(!same)).min(last[j] + 1).min(row[j - 1] + 1);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 row[j] = row[j].min(before_last[j - 2] + 1);
             }

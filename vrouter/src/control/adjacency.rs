@@ -82,7 +82,9 @@ impl Resolver<'_> {
         let unresolved = Hop::Drop(DropReason::NextHopUnresolved);
         match next_hop {
             NextHop::Drop(reason) => Hop::Drop(*reason),
-            NextHop::Endpoint(name) => (self.port_id)(name).map_or(unresolved, |port| Hop::Direct(port, false)),
+            NextHop::Endpoint(name) => {
+                (self.port_id)(name).map_or(unresolved, |port| Hop::Direct(port, false))
+            }
             NextHop::Host => match self.host() {
                 Some(port) => Hop::Direct(port, true),
                 None => Hop::Local(PortId::NONE),
@@ -162,8 +164,18 @@ pub fn build(
     slot: &dyn Fn(PortId, IpAddr) -> NeighborSlot,
 ) -> Adjacency {
     let base = |port: PortId, action: Action| {
-        let (source_mac, destination_mac, mtu) = port_of(port).unwrap_or((MacAddr::ZERO, MacAddr::ZERO, u32::MAX));
-        Adjacency { action, port, mtu, source_mac, destination_mac, tunnel: None, local: false, next_hop: None }
+        let (source_mac, destination_mac, mtu) =
+            port_of(port).unwrap_or((MacAddr::ZERO, MacAddr::ZERO, u32::MAX));
+        Adjacency {
+            action,
+            port,
+            mtu,
+            source_mac,
+            destination_mac,
+            tunnel: None,
+            local: false,
+            next_hop: None,
+        }
     };
     match *hop {
         Hop::Drop(reason) => Adjacency::dropping(reason),

@@ -21,7 +21,8 @@ use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, PortId};
 use crate::publish::{Epoch, Publisher};
 use crate::tables::{
-    Adjacency, GATEWAY_V4, GATEWAY_V6, NeighborState, NeighborTable, Port, Role, Tables, TraceFilter, TunnelPeers,
+    Adjacency, GATEWAY_V4, GATEWAY_V6, NeighborState, NeighborTable, Port, Role, Tables, TraceFilter,
+    TunnelPeers,
 };
 
 /// Neighbours gleaned at a time: a scan of a connected prefix must not fill the FIB.
@@ -211,7 +212,11 @@ impl Engine {
         let wanted = addresses(spec);
         for other in self.desired.ports.values().filter(|other| other.name != spec.name) {
             if let Some(address) = addresses(other).into_iter().find(|address| wanted.contains(address)) {
-                return Err(EngineError::AddressTaken { address, port: spec.name.clone(), owner: other.name.clone() });
+                return Err(EngineError::AddressTaken {
+                    address,
+                    port: spec.name.clone(),
+                    owner: other.name.clone(),
+                });
             }
         }
         Ok(())
@@ -362,7 +367,8 @@ impl Engine {
     }
 
     fn withdraw_gleaned(&mut self, address: IpAddr) {
-        let gleaned = |best: Option<&NextHop>| matches!(best, Some(NextHop::Gleaned(_, at)) if *at == address);
+        let gleaned =
+            |best: Option<&NextHop>| matches!(best, Some(NextHop::Gleaned(_, at)) if *at == address);
         match host_prefix(address) {
             AnyPrefix::V4(prefix) => {
                 if gleaned(self.v4.rib.best(&prefix).and_then(|route| route.next_hops.first())) {
@@ -470,10 +476,11 @@ impl Engine {
             Hop::Ipip(_, remote, ..) => Some(*remote),
             _ => None,
         });
-        let locals = self.desired.uplinks().flat_map(|(_, _, addresses)| addresses).filter_map(|net| match net {
-            ipnet::IpNet::V4(net) => Some(net.addr()),
-            ipnet::IpNet::V6(_) => None,
-        });
+        let locals =
+            self.desired.uplinks().flat_map(|(_, _, addresses)| addresses).filter_map(|net| match net {
+                ipnet::IpNet::V4(net) => Some(net.addr()),
+                ipnet::IpNet::V6(_) => None,
+            });
         let tables = Tables {
             ports: ports.into(),
             fib4: self.v4.fib.reader(),
@@ -567,7 +574,10 @@ fn plan<A: Address>(
 ) -> Vec<(Prefix<A>, Option<Vec<NextHop>>)> {
     let changes = rib.drain_changes();
     if !all {
-        return changes.into_iter().map(|change| (change.prefix, change.best.map(|best| best.next_hops))).collect();
+        return changes
+            .into_iter()
+            .map(|change| (change.prefix, change.best.map(|best| best.next_hops)))
+            .collect();
     }
     let mut prefixes: BTreeSet<Prefix<A>> = fib.iter().map(|(prefix, _)| prefix).collect();
     prefixes.extend(changes.into_iter().map(|change| change.prefix));

@@ -37,4 +37,3 @@ pub enum Event {
     /// What a trace or capture follows.
     SetTrace(Option<TraceFilter>),
 }
-

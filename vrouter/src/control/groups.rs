@@ -132,9 +132,14 @@ impl Groups {
             .entries
             .iter()
             .map(|entry| match entry {
-                Some(entry) => {
-                    Group { members: entry.hops.iter().filter_map(|hop| self.adjacency_of.get(hop)).copied().collect() }
-                }
+                Some(entry) => Group {
+                    members: entry
+                        .hops
+                        .iter()
+                        .filter_map(|hop| self.adjacency_of.get(hop))
+                        .copied()
+                        .collect(),
+                },
                 None => Group { members: Box::new([AdjacencyId(hops.len() as u32)]) },
             })
             .collect();

@@ -136,8 +136,10 @@ impl Neighbors {
 
     /// Neighbours in use, in order.
     pub fn entries<'a>(&'a self, table: &'a NeighborTable) -> impl Iterator<Item = NeighborEntry> + 'a {
-        self.slots
-            .iter()
-            .map(|((port, address), slot)| NeighborEntry { port: *port, address: *address, state: table.get(*slot) })
+        self.slots.iter().map(|((port, address), slot)| NeighborEntry {
+            port: *port,
+            address: *address,
+            state: table.get(*slot),
+        })
     }
 }

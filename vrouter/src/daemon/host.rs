@@ -84,9 +84,8 @@ impl Node {
     /// first of its first block in such a pool.
     fn tunnel_address(&self) -> Option<IpAddr> {
         let desired = self.router.engine().desired();
-        let encapsulated = |block: &&IpNet| {
-            desired.pool_of(block).is_some_and(|pool| pool.ipip_mode != IpipMode::Never)
-        };
+        let encapsulated =
+            |block: &&IpNet| desired.pool_of(block).is_some_and(|pool| pool.ipip_mode != IpipMode::Never);
         desired.blocks.iter().find(encapsulated).map(|block| block.network())
     }
 
@@ -107,7 +106,9 @@ impl Node {
         for (_, exclusive, addresses) in desired.uplinks() {
             for net in addresses.iter().filter(|_| exclusive) {
                 let halves = net.trunc().subnets(net.prefix_len() + 1);
-                for prefix in halves.into_iter().flatten().filter(|half| half.prefix_len() < half.max_prefix_len()) {
+                for prefix in
+                    halves.into_iter().flatten().filter(|half| half.prefix_len() < half.max_prefix_len())
+                {
                     plan.routes.push(HostRoute { prefix, src: Some(net.addr()), mtu: None });
                 }
             }

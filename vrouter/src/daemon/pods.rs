@@ -107,8 +107,7 @@ impl Node {
         let record = interface.record();
         match self.connect_pod(&spec, &mut interface, mtu).await {
             Ok((mac, device)) => {
-                self.pods
-                    .insert(name.clone(), AttachedPodPort { spec, origin, mac, record, device });
+                self.pods.insert(name.clone(), AttachedPodPort { spec, origin, mac, record, device });
                 let kept = self.keep_pod(&name);
                 self.sync_taken();
                 if let Err(error) = kept {
@@ -213,10 +212,8 @@ impl Node {
     /// # Errors
     /// There is no such pod, or its device could not be removed.
     pub async fn detach_pod(&mut self, name: &str) -> Result<u64, NodeError> {
-        let pod = self
-            .pods
-            .remove(name)
-            .ok_or_else(|| NodeError::NotFound(format!("there is no pod {name}")))?;
+        let pod =
+            self.pods.remove(name).ok_or_else(|| NodeError::NotFound(format!("there is no pod {name}")))?;
         let removed = self.router.remove_port(name);
         drop(pod.device);
         pod_interface::remove(&self.netlink, name, &pod.record).await?;

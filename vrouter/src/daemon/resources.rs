@@ -173,7 +173,11 @@ impl Node {
             .flat_map(|(name, pod)| pod.spec.addresses.iter().map(move |address| (name, address)))
             .filter(|(_, address)| !pools.iter().any(|pool| pool.contains(*address)))
             .map(|(name, address)| {
-                Problem::new("spec.cidr", format!("pod {name} has {address}, which no pool would hold"), "a pool for every pod's address")
+                Problem::new(
+                    "spec.cidr",
+                    format!("pod {name} has {address}, which no pool would hold"),
+                    "a pool for every pod's address",
+                )
             })
             .collect();
         if orphans.is_empty() { Ok(()) } else { Err(orphans) }
@@ -210,7 +214,9 @@ fn same_key(old: &Resource, new: &Resource) -> bool {
 fn removal(resource: &Resource) -> Option<Event> {
     match resource {
         Resource::IpPool(pool) => Some(Event::RemovePool(pool.spec.cidr)),
-        Resource::Route(route) => Some(Event::RemoveRoute(net_prefix(route.spec.prefix), RouteSource::Static)),
+        Resource::Route(route) => {
+            Some(Event::RemoveRoute(net_prefix(route.spec.prefix), RouteSource::Static))
+        }
         _ => None,
     }
 }

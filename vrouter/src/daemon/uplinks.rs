@@ -155,7 +155,8 @@ impl Node {
     fn wanted_prefixes(&self) -> std::collections::BTreeSet<IpNet> {
         let blocks = self.config.node.blocks.iter().map(|block| **block);
         let forward = self.config.uplinks.iter().flat_map(|uplink| uplink.forward.iter().map(|net| **net));
-        let pods = self.pods.values().flat_map(|pod| pod.spec.addresses.iter().map(|address| IpNet::from(*address)));
+        let pods =
+            self.pods.values().flat_map(|pod| pod.spec.addresses.iter().map(|address| IpNet::from(*address)));
         blocks.chain(forward).chain(pods).collect()
     }
 

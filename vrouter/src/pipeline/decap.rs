@@ -65,7 +65,8 @@ fn packet(burst: &mut Burst, lane: usize, tables: &Tables, area: &FrameArea) -> 
     if inner_protocol == protocol::IPIP {
         parse::network_v4(burst, lane, area)?;
         burst.v4 |= 1 << lane;
-        let mut inner = Ipv4::new_quoted(burst.network_mut(lane, area)).map_err(|_| DropReason::TunnelBadInner)?;
+        let mut inner =
+            Ipv4::new_quoted(burst.network_mut(lane, area)).map_err(|_| DropReason::TunnelBadInner)?;
         let mark = ecn::decapsulate(outer_ecn, inner.ecn()).map_err(|_| DropReason::TunnelEcn)?;
         inner.mark_ecn(mark);
     } else {
@@ -73,7 +74,8 @@ fn packet(burst: &mut Burst, lane: usize, tables: &Tables, area: &FrameArea) -> 
             return Err(DropReason::TunnelBadInner);
         }
         burst.v6 |= 1 << lane;
-        let mut inner = Ipv6::new_quoted(burst.network_mut(lane, area)).map_err(|_| DropReason::TunnelBadInner)?;
+        let mut inner =
+            Ipv6::new_quoted(burst.network_mut(lane, area)).map_err(|_| DropReason::TunnelBadInner)?;
         let mark = ecn::decapsulate(outer_ecn, inner.ecn()).map_err(|_| DropReason::TunnelEcn)?;
         inner.mark_ecn(mark);
     }

@@ -155,8 +155,7 @@ fn send(
     let made = &mut state.originated;
     made.meta.l3[new] = l3 as u16;
     made.meta.l4[new] = (l3 + if is_v4 { 20 } else { 40 }) as u16;
-    made.meta.protocol[new] =
-        if is_v4 { encap::wire::protocol::ICMP } else { encap::wire::protocol::ICMPV6 };
+    made.meta.protocol[new] = if is_v4 { encap::wire::protocol::ICMP } else { encap::wire::protocol::ICMPV6 };
     made.meta.ip_len[new] = len as u32;
     made.meta.src4[new] = u32::from(tables.icmp_source4);
     made.meta.dst4[new] = made_to4;

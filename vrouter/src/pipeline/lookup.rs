@@ -92,6 +92,13 @@ fn flow(burst: &Burst, lane: usize, state: &WorkerState) -> u32 {
         if let Some(octets) = burst.network(lane, area).get(8..24) {
             source.copy_from_slice(octets);
         }
-        flow_hash::symmetric_v6(source.into(), meta.dst6[lane], meta.protocol[lane], sport, dport, state.hash_seed)
+        flow_hash::symmetric_v6(
+            source.into(),
+            meta.dst6[lane],
+            meta.protocol[lane],
+            sport,
+            dport,
+            state.hash_seed,
+        )
     }
 }

@@ -233,7 +233,9 @@ pub(super) fn network_v6(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
     let fragment = walked.fragment.is_some();
     let discovery = upper == protocol::ICMPV6
         && !fragment
-        && l4.and_then(|at| payload.get(at)).is_some_and(|kind| (icmpv6::ROUTER_SOLICIT..=icmpv6::REDIRECT).contains(kind));
+        && l4
+            .and_then(|at| payload.get(at))
+            .is_some_and(|kind| (icmpv6::ROUTER_SOLICIT..=icmpv6::REDIRECT).contains(kind));
     if !discovery {
         addresses_v6(source, destination)?;
     }

@@ -20,7 +20,13 @@ const TTL: u8 = 64;
 
 /// Takes a packet for an address of ours.
 #[cold]
-pub fn packet(burst: &mut Burst, lane: usize, adjacency: &Adjacency, tables: &Tables, state: &mut WorkerState) {
+pub fn packet(
+    burst: &mut Burst,
+    lane: usize,
+    adjacency: &Adjacency,
+    tables: &Tables,
+    state: &mut WorkerState,
+) {
     let v4 = burst.v4 >> lane & 1 == 1;
     let icmp = if v4 { protocol::ICMP } else { protocol::ICMPV6 };
     let whole = burst.fragments >> lane & 1 == 0;
@@ -76,7 +82,10 @@ fn echo(burst: &mut Burst, lane: usize, v4: bool, area: &FrameArea) -> Result<()
         let len = message.len();
         let mut view = ipv6::Ipv6::new_checked(&mut *ip).map_err(|_| Some(DropReason::IcmpMalformed))?;
         let pseudo = view.pseudo_sum(protocol::ICMPV6, len as u32);
-        if len < 8 || checksum::fold(pseudo + checksum::sum(&view.payload()[header_len - ipv6::HEADER_LEN..])) != 0xffff {
+        if len < 8
+            || checksum::fold(pseudo + checksum::sum(&view.payload()[header_len - ipv6::HEADER_LEN..]))
+                != 0xffff
+        {
             return Err(Some(DropReason::IcmpMalformed));
         }
         let (src, dst) = (view.src(), view.dst());
@@ -99,7 +108,9 @@ fn answer(burst: &mut Burst, lane: usize, state: &mut WorkerState) {
         state.tracer.finish(burst, lane, Outcome::Answered, state.now);
     }
     let packet = burst.take_tx(lane);
-    let Ok(new) = state.originated.push(packet.frame, packet.offset, packet.len, packet.in_port) else { return };
+    let Ok(new) = state.originated.push(packet.frame, packet.offset, packet.len, packet.in_port) else {
+        return;
+    };
     let (from, to) = (&burst.meta, &mut state.originated);
     to.meta.l3[new] = from.l3[lane];
     to.meta.l4[new] = from.l4[lane];

@@ -250,7 +250,8 @@ impl<'a> Summary<'a> {
         let (source, destination, protocol, payload): (IpAddr, IpAddr, u8, &[u8]) = match ip.first()? >> 4 {
             4 => {
                 let header = ip.first_chunk::<20>()?;
-                let word = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+                let word =
+                    |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
                 (word(12).into(), word(16).into(), header[9], ip.get(usize::from(header[0] & 0xf) * 4..)?)
             }
             6 => {

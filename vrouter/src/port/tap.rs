@@ -45,7 +45,10 @@ impl PortQueue for Queue {
                     // EBADFD: the device was deleted. It stays readable for ever, so
                     // the worker must stop waiting for it.
                     let waits = |error: &std::io::Error| {
-                        matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
+                        matches!(
+                            error.kind(),
+                            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
+                        )
                     };
                     self.broken = outcome.is_err_and(|error| !waits(&error));
                     break;
@@ -56,8 +59,10 @@ impl PortQueue for Queue {
             if let Some(header) = header
                 && header.flags & VirtioHeader::NEEDS_CHECKSUM != 0
             {
-                burst.meta.checksum[lane] =
-                    Checksum::Partial { start: HEADROOM as u16 + header.csum_start, field: header.csum_offset };
+                burst.meta.checksum[lane] = Checksum::Partial {
+                    start: HEADROOM as u16 + header.csum_start,
+                    field: header.csum_offset,
+                };
             }
             received += 1;
         }
@@ -82,7 +87,8 @@ impl PortQueue for Queue {
             };
             let (offset, len) = (packet.offset as usize, packet.len as usize);
             let chunk = io.pool.area().chunk_mut(&mut packet.frame);
-            let Some(message) = offset.checked_sub(VIRTIO_HEADER_LEN).and_then(|at| chunk.get_mut(at..offset + len))
+            let Some(message) =
+                offset.checked_sub(VIRTIO_HEADER_LEN).and_then(|at| chunk.get_mut(at..offset + len))
             else {
                 io.drop_tx(packet, DropReason::NoHeadroom);
                 continue;

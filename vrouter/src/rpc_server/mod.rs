@@ -13,12 +13,16 @@ use crate::daemon::{Node, NodeError};
 /// # Errors
 /// Another process listens there, or the path cannot be used.
 pub fn bind(path: &Path) -> Result<UnixListener, NodeError> {
-    let failed = |error: std::io::Error| NodeError::Invalid(format!("api socket {}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| NodeError::Invalid(format!("api socket {}: {error}", path.display()));
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(NodeError::Invalid(format!("api socket {}: another router listens there", path.display())));
+        return Err(NodeError::Invalid(format!(
+            "api socket {}: another router listens there",
+            path.display()
+        )));
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),

@@ -37,12 +37,7 @@ mod tests {
         })
         .join()
         .unwrap();
-        assert!(
-            pin_current_thread(1023)
-                .unwrap_err()
-                .to_string()
-                .contains("core 1023")
-        );
+        assert!(pin_current_thread(1023).unwrap_err().to_string().contains("core 1023"));
         assert!(pin_current_thread(1 << 20).is_err());
     }
 }

@@ -78,11 +78,7 @@ struct MapElement {
 
 impl<K: Plain, V: Plain> Map<K, V> {
     /// Creates a map; `name` shows in `bpftool map` (letters, digits, `_`; 15 bytes).
-    pub(super) fn new(
-        kind: MapKind,
-        name: &'static str,
-        max_entries: u32,
-    ) -> Result<Self, OsError> {
+    pub(super) fn new(kind: MapKind, name: &'static str, max_entries: u32) -> Result<Self, OsError> {
         // The kernel allocates these entry by entry, so that room for many costs nothing.
         let flags = match kind {
             MapKind::Hash | MapKind::LpmTrie => F_NO_PREALLOC,
@@ -100,40 +96,22 @@ impl<K: Plain, V: Plain> Map<K, V> {
         };
         // SAFETY: MAP_CREATE follows no pointer and returns a new descriptor.
         let fd = unsafe { bpf_fd(MAP_CREATE, &mut attr) }.map_err(|errno| {
-            let hint = if errno == Errno::PERM {
-                "CAP_BPF or CAP_NET_ADMIN is missing"
-            } else {
-                ""
-            };
+            let hint = if errno == Errno::PERM { "CAP_BPF or CAP_NET_ADMIN is missing" } else { "" };
             OsError::new(format!("create the BPF map {name}"), errno).hint(hint)
         })?;
-        Ok(Self {
-            fd,
-            name,
-            kind,
-            types: PhantomData,
-        })
+        Ok(Self { fd, name, kind, types: PhantomData })
     }
 
     /// Inserts or replaces.
     pub(super) fn set(&self, key: &K, value: &V) -> Result<(), OsError> {
-        assert!(
-            self.kind != MapKind::PerCpuArray,
-            "written by programs only"
-        );
+        assert!(self.kind != MapKind::PerCpuArray, "written by programs only");
         let mut attr = self.element(key, std::ptr::from_ref(value) as u64);
         // SAFETY: the map was created with the sizes of `K` and `V` and is not per CPU, so
         // the kernel reads just these two.
-        unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }
-            .map(drop)
-            .map_err(|errno| {
-                let hint = if errno == Errno::NOSPC {
-                    "the map is full"
-                } else {
-                    ""
-                };
-                OsError::new(format!("write to the BPF map {}", self.name), errno).hint(hint)
-            })
+        unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop).map_err(|errno| {
+            let hint = if errno == Errno::NOSPC { "the map is full" } else { "" };
+            OsError::new(format!("write to the BPF map {}", self.name), errno).hint(hint)
+        })
     }
 
     /// Removes; whether it was there.
@@ -143,32 +121,20 @@ impl<K: Plain, V: Plain> Map<K, V> {
         match unsafe { bpf(MAP_DELETE_ELEM, &mut attr) } {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(OsError::new(
-                format!("remove from the BPF map {}", self.name),
-                errno,
-            )),
+            Err(errno) => Err(OsError::new(format!("remove from the BPF map {}", self.name), errno)),
         }
     }
 
     fn element(&self, key: &K, value: u64) -> MapElement {
         let map_fd = self.fd.as_raw_fd() as u32;
-        MapElement {
-            map_fd,
-            _pad: 0,
-            key: std::ptr::from_ref(key) as u64,
-            value,
-            flags: 0,
-        }
+        MapElement { map_fd, _pad: 0, key: std::ptr::from_ref(key) as u64, value, flags: 0 }
     }
 }
 
 impl Map<u32, u64> {
     /// The sum of a [`MapKind::PerCpuArray`]'s entry over all CPUs.
     pub(super) fn sum(&self, index: u32) -> Result<u64, OsError> {
-        assert!(
-            self.kind == MapKind::PerCpuArray,
-            "other kinds have one value"
-        );
+        assert!(self.kind == MapKind::PerCpuArray, "other kinds have one value");
         let step = || format!("read the BPF map {}", self.name);
         let cpus = possible_cpus().map_err(|error| OsError::new(step(), error))?;
         let mut values = vec![0u64; cpus];
@@ -236,11 +202,7 @@ impl Program {
     ///
     /// # Errors
     /// With the verifier's words when it refuses the program.
-    pub(super) fn load(
-        name: &'static str,
-        code: &[Insn],
-        multi_buffer: bool,
-    ) -> Result<Self, OsError> {
+    pub(super) fn load(name: &'static str, code: &[Insn], multi_buffer: bool) -> Result<Self, OsError> {
         let mut log = Vec::new();
         let errno = match Self::try_load(name, code, multi_buffer, &mut log) {
             Ok(program) => return Ok(program),
@@ -259,22 +221,13 @@ impl Program {
                     true => String::new(),
                     false => format!(" (the verifier says: {})", tail.join("; ")),
                 };
-                let hint = if errno == Errno::PERM {
-                    "CAP_BPF or CAP_NET_ADMIN is missing"
-                } else {
-                    ""
-                };
+                let hint = if errno == Errno::PERM { "CAP_BPF or CAP_NET_ADMIN is missing" } else { "" };
                 Err(OsError::new(format!("load the XDP program {name}{said}"), errno).hint(hint))
             }
         }
     }
 
-    fn try_load(
-        name: &str,
-        code: &[Insn],
-        multi_buffer: bool,
-        log: &mut [u8],
-    ) -> Result<Self, Errno> {
+    fn try_load(name: &str, code: &[Insn], multi_buffer: bool, log: &mut [u8]) -> Result<Self, Errno> {
         let mut attr = ProgLoad {
             kind: PROG_TYPE_XDP,
             insn_count: code.len() as u32,
@@ -282,11 +235,7 @@ impl Program {
             license: c"Apache-2.0".as_ptr() as u64,
             log_level: (!log.is_empty()).into(),
             log_size: log.len() as u32,
-            log_buf: if log.is_empty() {
-                0
-            } else {
-                log.as_mut_ptr() as u64
-            },
+            log_buf: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
             kern_version: 0,
             flags: if multi_buffer { F_XDP_HAS_FRAGS } else { 0 },
             name: object_name(name),
@@ -356,9 +305,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         // Closing the descriptor detaches too, but only when no child between fork and
         // exec holds a copy of it; so does failure here leave it to the close.
-        let mut attr = LinkDetach {
-            link_fd: self.fd.as_raw_fd() as u32,
-        };
+        let mut attr = LinkDetach { link_fd: self.fd.as_raw_fd() as u32 };
         // SAFETY: LINK_DETACH follows no pointer.
         let _ = unsafe { bpf(LINK_DETACH, &mut attr) };
     }
@@ -375,17 +322,12 @@ fn object_name(name: &str) -> [u8; 16] {
 /// How many CPUs there may ever be, which is how many values a per-CPU entry has.
 fn possible_cpus() -> io::Result<usize> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
-    parse_possible(text.trim())
-        .ok_or_else(|| io::Error::other(format!("not a list of CPUs: {text:?}")))
+    parse_possible(text.trim()).ok_or_else(|| io::Error::other(format!("not a list of CPUs: {text:?}")))
 }
 
 /// `0-3` or `0,2-5`: the highest number, plus one.
 fn parse_possible(text: &str) -> Option<usize> {
-    text.rsplit([',', '-'])
-        .next()?
-        .parse::<usize>()
-        .ok()?
-        .checked_add(1)
+    text.rsplit([',', '-']).next()?.parse::<usize>().ok()?.checked_add(1)
 }
 
 /// # Safety
@@ -394,11 +336,7 @@ fn parse_possible(text: &str) -> Option<usize> {
 unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> Result<libc::c_long, Errno> {
     // SAFETY: `attr` is valid for reads and writes of its size; the rest is the caller's.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<T>()) };
-    if result < 0 {
-        Err(last_errno())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(last_errno()) } else { Ok(result) }
 }
 
 /// # Safety
@@ -444,24 +382,13 @@ mod tests {
         asm.load(Size::Word, Reg::R1, Reg::R1, 0);
         asm.load(Size::Byte, Reg::R0, Reg::R1, 0);
         asm.exit();
-        let text = Program::load("t_bad", &asm.finish(), false)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            text.contains("t_bad") && text.contains("invalid access to packet"),
-            "{text}"
-        );
+        let text = Program::load("t_bad", &asm.finish(), false).unwrap_err().to_string();
+        assert!(text.contains("t_bad") && text.contains("invalid access to packet"), "{text}");
     }
 
     #[test]
     fn lists_of_cpus() {
-        for (text, count) in [
-            ("0", 1),
-            ("0-1", 2),
-            ("0-127", 128),
-            ("0,2-5", 6),
-            ("0-3,7", 8),
-        ] {
+        for (text, count) in [("0", 1), ("0-1", 2), ("0-127", 128), ("0,2-5", 6), ("0-3,7", 8)] {
             assert_eq!(parse_possible(text), Some(count), "{text}");
         }
         assert_eq!(parse_possible(""), None);

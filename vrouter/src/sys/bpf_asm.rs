@@ -200,12 +200,7 @@ impl Assembler {
 
     fn emit(&mut self, code: u8, dst: Reg, src: Reg, offset: i16, immediate: i32) {
         let registers = (src as u8) << 4 | dst as u8;
-        self.code.push(Insn {
-            code,
-            registers,
-            offset,
-            immediate,
-        });
+        self.code.push(Insn { code, registers, offset, immediate });
     }
 }
 

@@ -20,8 +20,8 @@ use super::bpf::{Link, Map, MapKind, Program, XdpMode};
 use super::error::OsError;
 use super::ifreq::device_name;
 use super::xdp_program::{
-    COUNTERS, DeviceMaps, FamilyMaps, NO_SOCKET, PASSED, PrefixKey, REDIRECTED, SharedMaps,
-    take_all, take_ours,
+    COUNTERS, DeviceMaps, FamilyMaps, NO_SOCKET, PASSED, PrefixKey, REDIRECTED, SharedMaps, take_all,
+    take_ours,
 };
 
 /// Receive queues of a device that can have a socket.
@@ -93,10 +93,7 @@ impl DeviceXdp {
             counters: Map::new(MapKind::PerCpuArray, "vr_counters", COUNTERS)?,
         };
         let (program, shared) = match sharing {
-            Sharing::Exclusive => (
-                Program::load("vrouter_all", &take_all(&maps), multi_buffer)?,
-                None,
-            ),
+            Sharing::Exclusive => (Program::load("vrouter_all", &take_all(&maps), multi_buffer)?, None),
             Sharing::Host => {
                 let shared = SharedMaps {
                     v4: family("vr_local4", "vr_foreign4", "vr_take4")?,
@@ -104,10 +101,7 @@ impl DeviceXdp {
                     vxlan_port: Map::new(MapKind::Array, "vr_vxlan_port", 1)?,
                 };
                 let code = take_ours(&maps, &shared);
-                (
-                    Program::load("vrouter_shared", &code, multi_buffer)?,
-                    Some(shared),
-                )
+                (Program::load("vrouter_shared", &code, multi_buffer)?, Some(shared))
             }
         };
         Ok(Self {
@@ -123,11 +117,7 @@ impl DeviceXdp {
 
     /// Attaches the program to the device `ifindex` of the calling thread's network
     /// namespace, in place of where it was attached before.
-    pub(crate) fn attach(
-        &mut self,
-        ifindex: u32,
-        mode: AttachMode,
-    ) -> Result<XdpMode, AttachError> {
+    pub(crate) fn attach(&mut self, ifindex: u32, mode: AttachMode) -> Result<XdpMode, AttachError> {
         self.attachment = None;
         self.native_refusal = None;
         if mode != AttachMode::Generic {
@@ -186,11 +176,7 @@ impl DeviceXdp {
 
     /// Sends what is taken on `queue` to an AF_XDP socket bound to that queue, in place
     /// of an earlier one. Closing the socket takes it out again.
-    pub(crate) fn register_socket(
-        &self,
-        queue: u32,
-        socket: BorrowedFd<'_>,
-    ) -> Result<(), OsError> {
+    pub(crate) fn register_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), OsError> {
         self.maps.sockets.set(&queue, &(socket.as_raw_fd() as u32))
     }
 
@@ -218,14 +204,8 @@ impl DeviceXdp {
             return Ok(());
         };
         match prefix.trunc() {
-            IpNet::V4(p) => shared
-                .v4
-                .take
-                .remove(&key(p.prefix_len(), &p.addr().octets())),
-            IpNet::V6(p) => shared
-                .v6
-                .take
-                .remove(&key(p.prefix_len(), &p.addr().octets())),
+            IpNet::V4(p) => shared.v4.take.remove(&key(p.prefix_len(), &p.addr().octets())),
+            IpNet::V6(p) => shared.v6.take.remove(&key(p.prefix_len(), &p.addr().octets())),
         }
         .map(drop)
     }
@@ -235,14 +215,8 @@ impl DeviceXdp {
             return Ok(());
         };
         match prefix.trunc() {
-            IpNet::V4(p) => shared
-                .v4
-                .take
-                .set(&key(p.prefix_len(), &p.addr().octets()), &value),
-            IpNet::V6(p) => shared
-                .v6
-                .take
-                .set(&key(p.prefix_len(), &p.addr().octets()), &value),
+            IpNet::V4(p) => shared.v4.take.set(&key(p.prefix_len(), &p.addr().octets()), &value),
+            IpNet::V6(p) => shared.v6.take.set(&key(p.prefix_len(), &p.addr().octets()), &value),
         }
     }
 
@@ -251,12 +225,7 @@ impl DeviceXdp {
         let Some(shared) = &self.shared else {
             return Ok(());
         };
-        replace(
-            &mut self.local,
-            addresses,
-            &shared.v4.local,
-            &shared.v6.local,
-        )
+        replace(&mut self.local, addresses, &shared.v4.local, &shared.v6.local)
     }
 
     /// Sets the tunnel sources whose packets to us are the kernel's, in place of the
@@ -265,12 +234,7 @@ impl DeviceXdp {
         let Some(shared) = &self.shared else {
             return Ok(());
         };
-        replace(
-            &mut self.foreign,
-            addresses,
-            &shared.v4.foreign,
-            &shared.v6.foreign,
-        )
+        replace(&mut self.foreign, addresses, &shared.v4.foreign, &shared.v6.foreign)
     }
 
     /// Takes UDP to this port of our tunnel addresses; 0 for none (as loaded).

@@ -18,11 +18,7 @@ pub(crate) struct OsError {
 
 impl OsError {
     pub(crate) fn new(step: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self {
-            step: step.into(),
-            hint: "",
-            source: source.into(),
-        }
+        Self { step: step.into(), hint: "", source: source.into() }
     }
 
     /// Adds what the error number means at this step; empty for nothing to add.

@@ -54,17 +54,9 @@ impl Interface {
 
     /// The driver's name: `veth`, `virtio_net`, `mlx5_core`.
     pub(crate) fn driver(&self) -> Result<String, OsError> {
-        let mut info = DriverInfo {
-            command: ETHTOOL_GDRVINFO,
-            driver: [0; 32],
-            rest: [0; 160],
-        };
+        let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
         self.ethtool("read the driver of", &mut info)?;
-        let end = info
-            .driver
-            .iter()
-            .position(|&b| b == 0)
-            .unwrap_or(info.driver.len());
+        let end = info.driver.iter().position(|&b| b == 0).unwrap_or(info.driver.len());
         Ok(String::from_utf8_lossy(&info.driver[..end]).into_owned())
     }
 
@@ -89,9 +81,7 @@ impl Interface {
         if self.tx_checksum()? == on {
             return Ok(());
         }
-        Err(self
-            .failed(step, Errno::OPNOTSUPP)
-            .hint("the driver does not let it change"))
+        Err(self.failed(step, Errno::OPNOTSUPP).hint("the driver does not let it change"))
     }
 
     fn ethtool<T: Command>(&self, step: &str, command: &mut T) -> Result<(), OsError> {
@@ -167,14 +157,8 @@ mod tests {
             ip("link add name br0 type bridge");
             assert_eq!(Interface::open("br0").unwrap().channels().unwrap(), None);
             // Loopback always leaves checksums out.
-            let text = Interface::open("lo")
-                .unwrap()
-                .set_tx_checksum(false)
-                .unwrap_err();
-            assert!(
-                text.to_string().contains("set the checksum offload of lo"),
-                "{text}"
-            );
+            let text = Interface::open("lo").unwrap().set_tx_checksum(false).unwrap_err();
+            assert!(text.to_string().contains("set the checksum offload of lo"), "{text}");
         });
     }
 }

@@ -25,14 +25,10 @@ impl Interface {
     /// # Errors
     /// The name is empty or longer than 15 bytes, or there is no such device.
     pub(crate) fn open(name: &str) -> Result<Self, OsError> {
-        let failed =
-            |errno, hint| OsError::new(format!("open the device {name}"), errno).hint(hint);
+        let failed = |errno, hint| OsError::new(format!("open the device {name}"), errno).hint(hint);
         encode_name(name).map_err(|hint| failed(Errno::INVAL, hint))?;
         let socket = control_socket().map_err(|errno| failed(errno, ""))?;
-        let interface = Self {
-            name: name.into(),
-            socket,
-        };
+        let interface = Self { name: name.into(), socket };
         interface.index()?;
         Ok(interface)
     }
@@ -56,18 +52,15 @@ impl Interface {
     pub(crate) fn hardware_address(&self) -> Result<[u8; 6], OsError> {
         let step = "read the MAC address of";
         let request = self.ioctl(libc::SIOCGIFHWADDR, step, self.request())?;
-        decode_ethernet(&request).ok_or_else(|| {
-            self.failed(step, Errno::INVAL)
-                .hint("it is not an Ethernet device")
-        })
+        decode_ethernet(&request)
+            .ok_or_else(|| self.failed(step, Errno::INVAL).hint("it is not an Ethernet device"))
     }
 
     /// Sets the Ethernet address.
     pub(crate) fn set_hardware_address(&self, address: [u8; 6]) -> Result<(), OsError> {
         let mut request = self.request();
         request.ifr_ifru.ifru_hwaddr = encode_ethernet(address);
-        self.ioctl(libc::SIOCSIFHWADDR, "set the MAC address of", request)
-            .map(drop)
+        self.ioctl(libc::SIOCSIFHWADDR, "set the MAC address of", request).map(drop)
     }
 
     /// `IFF_UP`, `IFF_RUNNING` (carrier) and the other flags of netdevice(7).
@@ -84,8 +77,7 @@ impl Interface {
         let flags = if up { flags | bit } else { flags & !bit };
         let mut request = self.request();
         request.ifr_ifru.ifru_flags = flags as i16;
-        self.ioctl(libc::SIOCSIFFLAGS, "set the flags of", request)
-            .map(drop)
+        self.ioctl(libc::SIOCSIFFLAGS, "set the flags of", request).map(drop)
     }
 
     /// Largest L3 packet, in bytes.
@@ -103,8 +95,7 @@ impl Interface {
     pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), OsError> {
         let mut request = self.request();
         request.ifr_ifru.ifru_mtu = i32::try_from(mtu).unwrap_or(i32::MAX);
-        self.ioctl(libc::SIOCSIFMTU, "set the MTU of", request)
-            .map(drop)
+        self.ioctl(libc::SIOCSIFMTU, "set the MTU of", request).map(drop)
     }
 
     pub(super) fn request(&self) -> libc::ifreq {
@@ -122,12 +113,7 @@ impl Interface {
     }
 
     /// One of the ioctls of this file, which read and write `ifreq` only.
-    fn ioctl(
-        &self,
-        code: libc::Ioctl,
-        step: &str,
-        mut request: libc::ifreq,
-    ) -> Result<libc::ifreq, OsError> {
+    fn ioctl(&self, code: libc::Ioctl, step: &str, mut request: libc::ifreq) -> Result<libc::ifreq, OsError> {
         // SAFETY: the netdevice ioctls above take an `ifreq` that they read and fill in
         // place; none of them follows a pointer in it.
         match unsafe { libc::ioctl(self.socket.as_raw_fd(), code, &mut request) } {
@@ -149,12 +135,7 @@ pub(super) fn device_name(ifindex: u32) -> String {
 }
 
 fn control_socket() -> Result<OwnedFd, Errno> {
-    socket_with(
-        AddressFamily::INET,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
+    socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
 }
 
 /// The name as the kernel takes it, or what is wrong with it.
@@ -162,10 +143,7 @@ pub(super) fn encode_name(name: &str) -> Result<[c_char; libc::IFNAMSIZ], &'stat
     if name.is_empty() || name.len() >= libc::IFNAMSIZ {
         return Err("a device name has 1 to 15 bytes");
     }
-    if name
-        .bytes()
-        .any(|b| b == b'/' || b == 0 || b == b':' || b.is_ascii_whitespace())
-    {
+    if name.bytes().any(|b| b == b'/' || b == 0 || b == b':' || b.is_ascii_whitespace()) {
         return Err("a device name has no space, slash, colon or zero byte");
     }
     let mut encoded = [0; libc::IFNAMSIZ];
@@ -195,10 +173,7 @@ pub(super) fn encode_ethernet(address: [u8; 6]) -> libc::sockaddr {
     for (to, from) in sa_data.iter_mut().zip(address) {
         *to = from as c_char;
     }
-    libc::sockaddr {
-        sa_family: libc::ARPHRD_ETHER,
-        sa_data,
-    }
+    libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data }
 }
 
 #[cfg(test)]
@@ -244,11 +219,7 @@ mod tests {
 
     #[test]
     fn loopback_is_not_ethernet() {
-        let text = Interface::open("lo")
-            .unwrap()
-            .hardware_address()
-            .unwrap_err()
-            .to_string();
+        let text = Interface::open("lo").unwrap().hardware_address().unwrap_err().to_string();
         assert!(text.contains("not an Ethernet device"), "{text}");
     }
 }

@@ -15,11 +15,7 @@
 //! ports that holds `unsafe` code. Devices are looked up in the network namespace
 //! of the calling thread; file descriptors keep working after it has left.
 #![allow(unsafe_code)]
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "the ports that use it are not there yet"
-)]
+#![allow(dead_code, unused_imports, reason = "the ports that use it are not there yet")]
 
 pub(crate) mod affinity;
 pub(crate) mod bpf;

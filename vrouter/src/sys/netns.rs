@@ -26,12 +26,8 @@ impl Netns {
     /// and only the mount point is left).
     pub(crate) fn open(path: &Path) -> Result<Self, OsError> {
         let step = || format!("open the network namespace {}", path.display());
-        let fd = rustix::fs::open(
-            path,
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
-            Mode::empty(),
-        )
-        .map_err(|errno| OsError::new(step(), errno))?;
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+            .map_err(|errno| OsError::new(step(), errno))?;
         // SAFETY: NS_GET_NSTYPE takes no argument and touches no memory of ours.
         let kind = unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) };
         if kind != libc::CLONE_NEWNET {
@@ -39,10 +35,7 @@ impl Netns {
                 .hint("the file is not a network namespace; is the pod gone?"));
         }
         let stat = rustix::fs::fstat(&fd).map_err(|errno| OsError::new(step(), errno))?;
-        Ok(Self {
-            fd,
-            identity: (stat.st_dev, stat.st_ino),
-        })
+        Ok(Self { fd, identity: (stat.st_dev, stat.st_ino) })
     }
 
     /// The calling thread's namespace.
@@ -72,9 +65,7 @@ impl Netns {
                     Ok(work())
                 })
                 .map_err(|error| OsError::new("start a thread for the namespace", error))?;
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 }
@@ -117,18 +108,11 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_network_namespace() {
-        for path in [
-            "/nonexistent/netns",
-            "/etc/passwd",
-            "/proc/self/ns/mnt",
-            "/proc",
-        ] {
+        for path in ["/nonexistent/netns", "/etc/passwd", "/proc/self/ns/mnt", "/proc"] {
             let text = Netns::open(Path::new(path)).unwrap_err().to_string();
             assert!(text.contains(path), "{text}");
         }
-        let text = Netns::open(Path::new("/etc/passwd"))
-            .unwrap_err()
-            .to_string();
+        let text = Netns::open(Path::new("/etc/passwd")).unwrap_err().to_string();
         assert!(text.contains("not a network namespace"), "{text}");
     }
 

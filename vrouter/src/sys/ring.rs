@@ -53,8 +53,7 @@ impl<T: Copy> Ring<T> {
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: a null hint lets the kernel choose an unused range.
         let base = unsafe { mmap(std::ptr::null_mut(), len, prot, flags, fd, page_offset) }?;
-        let base =
-            NonNull::new(base.cast::<u8>()).expect("mmap does not return null without MAP_FIXED");
+        let base = NonNull::new(base.cast::<u8>()).expect("mmap does not return null without MAP_FIXED");
         // SAFETY: the offsets are the kernel's own for this mapping, so all of them lie
         // inside `len` bytes and are aligned for what they lead to.
         let (producer, consumer, flags, entries) = unsafe {
@@ -65,15 +64,7 @@ impl<T: Copy> Ring<T> {
                 base.add(offsets.desc as usize).cast(),
             )
         };
-        Ok(Self {
-            base,
-            len,
-            producer,
-            consumer,
-            flags,
-            entries,
-            size,
-        })
+        Ok(Self { base, len, producer, consumer, flags, entries, size })
     }
 }
 
@@ -125,11 +116,7 @@ impl<T: Copy> Producer<T> {
         offsets: &libc::xdp_ring_offset,
     ) -> Result<Self, Errno> {
         let ring = Ring::map(fd, page_offset, size, offsets)?;
-        Ok(Self {
-            ring,
-            produced: 0,
-            consumed_seen: 0,
-        })
+        Ok(Self { ring, produced: 0, consumed_seen: 0 })
     }
 
     fn free_seen(&self) -> u32 {
@@ -161,9 +148,7 @@ impl<T: Copy> Producer<T> {
         // `count - first` are at most the ring's size; these entries are free, so the
         // kernel does not read them until the release store below.
         unsafe {
-            entries
-                .add(start)
-                .copy_from_nonoverlapping(items.as_ptr(), first);
+            entries.add(start).copy_from_nonoverlapping(items.as_ptr(), first);
             entries.copy_from_nonoverlapping(items.as_ptr().add(first), count - first);
         }
         self.produced = self.produced.wrapping_add(count as u32);
@@ -194,17 +179,11 @@ impl<T: Copy> Consumer<T> {
         offsets: &libc::xdp_ring_offset,
     ) -> Result<Self, Errno> {
         let ring = Ring::map(fd, page_offset, size, offsets)?;
-        Ok(Self {
-            ring,
-            consumed: 0,
-            produced_seen: 0,
-        })
+        Ok(Self { ring, consumed: 0, produced_seen: 0 })
     }
 
     fn available_seen(&self) -> usize {
-        self.produced_seen
-            .wrapping_sub(self.consumed)
-            .min(self.ring.size) as usize
+        self.produced_seen.wrapping_sub(self.consumed).min(self.ring.size) as usize
     }
 
     /// Moves the oldest entries into `out`, as many as there are and fit; how many.
@@ -225,9 +204,7 @@ impl<T: Copy> Consumer<T> {
         // entries again before the release store below. `T` is plain integers, for
         // which every bit pattern is valid.
         unsafe {
-            entries
-                .add(start)
-                .copy_to_nonoverlapping(out.as_mut_ptr(), first);
+            entries.add(start).copy_to_nonoverlapping(out.as_mut_ptr(), first);
             entries.copy_to_nonoverlapping(out.as_mut_ptr().add(first), count - first);
         }
         self.consumed = self.consumed.wrapping_add(count as u32);
@@ -243,12 +220,8 @@ mod tests {
     use std::os::fd::AsFd;
 
     const SIZE: u32 = 8;
-    const OFFSETS: libc::xdp_ring_offset = libc::xdp_ring_offset {
-        producer: 0,
-        consumer: 64,
-        flags: 128,
-        desc: 192,
-    };
+    const OFFSETS: libc::xdp_ring_offset =
+        libc::xdp_ring_offset { producer: 0, consumer: 64, flags: 128, desc: 192 };
 
     /// A ring whose other side is ours as well, over a plain file.
     fn pair() -> (Producer<u64>, Consumer<u64>) {
@@ -268,12 +241,7 @@ mod tests {
         for round in 0..500usize {
             let items: Vec<u64> = (next_in..next_in + (round % 11) as u64).collect();
             let pushed = producer.push(&items);
-            assert_eq!(
-                pushed,
-                items
-                    .len()
-                    .min((SIZE as u64 - (next_in - next_out)) as usize)
-            );
+            assert_eq!(pushed, items.len().min((SIZE as u64 - (next_in - next_out)) as usize));
             next_in += pushed as u64;
             let mut out = [0; 16];
             let popped = consumer.pop(&mut out[..round * 7 % 13]);

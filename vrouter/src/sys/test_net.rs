@@ -18,18 +18,13 @@ pub(super) fn in_new_netns<R: Send>(work: impl FnOnce() -> R + Send) -> R {
             ip("link set lo up");
             work()
         });
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 /// `ip ARGS` in the thread's namespace; its output.
 pub(super) fn ip(args: &str) -> String {
-    let output = Command::new("ip")
-        .args(args.split_whitespace())
-        .output()
-        .expect("ip(8)");
+    let output = Command::new("ip").args(args.split_whitespace()).output().expect("ip(8)");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {args}: {stderr}");
     String::from_utf8(output.stdout).expect("text")

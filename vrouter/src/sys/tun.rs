@@ -129,8 +129,8 @@ impl Tap {
     /// the other way (`EINVAL`).
     pub(crate) fn open(name: &str, multi_queue: bool) -> Result<Self, TapError> {
         let step = format!("open the tap {name}");
-        let encoded = encode_name(name)
-            .map_err(|hint| OsError::new(step.clone(), Errno::INVAL).hint(hint))?;
+        let encoded =
+            encode_name(name).map_err(|hint| OsError::new(step.clone(), Errno::INVAL).hint(hint))?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::open("/dev/net/tun", flags, Mode::empty()).map_err(|errno| {
             let hint = "/dev/net/tun must be there and be accessible";
@@ -139,11 +139,7 @@ impl Tap {
         let tap = Self { fd };
         let mut request = request(encoded);
         let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        let flags = if multi_queue {
-            flags | libc::IFF_MULTI_QUEUE
-        } else {
-            flags
-        };
+        let flags = if multi_queue { flags | libc::IFF_MULTI_QUEUE } else { flags };
         request.ifr_ifru.ifru_flags = flags as i16;
         // SAFETY: TUNSETIFF reads and writes an `ifreq`.
         unsafe { tap.ioctl(libc::TUNSETIFF, &raw mut request) }.map_err(|errno| {
@@ -198,8 +194,7 @@ impl Tap {
         // SAFETY: SIOCGIFHWADDR fills an `ifreq`.
         unsafe { self.ioctl(libc::SIOCGIFHWADDR, &raw mut request) }
             .map_err(|errno| self.failed("read the MAC address of", errno))?;
-        decode_ethernet(&request)
-            .ok_or_else(|| self.failed("read the MAC address of", Errno::INVAL))
+        decode_ethernet(&request).ok_or_else(|| self.failed("read the MAC address of", Errno::INVAL))
     }
 
     /// Sets the device's Ethernet address.

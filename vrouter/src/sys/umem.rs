@@ -54,9 +54,7 @@ impl MemoryArea {
     /// `len` is zero, or more than the machine has available.
     pub(crate) fn new(len: usize) -> Result<Self, OsError> {
         if len == 0 {
-            return Err(
-                OsError::new("map packet memory", Errno::INVAL).hint("the size must not be zero")
-            );
+            return Err(OsError::new("map packet memory", Errno::INVAL).hint("the size must not be zero"));
         }
         // A pool of huge pages that is too small is the normal case, not an error.
         Self::map(len, PageKind::Huge).or_else(|_| Self::map(len, PageKind::Plain))
@@ -68,9 +66,8 @@ impl MemoryArea {
             PageKind::Plain => (PLAIN_PAGE, MemfdFlags::empty()),
         };
         let step = |what: &str| format!("{what} {} MiB of packet memory", len.div_ceil(1 << 20));
-        let mapped = len
-            .checked_next_multiple_of(page)
-            .ok_or_else(|| OsError::new(step("map"), Errno::OVERFLOW))?;
+        let mapped =
+            len.checked_next_multiple_of(page).ok_or_else(|| OsError::new(step("map"), Errno::OVERFLOW))?;
         // Huge pages come from a pool of their own, where too many are refused. Plain ones
         // would be handed out until the OOM killer comes.
         if page_kind == PageKind::Plain && available_memory().is_some_and(|free| mapped > free) {
@@ -84,8 +81,7 @@ impl MemoryArea {
         rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, mapped as u64)
             .map_err(|errno| OsError::new(step("allocate"), errno).hint(NOT_ENOUGH))?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&fd, seals)
-            .map_err(|errno| OsError::new(step("seal"), errno))?;
+        rustix::fs::fcntl_add_seals(&fd, seals).map_err(|errno| OsError::new(step("seal"), errno))?;
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: a null hint lets the kernel choose an unused range, so no existing
@@ -93,13 +89,7 @@ impl MemoryArea {
         let base = unsafe { mmap(std::ptr::null_mut(), mapped, prot, flags, &fd, 0) }
             .map_err(|errno| OsError::new(step("map"), errno))?;
         let base = NonNull::new(base.cast()).expect("mmap does not return null without MAP_FIXED");
-        Ok(Self {
-            base,
-            len,
-            mapped,
-            page_kind,
-            fd,
-        })
+        Ok(Self { base, len, mapped, page_kind, fd })
     }
 
     /// The first byte. Valid for reads and writes of [`len`](Self::len) bytes while
@@ -142,9 +132,7 @@ impl Drop for MemoryArea {
 /// Bytes that can be allocated without swapping; `None` when the kernel does not say.
 fn available_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }

@@ -27,10 +27,7 @@ impl WaitSet {
     /// A set that reports at most `capacity` descriptors per wait.
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Self {
-            epoll,
-            events: Vec::with_capacity(capacity.max(1)),
-        })
+        Ok(Self { epoll, events: Vec::with_capacity(capacity.max(1)) })
     }
 
     /// Awaits input on `fd` (for an AF_XDP socket: entries in its receive ring).
@@ -38,12 +35,7 @@ impl WaitSet {
     /// # Errors
     /// `EEXIST` when it is in the set already, `EPERM` for files that cannot be awaited.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.epoll,
-            fd,
-            EventData::new_u64(token),
-            EventFlags::IN,
-        )?)
+        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)?)
     }
 
     /// Takes `fd` out of the set; `ENOENT` when it was not in it.
@@ -56,22 +48,14 @@ impl WaitSet {
     /// Errors and hang-ups count as ready: the read that follows reports them. A
     /// signal ends the wait with no tokens. Does not allocate once `ready` has room
     /// for the set's capacity.
-    pub(crate) fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        ready: &mut Vec<u64>,
-    ) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<u64>) -> io::Result<()> {
         ready.clear();
         self.events.clear();
         let timeout = timeout.map(|t| Timespec {
             tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: t.subsec_nanos().into(),
         });
-        match epoll::wait(
-            &self.epoll,
-            spare_capacity(&mut self.events),
-            timeout.as_ref(),
-        ) {
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -86,10 +70,7 @@ pub(crate) struct EventFd(OwnedFd);
 
 impl EventFd {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?))
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
     /// Makes the descriptor readable until [`clear`](Self::clear). Any thread may call it.
@@ -182,8 +163,7 @@ mod tests {
     fn waits_as_long_as_asked() {
         let mut set = WaitSet::new(1).unwrap();
         let start = Instant::now();
-        set.wait(Some(Duration::from_micros(1500)), &mut Vec::new())
-            .unwrap();
+        set.wait(Some(Duration::from_micros(1500)), &mut Vec::new()).unwrap();
         assert!(start.elapsed() >= Duration::from_micros(1400));
     }
 }

@@ -164,10 +164,7 @@ pub(super) fn take_ours(maps: &DeviceMaps, shared: &SharedMaps) -> Vec<Insn> {
     a.jump_if_imm(If::Eq, Reg::R1, 0x86dd, v6);
     a.jump_if_imm(If::Ne, Reg::R1, 0x0800, pass);
 
-    let exits = Exits {
-        take: take_it,
-        pass,
-    };
+    let exits = Exits { take: take_it, pass };
     classify(a, &V4, &shared.v4, &shared.vxlan_port, exits);
     a.bind(v6);
     classify(a, &V6, &shared.v6, &shared.vxlan_port, exits);

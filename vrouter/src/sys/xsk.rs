@@ -145,12 +145,7 @@ impl XskSocket {
             let device = device_name(ifindex);
             OsError::new(format!("{step} for queue {queue} of {device}"), errno).hint(hint)
         };
-        for size in [
-            options.fill_size,
-            options.comp_size,
-            options.rx_size,
-            options.tx_size,
-        ] {
+        for size in [options.fill_size, options.comp_size, options.rx_size, options.tx_size] {
             if !size.is_power_of_two() {
                 let hint = "ring sizes must be powers of two";
                 return Err(failed("open an AF_XDP socket", Errno::INVAL, hint));
@@ -196,10 +191,7 @@ impl XskSocket {
             set(&fd, libc::SOL_XDP, option, &size).map_err(ring_step)?;
         }
         let offsets: MmapOffsets = get(&fd, libc::XDP_MMAP_OFFSETS).map_err(ring_step)?;
-        let (rx_at, tx_at) = (
-            libc::XDP_PGOFF_RX_RING as u64,
-            libc::XDP_PGOFF_TX_RING as u64,
-        );
+        let (rx_at, tx_at) = (libc::XDP_PGOFF_RX_RING as u64, libc::XDP_PGOFF_TX_RING as u64);
         let fill_at = libc::XDP_UMEM_PGOFF_FILL_RING;
         let comp_at = libc::XDP_UMEM_PGOFF_COMPLETION_RING;
         let MmapOffsets([rx_off, tx_off, fill_off, comp_off]) = &offsets;
@@ -207,18 +199,13 @@ impl XskSocket {
         let rx = Consumer::map(sock, rx_at, options.rx_size, rx_off).map_err(ring_step)?;
         let tx = Producer::map(sock, tx_at, options.tx_size, tx_off).map_err(ring_step)?;
         let fill = Producer::map(sock, fill_at, options.fill_size, fill_off).map_err(ring_step)?;
-        let completion =
-            Consumer::map(sock, comp_at, options.comp_size, comp_off).map_err(ring_step)?;
+        let completion = Consumer::map(sock, comp_at, options.comp_size, comp_off).map_err(ring_step)?;
 
         if let Some(BusyPoll { micros, budget }) = options.busy_poll {
-            [
-                (SO_PREFER_BUSY_POLL, 1),
-                (SO_BUSY_POLL, micros),
-                (SO_BUSY_POLL_BUDGET, budget),
-            ]
-            .into_iter()
-            .try_for_each(|(option, value)| set(&fd, libc::SOL_SOCKET, option, &value))
-            .map_err(|errno| failed("set busy polling", errno, "Linux 5.11 is needed"))?;
+            [(SO_PREFER_BUSY_POLL, 1), (SO_BUSY_POLL, micros), (SO_BUSY_POLL_BUDGET, budget)]
+                .into_iter()
+                .try_for_each(|(option, value)| set(&fd, libc::SOL_SOCKET, option, &value))
+                .map_err(|errno| failed("set busy polling", errno, "Linux 5.11 is needed"))?;
         }
         let mut tx_budget = 32;
         if let Some(budget) = options.tx_budget {
@@ -254,20 +241,10 @@ impl XskSocket {
             };
             failed("bind an AF_XDP socket", errno, hint)
         })?;
-        let bound: u32 = get(&fd, libc::XDP_OPTIONS)
-            .map_err(|errno| failed("read the AF_XDP mode", errno, ""))?;
+        let bound: u32 =
+            get(&fd, libc::XDP_OPTIONS).map_err(|errno| failed("read the AF_XDP mode", errno, ""))?;
         let zero_copy = bound & libc::XDP_OPTIONS_ZEROCOPY != 0;
-        Ok(Self {
-            rx,
-            tx,
-            fill,
-            completion,
-            zero_copy,
-            tx_budget,
-            ifindex,
-            queue,
-            fd,
-        })
+        Ok(Self { rx, tx, fill, completion, zero_copy, tx_budget, ifindex, queue, fd })
     }
 
     /// Moves received packets into `out`, oldest first; how many entries. Their frames
@@ -354,22 +331,8 @@ impl XskSocket {
     /// The kernel's counts of losses, since the socket was opened.
     pub(crate) fn statistics(&self) -> io::Result<XskStatistics> {
         let s: Statistics = get(&self.fd, libc::XDP_STATISTICS)?;
-        let [
-            rx_dropped,
-            rx_invalid,
-            tx_invalid,
-            rx_ring_full,
-            fill_empty,
-            tx_empty,
-        ] = s.0;
-        Ok(XskStatistics {
-            rx_dropped,
-            rx_invalid,
-            tx_invalid,
-            rx_ring_full,
-            fill_empty,
-            tx_empty,
-        })
+        let [rx_dropped, rx_invalid, tx_invalid, rx_ring_full, fill_empty, tx_empty] = s.0;
+        Ok(XskStatistics { rx_dropped, rx_invalid, tx_invalid, rx_ring_full, fill_empty, tx_empty })
     }
 
     /// Whether the device uses the frames itself.

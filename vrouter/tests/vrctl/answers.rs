@@ -11,16 +11,8 @@ pub(crate) fn status() -> StatusReply {
         ready: false,
         generation: 7,
         conditions: vec![
-            Condition {
-                name: "metrics".into(),
-                ok: true,
-                message: String::new(),
-            },
-            Condition {
-                name: "uplink eth1".into(),
-                ok: false,
-                message: "the device is gone".into(),
-            },
+            Condition { name: "metrics".into(), ok: true, message: String::new() },
+            Condition { name: "uplink eth1".into(), ok: false, message: "the device is gone".into() },
         ],
         ports: 4,
         ports_down: 1,
@@ -190,16 +182,7 @@ pub(crate) fn workers() -> Vec<Worker> {
         packets: 1000,
         packets_per_burst: 2.5,
         busy: 0.125,
-        queues: vec![
-            QueueRef {
-                port: "eth1".into(),
-                queue: 0,
-            },
-            QueueRef {
-                port: "eth1".into(),
-                queue: 1,
-            },
-        ],
+        queues: vec![QueueRef { port: "eth1".into(), queue: 0 }, QueueRef { port: "eth1".into(), queue: 1 }],
         handed_off: 0,
     }]
 }
@@ -209,14 +192,8 @@ pub(crate) fn memory() -> MemoryReply {
         frames_total: 16384,
         frames_free: 12000,
         held: vec![
-            HeldFrames {
-                place: "port eth1".into(),
-                frames: 4096,
-            },
-            HeldFrames {
-                place: "worker 0".into(),
-                frames: 288,
-            },
+            HeldFrames { place: "port eth1".into(), frames: 4096 },
+            HeldFrames { place: "worker 0".into(), frames: 288 },
         ],
         frame_size: 2048,
         area_bytes: 32 << 20,
@@ -251,9 +228,7 @@ pub(crate) fn pods() -> Vec<Pod> {
         interface: "eth0".into(),
         addresses: vec!["10.100.36.103".into(), "fd00:10:36::103".into()],
         attach: AttachKind::Tap.into(),
-        labels: [("tier", "a"), ("app", "web")]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into(),
+        labels: [("tier", "a"), ("app", "web")].map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         port: "tap-web".into(),
         mac: "02:00:00:00:00:10".into(),
         state: PodState::Ready.into(),
@@ -305,10 +280,7 @@ pub(crate) fn apply(objects: Vec<api::Object>) -> ApplyReply {
                 .collect(),
         }
     });
-    ApplyReply {
-        results: results.collect(),
-        generation: 8,
-    }
+    ApplyReply { results: results.collect(), generation: 8 }
 }
 
 /// An ICMP echo request from 10.0.0.1 to 10.0.0.2, the rest of its 98 bytes cut off.
@@ -321,10 +293,7 @@ pub(crate) fn echo() -> Vec<u8> {
 }
 
 pub(crate) fn trace() -> Vec<TraceRecord> {
-    let stage = |stage: &str, note: &str| TraceStage {
-        stage: stage.into(),
-        note: note.into(),
-    };
+    let stage = |stage: &str, note: &str| TraceStage { stage: stage.into(), note: note.into() };
     vec![
         TraceRecord {
             timestamp_ns: 1_767_312_001_000_000_007,
@@ -366,10 +335,7 @@ pub(crate) fn captured() -> Vec<CapturedPacket> {
         ..CapturedPacket::default()
     };
     vec![
-        CapturedPacket {
-            out_ports: vec!["eth1".into()],
-            ..packet("tap-web", Direction::Rx, 7)
-        },
+        CapturedPacket { out_ports: vec!["eth1".into()], ..packet("tap-web", Direction::Rx, 7) },
         packet("eth1", Direction::Tx, 8),
         CapturedPacket {
             verdict: VerdictKind::Drop.into(),

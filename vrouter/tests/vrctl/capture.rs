@@ -10,10 +10,7 @@ use crate::{answers, command, good, vrctl};
 #[test]
 fn trace_as_text() {
     let server = Server::start("trace");
-    let run = vrctl(
-        &server,
-        "trace --count 2 --src 10.0.0.1 --dst 10.0.0.0/8 --proto icmp",
-    );
+    let run = vrctl(&server, "trace --count 2 --src 10.0.0.1 --dst 10.0.0.0/8 --proto icmp");
     assert_eq!(
         run.out,
         "\
@@ -27,17 +24,12 @@ fn trace_as_text() {
   drop reason=unknown_ethertype
 "
     );
-    assert_eq!(
-        run.err,
-        "vrctl: 3 matching packets were missed: the trace ring was full\n"
-    );
+    assert_eq!(run.err, "vrctl: 3 matching packets were missed: the trace ring was full\n");
     assert_eq!(run.code, Some(0));
     assert_eq!(
         server.requests(),
-        [
-            "TraceRequest { filter: Some(PacketFilter { src: \"10.0.0.1/32\", dst: \"10.0.0.0/8\", \
-          protocol: Some(1), port: \"\", src_port: None, dst_port: None, drops_only: false }), count: 2 }"
-        ]
+        ["TraceRequest { filter: Some(PacketFilter { src: \"10.0.0.1/32\", dst: \"10.0.0.0/8\", \
+          protocol: Some(1), port: \"\", src_port: None, dst_port: None, drops_only: false }), count: 2 }"]
     );
 }
 
@@ -45,18 +37,12 @@ fn trace_as_text() {
 fn trace_as_json_is_one_object_a_line() {
     let server = Server::start("trace-json");
     let out = good(&server, "trace --count 1 --port tap-web -o json");
-    let lines: Vec<serde_json::Value> = out
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("each line is an object"))
-        .collect();
+    let lines: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("each line is an object")).collect();
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["verdict"], "forward");
     assert_eq!(lines[0]["stages"][1]["note"], "10.0.0.2/32 pod");
-    assert!(
-        lines[0]["head"]
-            .as_str()
-            .is_some_and(|head| head.starts_with("020000000002"))
-    );
+    assert!(lines[0]["head"].as_str().is_some_and(|head| head.starts_with("020000000002")));
 }
 
 #[test]
@@ -65,14 +51,9 @@ fn trace_ends_by_time_and_says_when_nothing_came() {
     let run = vrctl(&server, "trace --port none --timeout 0.2");
     assert_eq!(run.code, Some(1));
     assert_eq!(run.err, "vrctl: no packet matched\n");
-    let run = vrctl(
-        &server,
-        "trace --timeout 0.5 --dport 80 --sport 1 --drops-only",
-    );
+    let run = vrctl(&server, "trace --timeout 0.5 --dport 80 --sport 1 --drops-only");
     assert_eq!(run.code, Some(0));
-    assert!(
-        server.requests()[1].contains("src_port: Some(1), dst_port: Some(80), drops_only: true")
-    );
+    assert!(server.requests()[1].contains("src_port: Some(1), dst_port: Some(80), drops_only: true"));
 }
 
 /// One packet of a capture file, as the other parser sees it.
@@ -137,15 +118,9 @@ fn read_back(file: &[u8]) -> (Vec<String>, Vec<Seen>) {
 #[test]
 fn captures_are_read_back_by_another_parser() {
     let server = Server::start("capture");
-    let run = vrctl(
-        &server,
-        "capture -w a.pcapng --count 3 --snaplen 128 --drops-only",
-    );
+    let run = vrctl(&server, "capture -w a.pcapng --count 3 --snaplen 128 --drops-only");
     assert_eq!(run.code, Some(0), "{}", run.err);
-    assert_eq!(
-        run.err,
-        "vrctl: 3 packets of 2 ports, 5 matching ones missed: the capture ring was full\n"
-    );
+    assert_eq!(run.err, "vrctl: 3 packets of 2 ports, 5 matching ones missed: the capture ring was full\n");
     assert!(server.requests()[0].contains("drops_only: true"));
     assert!(server.requests()[0].contains("snaplen: 128, count: 3"));
     let file = std::fs::read(server.directory.join("a.pcapng")).expect("vrctl wrote it");
@@ -177,9 +152,8 @@ fn captures_are_read_back_by_another_parser() {
 #[test]
 fn captures_to_stdout_end_by_time() {
     let server = Server::start("capture-time");
-    let output = command(&server, "capture -w - --timeout 0.5")
-        .output()
-        .expect("vrctl is built with the tests");
+    let output =
+        command(&server, "capture -w - --timeout 0.5").output().expect("vrctl is built with the tests");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(read_back(&output.stdout).1.len(), 3);
 }
@@ -189,8 +163,5 @@ fn a_file_that_cannot_be_made_is_named() {
     let server = Server::start("capture-file");
     let run = vrctl(&server, "capture -w none/a.pcapng --count 1");
     assert_eq!(run.code, Some(1));
-    assert_eq!(
-        run.err,
-        "vrctl: none/a.pcapng: No such file or directory (os error 2)\n"
-    );
+    assert_eq!(run.err, "vrctl: none/a.pcapng: No such file or directory (os error 2)\n");
 }

@@ -50,9 +50,7 @@ fn vrctl_with_stdin(server: &Server, arguments: &str, input: &str) -> Run {
         .spawn()
         .expect("vrctl is built with the tests");
     let mut stdin = child.stdin.take().expect("stdin was asked for");
-    stdin
-        .write_all(input.as_bytes())
-        .expect("vrctl reads its stdin");
+    stdin.write_all(input.as_bytes()).expect("vrctl reads its stdin");
     drop(stdin);
     finish(child.wait_with_output().expect("vrctl ends"))
 }

@@ -26,10 +26,7 @@ struct Mock {
 
 impl Mock {
     fn note<M: Debug>(&self, request: &Request<M>) {
-        let mut asked = self
-            .asked
-            .lock()
-            .expect("no test panics with the lock held");
+        let mut asked = self.asked.lock().expect("no test panics with the lock held");
         asked.push(format!("{:?}", request.get_ref()));
     }
 
@@ -42,11 +39,7 @@ impl Mock {
 /// Items, and then either the end or silence.
 fn packets<T: Send + 'static>(items: Vec<T>, ends: bool) -> Packets<T> {
     let items = tokio_stream::iter(items.into_iter().map(Ok));
-    if ends {
-        Box::pin(items)
-    } else {
-        Box::pin(items.chain(tokio_stream::pending()))
-    }
+    if ends { Box::pin(items) } else { Box::pin(items.chain(tokio_stream::pending())) }
 }
 
 #[tonic::async_trait]
@@ -70,10 +63,7 @@ impl Router for Mock {
         self.answer(request, decision)
     }
 
-    async fn list_neighbors(
-        &self,
-        request: Request<ListNeighborsRequest>,
-    ) -> Answer<ListNeighborsReply> {
+    async fn list_neighbors(&self, request: Request<ListNeighborsRequest>) -> Answer<ListNeighborsReply> {
         let neighbors = answers::neighbors();
         self.answer(request, ListNeighborsReply { neighbors })
     }
@@ -101,10 +91,7 @@ impl Router for Mock {
         if request.get_ref().addresses[0].starts_with("11.") {
             return Err(Status::invalid_argument("11.0.0.1 is outside every pool"));
         }
-        let reply = AttachPodReply {
-            pod: answers::pods().pop(),
-            generation: 8,
-        };
+        let reply = AttachPodReply { pod: answers::pods().pop(), generation: 8 };
         self.answer(request, reply)
     }
 
@@ -128,9 +115,8 @@ impl Router for Mock {
 
     async fn get(&self, request: Request<GetRequest>) -> Answer<GetReply> {
         let GetRequest { kind, name } = request.get_ref();
-        let kind: api::Kind = kind
-            .parse()
-            .map_err(|error: api::UnknownKind| Status::invalid_argument(error.to_string()))?;
+        let kind: api::Kind =
+            kind.parse().map_err(|error: api::UnknownKind| Status::invalid_argument(error.to_string()))?;
         let mut resources = answers::resources(kind);
         resources.retain(|resource| name.is_empty() || *name == resource.name);
         if resources.is_empty() {
@@ -191,27 +177,18 @@ impl Server {
             let _inside = runtime.enter();
             UnixListener::bind(directory.join("v.sock")).expect("the directory is new")
         };
-        let mock = Mock {
-            asked: asked.clone(),
-        };
+        let mock = Mock { asked: asked.clone() };
         runtime.spawn(
             tonic::transport::Server::builder()
                 .add_service(RouterServer::new(mock))
                 .serve_with_incoming(UnixListenerStream::new(socket)),
         );
-        Self {
-            directory,
-            asked,
-            _runtime: runtime,
-        }
+        Self { directory, asked, _runtime: runtime }
     }
 
     /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<String> {
-        let asked = self
-            .asked
-            .lock()
-            .expect("no test panics with the lock held");
+        let asked = self.asked.lock().expect("no test panics with the lock held");
         asked.clone()
     }
 }

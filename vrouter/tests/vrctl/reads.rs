@@ -152,10 +152,7 @@ fn wide_shows_more() {
         ("get ippool", "BLOCK", "26"),
     ] {
         let wide = good(&server, &format!("{verb} -o wide"));
-        assert!(
-            wide.lines().next().unwrap_or_default().contains(head),
-            "{wide}"
-        );
+        assert!(wide.lines().next().unwrap_or_default().contains(head), "{wide}");
         assert!(wide.contains(cell), "{wide}");
         assert!(!good(&server, verb).contains(head), "{verb}");
     }
@@ -193,10 +190,7 @@ fn json_of_every_read() {
     assert_eq!(json(&server, "show ports")[1].get("kernel"), None);
     let route = &json(&server, "show routes")[1];
     assert_eq!(route["next_hops"][0]["encap"], "ipip");
-    assert_eq!(
-        (&route["type"], &route["active"]),
-        (&json!("unicast"), &json!(false))
-    );
+    assert_eq!((&route["type"], &route["active"]), (&json!("unicast"), &json!(false)));
     assert_eq!(json(&server, "show neighbors")[1]["state"], "incomplete");
     assert_eq!(
         json(&server, "show drops"),
@@ -206,22 +200,13 @@ fn json_of_every_read() {
         }])
     );
     let worker = &json(&server, "show workers")[0];
-    assert_eq!(
-        (&worker["state"], &worker["busy"]),
-        (&json!("running"), &json!(0.125))
-    );
+    assert_eq!((&worker["state"], &worker["busy"]), (&json!("running"), &json!(0.125)));
     assert_eq!(json(&server, "show memory")["held"][1]["place"], "worker 0");
     assert_eq!(json(&server, "show tunnels")[0]["state"], "up");
     let pod = &json(&server, "show pods")[0];
-    assert_eq!(
-        (&pod["labels"]["app"], &pod["state"]),
-        (&json!("web"), &json!("ready"))
-    );
+    assert_eq!((&pod["labels"]["app"], &pod["state"]), (&json!("web"), &json!("ready")));
     let status = json(&server, "status");
-    assert_eq!(
-        (&status["ready"], &status["generation"]),
-        (&json!(false), &json!(7))
-    );
+    assert_eq!((&status["ready"], &status["generation"]), (&json!(false), &json!(7)));
     assert_eq!(keys(&status["conditions"][1]), ["message", "name", "ok"]);
     let decision = json(&server, "route get 10.100.169.176");
     assert_eq!(decision["neighbor_state"], "stale");
@@ -235,10 +220,7 @@ fn yaml_of_a_resource_can_be_applied_again() {
     let yaml = good(&server, "get route node2 -o yaml");
     let objects = api::read(&yaml);
     assert_eq!(objects.len(), 1);
-    assert_eq!(
-        objects[0].outcome.as_ref().map(|r| r.name().to_owned()),
-        Ok("node2".to_owned())
-    );
+    assert_eq!(objects[0].outcome.as_ref().map(|r| r.name().to_owned()), Ok("node2".to_owned()));
     let list: Value =
         serde_yaml_ng::from_str(&good(&server, "show drops -o yaml")).expect("vrctl writes YAML");
     assert_eq!(list[0]["packets"], 42);
@@ -247,10 +229,7 @@ fn yaml_of_a_resource_can_be_applied_again() {
 #[test]
 fn filters_of_lists_reach_the_router() {
     let server = Server::start("filters");
-    good(
-        &server,
-        "show routes --within 10.0.0.0/8 --source pod --selected",
-    );
+    good(&server, "show routes --within 10.0.0.0/8 --source pod --selected");
     good(&server, "show drops --all");
     assert_eq!(
         server.requests(),
@@ -266,25 +245,13 @@ fn refusals_are_status_1_and_usage_is_status_2() {
     let server = Server::start("refusals");
     for (verb, code, message) in [
         ("get ippool red", 1, "vrctl: there is no IPPool red\n"),
-        (
-            "get bgppeer",
-            1,
-            "vrctl: kind BGPPeer is not supported by this release\n",
-        ),
+        ("get bgppeer", 1, "vrctl: kind BGPPeer is not supported by this release\n"),
         ("get", 2, "<KIND>"),
         ("show everything", 2, "unrecognized subcommand 'everything'"),
         ("route get node2", 2, "invalid IP address syntax"),
-        (
-            "show ports -o xml",
-            2,
-            "[possible values: table, wide, json, yaml]",
-        ),
+        ("show ports -o xml", 2, "[possible values: table, wide, json, yaml]"),
         ("--api tcp:1 status", 2, "it begins with unix:"),
-        (
-            "trace --proto foo",
-            2,
-            "a number from 0 to 255, or one of icmp",
-        ),
+        ("trace --proto foo", 2, "a number from 0 to 255, or one of icmp"),
         ("trace --timeout 0", 2, "a number of seconds above 0"),
         ("capture", 2, "--write <FILE>"),
     ] {
@@ -300,10 +267,7 @@ fn without_a_router_the_socket_is_named() {
     let server = Server::start("nobody");
     let dead = server.directory.join("dead.sock");
     drop(std::os::unix::net::UnixListener::bind(&dead).expect("the directory is new"));
-    for (socket, why) in [
-        ("none.sock", "no such socket"),
-        ("dead.sock", "nobody listens on the socket"),
-    ] {
+    for (socket, why) in [("none.sock", "no such socket"), ("dead.sock", "nobody listens on the socket")] {
         let path = server.directory.join(socket);
         let run = vrctl(&server, &format!("status --api unix:{}", path.display()));
         assert_eq!(run.code, Some(1));

@@ -49,28 +49,13 @@ fn attach_and_detach() {
     ] {
         assert!(asked.contains(&part), "{part} in {asked}");
     }
-    assert_eq!(
-        good(&server, "pod detach default/web"),
-        "pod default/web detached\n"
-    );
+    assert_eq!(good(&server, "pod detach default/web"), "pod default/web detached\n");
     for (verb, code, message) in [
         ("pod detach a/b", 1, "vrctl: there is no pod a/b\n"),
-        (
-            "pod attach --netns /n --name a/b --address 11.0.0.1",
-            1,
-            "vrctl: 11.0.0.1 is outside every pool\n",
-        ),
+        ("pod attach --netns /n --name a/b --address 11.0.0.1", 1, "vrctl: 11.0.0.1 is outside every pool\n"),
         ("pod attach --netns /n --name a/b", 2, "--address <IP>"),
-        (
-            "pod attach --netns /n --name a/b --address 1 --attach memif",
-            2,
-            "[possible values: tap, veth]",
-        ),
-        (
-            "pod attach --netns /n --name a/b --address 1 --label x",
-            2,
-            "a label is KEY=VALUE",
-        ),
+        ("pod attach --netns /n --name a/b --address 1 --attach memif", 2, "[possible values: tap, veth]"),
+        ("pod attach --netns /n --name a/b --address 1 --label x", 2, "a label is KEY=VALUE"),
     ] {
         let run = vrctl(&server, verb);
         assert_eq!(run.code, Some(code), "{verb}: {}", run.err);
@@ -82,22 +67,13 @@ fn attach_and_detach() {
 fn apply_says_what_became_of_each_object() {
     let server = Server::start("apply");
     std::fs::write(server.directory.join("good.yaml"), GOOD).expect("the directory is ours");
-    assert_eq!(
-        good(&server, "apply -f good.yaml"),
-        "IPPool/blue created\nRoute/node2 created\n"
-    );
+    assert_eq!(good(&server, "apply -f good.yaml"), "IPPool/blue created\nRoute/node2 created\n");
     let dry = vrctl_with_stdin(&server, "apply --dry-run -f -", GOOD);
-    assert_eq!(
-        dry.out,
-        "IPPool/blue created (dry run)\nRoute/node2 created (dry run)\n"
-    );
+    assert_eq!(dry.out, "IPPool/blue created (dry run)\nRoute/node2 created (dry run)\n");
     assert!(server.requests()[1].contains("dry_run: true"));
     let bad = vrctl_with_stdin(&server, "apply -f -", &format!("{GOOD}{BAD}"));
     assert_eq!(bad.code, Some(1));
-    assert_eq!(
-        bad.out,
-        "IPPool/blue skipped\nRoute/node2 skipped\nIPPool/red refused\n"
-    );
+    assert_eq!(bad.out, "IPPool/blue skipped\nRoute/node2 skipped\nIPPool/red refused\n");
     assert_eq!(
         bad.err,
         "vrctl: refused, nothing was applied\n\
@@ -108,41 +84,24 @@ fn apply_says_what_became_of_each_object() {
     let reply: serde_json::Value = serde_json::from_str(&json.out).expect("vrctl writes JSON");
     assert_eq!(json.code, Some(1));
     assert_eq!(reply["results"][0]["outcome"], "refused");
-    assert_eq!(
-        reply["results"][0]["problems"][1]["path"],
-        "spec.natOutgoing"
-    );
+    assert_eq!(reply["results"][0]["problems"][1]["path"], "spec.natOutgoing");
     let none = vrctl(&server, "apply -f none.yaml");
     assert_eq!(none.code, Some(1));
-    assert_eq!(
-        none.err,
-        "vrctl: none.yaml: No such file or directory (os error 2)\n"
-    );
+    assert_eq!(none.err, "vrctl: none.yaml: No such file or directory (os error 2)\n");
 }
 
 #[test]
 fn delete_by_name_and_by_file() {
     let server = Server::start("delete");
     assert_eq!(good(&server, "delete ippool blue"), "ippool/blue deleted\n");
-    let file = format!(
-        "{GOOD}---\n{}",
-        GOOD.replace("blue", "busy").replace("node2", "node3")
-    );
+    let file = format!("{GOOD}---\n{}", GOOD.replace("blue", "busy").replace("node2", "node3"));
     let run = vrctl_with_stdin(&server, "delete -f -", &file);
     assert_eq!(run.code, Some(1));
-    assert_eq!(
-        run.out,
-        "IPPool/blue deleted\nRoute/node2 deleted\nRoute/node3 deleted\n"
-    );
+    assert_eq!(run.out, "IPPool/blue deleted\nRoute/node2 deleted\nRoute/node3 deleted\n");
     assert_eq!(run.err, "vrctl: IPPool/busy: 2 pods have its addresses\n");
     let run = vrctl_with_stdin(&server, "delete -f -", "kind: Tier\n");
     assert_eq!(run.code, Some(1));
-    assert!(
-        run.err
-            .contains("kind Tier is not supported by this release"),
-        "{}",
-        run.err
-    );
+    assert!(run.err.contains("kind Tier is not supported by this release"), "{}", run.err);
     for verb in ["delete", "delete ippool", "delete ippool a -f b"] {
         assert_eq!(vrctl(&server, verb).code, Some(2), "{verb}");
     }

@@ -45,9 +45,7 @@ fn inner6(traffic_class: u8, payload: &[u8]) -> Vec<u8> {
 
 fn pushed(inner: &[u8], id: u16) -> Vec<u8> {
     let mut bytes = vec![0xaa; OVERHEAD];
-    OuterIpv4::new(NODE1, NODE2)
-        .push(&mut bytes, inner, inner.len() as u16, id)
-        .unwrap();
+    OuterIpv4::new(NODE1, NODE2).push(&mut bytes, inner, inner.len() as u16, id).unwrap();
     bytes.extend(inner);
     bytes
 }
@@ -63,10 +61,7 @@ fn the_outer_header_is_valid_and_complete() {
         let outer = Ipv4::new_checked(&bytes).unwrap();
         assert!(outer.verify_checksum());
         assert_eq!((outer.src(), outer.dst(), outer.ttl()), (NODE1, NODE2, 64));
-        assert_eq!(
-            (outer.protocol(), outer.tos(), outer.id()),
-            (protocol, tos, 0x4242)
-        );
+        assert_eq!((outer.protocol(), outer.tos(), outer.id()), (protocol, tos, 0x4242));
         assert_eq!((outer.dont_fragment(), outer.is_fragment()), (df, false));
         assert_eq!(outer.payload(), inner);
     }
@@ -74,16 +69,8 @@ fn the_outer_header_is_valid_and_complete() {
 
 #[test]
 fn rfc2003_3_1_df_set_inside_must_be_set_outside() {
-    assert!(
-        Ipv4::new_checked(pushed(&inner4(0, true, &[]), 0))
-            .unwrap()
-            .dont_fragment()
-    );
-    assert!(
-        !Ipv4::new_checked(pushed(&inner4(0, false, &[]), 0))
-            .unwrap()
-            .dont_fragment()
-    );
+    assert!(Ipv4::new_checked(pushed(&inner4(0, true, &[]), 0)).unwrap().dont_fragment());
+    assert!(!Ipv4::new_checked(pushed(&inner4(0, false, &[]), 0)).unwrap().dont_fragment());
 }
 
 #[test]
@@ -101,21 +88,14 @@ fn rfc2003_3_1_a_fragment_inside_makes_no_fragment_outside() {
 
 #[test]
 fn rfc4213_3_2_1_static_mtu_leaves_df_clear_around_ipv6() {
-    assert!(
-        !Ipv4::new_checked(pushed(&inner6(0, &[]), 0))
-            .unwrap()
-            .dont_fragment()
-    );
+    assert!(!Ipv4::new_checked(pushed(&inner6(0, &[]), 0)).unwrap().dont_fragment());
 }
 
 #[test]
 fn rfc2003_3_1_the_inner_ttl_is_not_touched() {
     let mut bytes = pushed(&inner4(0, true, &[]), 0);
     let popped = pop(&mut bytes).unwrap();
-    assert_eq!(
-        Ipv4::new_checked(&bytes[popped.offset..]).unwrap().ttl(),
-        63
-    );
+    assert_eq!(Ipv4::new_checked(&bytes[popped.offset..]).unwrap().ttl(), 63);
 }
 
 #[test]
@@ -132,10 +112,7 @@ fn push_refuses_what_it_cannot_write() {
         (20, &[0x50; 20][..], 20, ParseError::BadVersion),
     ] {
         let mut out = before;
-        assert_eq!(
-            outer.push(&mut out[..len], bytes, inner_len, 0),
-            Err(reason)
-        );
+        assert_eq!(outer.push(&mut out[..len], bytes, inner_len, 0), Err(reason));
         assert_eq!(out, before);
     }
     let mut out = [0; 20];
@@ -182,10 +159,7 @@ fn rfc6040_4_2_congestion_on_the_way_reaches_the_inner_packet() {
             }
             Inner::Ipv6 => {
                 let ip = Ipv6::new_checked(packet).unwrap();
-                assert_eq!(
-                    (ip.ecn(), ip.dscp(), ip.flow_label()),
-                    (Ecn::Ce, 46, 0x12345)
-                );
+                assert_eq!((ip.ecn(), ip.dscp(), ip.flow_label()), (Ecn::Ce, 46, 0x12345));
             }
         }
     }
@@ -198,14 +172,8 @@ fn the_head_of_a_chain_is_popped_by_the_length_of_the_whole() {
         whole[1] |= 3;
         let (mut head, mut short) = (whole[..100].to_vec(), whole[..38].to_vec());
         assert_eq!(pop(&mut head), Err(PopError::Parse(ParseError::Truncated)));
-        assert_eq!(
-            pop_head(&mut head, whole.len() - 1),
-            Err(PopError::Parse(ParseError::Truncated))
-        );
-        assert_eq!(
-            pop_head(&mut short, whole.len()),
-            Err(PopError::Parse(ParseError::Truncated))
-        );
+        assert_eq!(pop_head(&mut head, whole.len() - 1), Err(PopError::Parse(ParseError::Truncated)));
+        assert_eq!(pop_head(&mut short, whole.len()), Err(PopError::Parse(ParseError::Truncated)));
         let popped = pop_head(&mut head, whole.len()).unwrap();
         assert_eq!((popped.offset, popped.len), (OVERHEAD, inner.len()));
         assert_eq!(pop(&mut whole), Ok(popped));
@@ -220,14 +188,7 @@ fn outer_options_are_stripped_with_the_header() {
     bytes.splice(20..20, [1, 1, 1, 0]);
     bytes[0] = 0x46;
     bytes[3] += 4;
-    assert_eq!(
-        pop(&mut bytes),
-        Ok(Popped {
-            inner: Inner::Ipv4,
-            offset: 24,
-            len: inner.len()
-        })
-    );
+    assert_eq!(pop(&mut bytes), Ok(Popped { inner: Inner::Ipv4, offset: 24, len: inner.len() }));
 }
 
 proptest! {

@@ -28,15 +28,9 @@ fn packet() -> Vec<u8> {
 fn fields_read_back() {
     let bytes = packet();
     let view = Ipv4::new_checked(&bytes).unwrap();
-    assert_eq!(
-        (view.version(), view.header_len(), view.total_len()),
-        (4, 20, 24)
-    );
+    assert_eq!((view.version(), view.header_len(), view.total_len()), (4, 20, 24));
     assert_eq!((view.tos(), view.dscp(), view.ecn()), (0xb9, 46, Ecn::Ect1));
-    assert_eq!(
-        (view.id(), view.ttl(), view.protocol()),
-        (0x1234, 64, protocol::UDP)
-    );
+    assert_eq!((view.id(), view.ttl(), view.protocol()), (0x1234, 64, protocol::UDP));
     assert!(view.dont_fragment() && !view.more_fragments() && !view.is_fragment());
     assert_eq!((view.src(), view.dst()), (SRC, DST));
     assert_eq!((view.options().len(), view.payload().len()), (0, 4));
@@ -49,14 +43,7 @@ fn options_end_where_the_header_does() {
     let mut bytes = packet();
     bytes[0] = 0x46;
     let view = Ipv4::new_checked(&bytes).unwrap();
-    assert_eq!(
-        (
-            view.header_len(),
-            view.options().len(),
-            view.payload().len()
-        ),
-        (24, 4, 0)
-    );
+    assert_eq!((view.header_len(), view.options().len(), view.payload().len()), (24, 4, 0));
 }
 
 #[test]
@@ -71,14 +58,8 @@ fn every_length_and_version_fault_has_its_own_reason() {
     assert_eq!(bad(0, 0x4f), ParseError::Truncated);
     assert_eq!(bad(3, 19), ParseError::BadLength);
     assert_eq!(bad(3, 25), ParseError::Truncated);
-    assert_eq!(
-        Ipv4::new_checked(&packet()[..19]).unwrap_err(),
-        ParseError::Truncated
-    );
-    assert_eq!(
-        Ipv4::new_checked([0u8; 0]).unwrap_err(),
-        ParseError::Truncated
-    );
+    assert_eq!(Ipv4::new_checked(&packet()[..19]).unwrap_err(), ParseError::Truncated);
+    assert_eq!(Ipv4::new_checked([0u8; 0]).unwrap_err(), ParseError::Truncated);
 }
 
 #[test]
@@ -94,14 +75,8 @@ fn a_head_is_measured_by_the_chain_it_starts() {
     let bytes = packet();
     let view = Ipv4::new_head(&bytes[..20], 24).unwrap();
     assert_eq!((view.payload_len(), view.payload().len()), (4, 0));
-    assert_eq!(
-        view.pseudo_sum(),
-        Ipv4::new_checked(&bytes).unwrap().pseudo_sum()
-    );
-    assert_eq!(
-        Ipv4::new_head(&bytes[..20], 23).unwrap_err(),
-        ParseError::Truncated
-    );
+    assert_eq!(view.pseudo_sum(), Ipv4::new_checked(&bytes).unwrap().pseudo_sum());
+    assert_eq!(Ipv4::new_head(&bytes[..20], 23).unwrap_err(), ParseError::Truncated);
 }
 
 #[test]
@@ -158,10 +133,7 @@ fn fragment_fields_share_a_word() {
     let mut bytes = packet();
     let mut view = Ipv4::new_checked(&mut bytes[..]).unwrap();
     view.set_fragment(1480, true, false);
-    assert_eq!(
-        (view.fragment_offset(), view.more_fragments()),
-        (1480, true)
-    );
+    assert_eq!((view.fragment_offset(), view.more_fragments()), (1480, true));
     assert!(view.is_fragment() && !view.dont_fragment());
     assert_eq!(Ipv4Repr::parse(&view), Err(ParseError::Malformed));
     view.set_fragment(65528, false, true);
@@ -187,10 +159,7 @@ fn growing_the_total_length_beyond_the_buffer_cuts_the_payload() {
 #[test]
 fn emit_refuses_what_it_cannot_write() {
     assert_eq!(repr().emit(&mut [0; 19]), Err(ParseError::Truncated));
-    let long = Ipv4Repr {
-        payload_len: 65516,
-        ..repr()
-    };
+    let long = Ipv4Repr { payload_len: 65516, ..repr() };
     assert_eq!(long.emit(&mut [0; 20]), Err(ParseError::BadLength));
 }
 
@@ -205,10 +174,7 @@ fn setters_write_what_readers_read() {
     view.set_id(9);
     view.fill_checksum();
     assert_eq!((view.src(), view.dst()), (DST, SRC));
-    assert_eq!(
-        (view.ttl(), view.protocol(), view.id()),
-        (7, protocol::TCP, 9)
-    );
+    assert_eq!((view.ttl(), view.protocol(), view.id()), (7, protocol::TCP, 9));
     assert!(view.verify_checksum());
     view.payload_mut().fill(0xab);
     assert_eq!(view.payload(), [0xab; 4]);
@@ -219,14 +185,7 @@ fn one_host_excludes_groups_loopback_and_nobody() {
     for one in ["10.0.0.1", "1.0.0.0", "223.255.255.255", "169.254.1.1"] {
         assert!(is_one_host(one.parse().unwrap()), "{one}");
     }
-    for other in [
-        "0.0.0.0",
-        "0.1.2.3",
-        "127.0.0.1",
-        "224.0.0.1",
-        "240.0.0.1",
-        "255.255.255.255",
-    ] {
+    for other in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"] {
         assert!(!is_one_host(other.parse().unwrap()), "{other}");
     }
 }

@@ -14,10 +14,7 @@ fn packet(src: &str, dst: &str, ty: u8, rest: &[u8]) -> Vec<u8> {
     let mut out = vec![0; 40 + 4 + rest.len()];
     out[40] = ty;
     out[44..].copy_from_slice(rest);
-    assert_eq!(
-        icmpv6::emit_message(&mut out, ip(src), ip(dst), HOP_LIMIT, 4 + rest.len()),
-        out.len()
-    );
+    assert_eq!(icmpv6::emit_message(&mut out, ip(src), ip(dst), HOP_LIMIT, 4 + rest.len()), out.len());
     out
 }
 
@@ -44,38 +41,16 @@ const TARGET_LL: [u8; 8] = [2, 1, 2, 0, 0, 0, 0, 0x33];
 fn emitted_solicitations_parse_back() {
     let mut out = [0; 100];
     let target = ip("fd00::5");
-    let len = emit_neighbor_solicit(
-        &mut out,
-        ip("fe80::1"),
-        solicited_node(target),
-        target,
-        Some(MAC),
-    );
+    let len = emit_neighbor_solicit(&mut out, ip("fe80::1"), solicited_node(target), target, Some(MAC));
     assert_eq!(len, 72);
-    let expected = NeighborSolicit {
-        target,
-        source_ll: Some(MAC),
-        is_dad: false,
-    };
+    let expected = NeighborSolicit { target, source_ll: Some(MAC), is_dad: false };
     assert_eq!(parse(&out[..len]), Ok(Message::NeighborSolicit(expected)));
-    let len = emit_neighbor_solicit(
-        &mut out,
-        Ipv6Addr::UNSPECIFIED,
-        solicited_node(target),
-        target,
-        Some(MAC),
-    );
+    let len =
+        emit_neighbor_solicit(&mut out, Ipv6Addr::UNSPECIFIED, solicited_node(target), target, Some(MAC));
     assert_eq!(len, 64);
-    let expected = NeighborSolicit {
-        target,
-        source_ll: None,
-        is_dad: true,
-    };
+    let expected = NeighborSolicit { target, source_ll: None, is_dad: true };
     assert_eq!(parse(&out[..len]), Ok(Message::NeighborSolicit(expected)));
-    assert_eq!(
-        emit_neighbor_solicit(&mut out[..71], ip("fe80::1"), target, target, Some(MAC)),
-        0
-    );
+    assert_eq!(emit_neighbor_solicit(&mut out[..71], ip("fe80::1"), target, target, Some(MAC)), 0);
 }
 
 #[test]
@@ -96,12 +71,7 @@ fn emitted_advertisements_parse_back() {
 
 #[test]
 fn rfc4861_7_1_hop_limit_must_be_255() {
-    let mut bytes = packet(
-        "fe80::1",
-        "fd00::5",
-        135,
-        &[[0; 4].as_slice(), &ip("fd00::5").octets()].concat(),
-    );
+    let mut bytes = packet("fe80::1", "fd00::5", 135, &[[0; 4].as_slice(), &ip("fd00::5").octets()].concat());
     assert!(parse(&bytes).is_ok());
     bytes[7] = 254;
     assert_eq!(parse(&bytes), Err(ParseError::Malformed));
@@ -109,24 +79,14 @@ fn rfc4861_7_1_hop_limit_must_be_255() {
 
 #[test]
 fn rfc4861_7_1_checksum_must_be_valid() {
-    let mut bytes = packet(
-        "fe80::1",
-        "fd00::5",
-        135,
-        &[[0; 4].as_slice(), &ip("fd00::5").octets()].concat(),
-    );
+    let mut bytes = packet("fe80::1", "fd00::5", 135, &[[0; 4].as_slice(), &ip("fd00::5").octets()].concat());
     bytes[63] ^= 1;
     assert_eq!(parse(&bytes), Err(ParseError::BadChecksum));
 }
 
 #[test]
 fn rfc4861_7_1_code_must_be_0() {
-    let mut bytes = packet(
-        "fe80::1",
-        "fd00::5",
-        135,
-        &[[0; 4].as_slice(), &ip("fd00::5").octets()].concat(),
-    );
+    let mut bytes = packet("fe80::1", "fd00::5", 135, &[[0; 4].as_slice(), &ip("fd00::5").octets()].concat());
     bytes[41] = 1;
     refill(&mut bytes);
     assert_eq!(parse(&bytes), Err(ParseError::Malformed));
@@ -140,14 +100,8 @@ fn rfc4861_7_1_length_must_be_at_least_24() {
 
 #[test]
 fn rfc4861_7_1_target_must_not_be_multicast() {
-    assert_eq!(
-        solicit("fe80::1", "ff02::1:ff00:5", "ff02::1", &[]),
-        Err(ParseError::Malformed)
-    );
-    assert_eq!(
-        advert("fd00::9", "ff02::1", 0, &[]),
-        Err(ParseError::Malformed)
-    );
+    assert_eq!(solicit("fe80::1", "ff02::1:ff00:5", "ff02::1", &[]), Err(ParseError::Malformed));
+    assert_eq!(advert("fd00::9", "ff02::1", 0, &[]), Err(ParseError::Malformed));
 }
 
 #[test]
@@ -156,39 +110,24 @@ fn rfc4861_7_1_option_length_must_not_be_0() {
         solicit("fe80::1", "fd00::5", "fd00::5", &[99, 0, 0, 0, 0, 0, 0, 0]),
         Err(ParseError::BadLength)
     );
-    assert_eq!(
-        advert("fd00::9", "fd00::5", 0, &[99, 0]),
-        Err(ParseError::BadLength)
-    );
+    assert_eq!(advert("fd00::9", "fd00::5", 0, &[99, 0]), Err(ParseError::BadLength));
 }
 
 #[test]
 fn rfc4861_7_1_1_unspecified_source_must_ask_a_solicited_node_address() {
     assert!(solicit("::", "ff02::1:ff00:5", "fd00::5", &[]).is_ok());
-    assert_eq!(
-        solicit("::", "ff02::1", "fd00::5", &[]),
-        Err(ParseError::Malformed)
-    );
-    assert_eq!(
-        solicit("::", "fd00::5", "fd00::5", &[]),
-        Err(ParseError::Malformed)
-    );
+    assert_eq!(solicit("::", "ff02::1", "fd00::5", &[]), Err(ParseError::Malformed));
+    assert_eq!(solicit("::", "fd00::5", "fd00::5", &[]), Err(ParseError::Malformed));
 }
 
 #[test]
 fn rfc4861_7_1_1_unspecified_source_must_not_give_its_link_layer_address() {
-    assert_eq!(
-        solicit("::", "ff02::1:ff00:5", "fd00::5", &SOURCE_LL),
-        Err(ParseError::Malformed)
-    );
+    assert_eq!(solicit("::", "ff02::1:ff00:5", "fd00::5", &SOURCE_LL), Err(ParseError::Malformed));
 }
 
 #[test]
 fn rfc4861_7_1_2_solicited_must_be_clear_when_multicast() {
-    assert_eq!(
-        advert("ff02::1", "fd00::5", 0x40, &TARGET_LL),
-        Err(ParseError::Malformed)
-    );
+    assert_eq!(advert("ff02::1", "fd00::5", 0x40, &TARGET_LL), Err(ParseError::Malformed));
     assert!(advert("ff02::1", "fd00::5", 0x20, &TARGET_LL).is_ok());
     assert!(advert("fd00::9", "fd00::5", 0x40, &TARGET_LL).is_ok());
 }
@@ -205,45 +144,23 @@ fn rfc4861_4_6_unknown_options_are_ignored() {
 
 #[test]
 fn options_that_do_not_fit_are_refused() {
-    assert_eq!(
-        advert("fd00::9", "fd00::5", 0, &TARGET_LL[..7]),
-        Err(ParseError::Truncated)
-    );
-    assert_eq!(
-        advert("fd00::9", "fd00::5", 0, &[9]),
-        Err(ParseError::Truncated)
-    );
+    assert_eq!(advert("fd00::9", "fd00::5", 0, &TARGET_LL[..7]), Err(ParseError::Truncated));
+    assert_eq!(advert("fd00::9", "fd00::5", 0, &[9]), Err(ParseError::Truncated));
     let long = [&[2, 2][..], &[0; 14]].concat();
-    assert_eq!(
-        advert("fd00::9", "fd00::5", 0, &long),
-        Err(ParseError::BadLength)
-    );
+    assert_eq!(advert("fd00::9", "fd00::5", 0, &long), Err(ParseError::BadLength));
 }
 
 #[test]
 fn a_group_address_as_link_layer_address_is_refused() {
     let group = [2, 1, 0x33, 0x33, 0, 0, 0, 1];
-    assert_eq!(
-        advert("fd00::9", "fd00::5", 0, &group),
-        Err(ParseError::Malformed)
-    );
+    assert_eq!(advert("fd00::9", "fd00::5", 0, &group), Err(ParseError::Malformed));
 }
 
 #[test]
 fn rfc4861_6_1_1_router_solicitation() {
-    let rs = |src: &str, options: &[u8]| {
-        parse(&packet(src, "ff02::2", 133, &[&[0; 4], options].concat()))
-    };
-    assert_eq!(
-        rs("fe80::1", &SOURCE_LL),
-        Ok(Message::RouterSolicit(RouterSolicit {
-            source_ll: Some(MAC)
-        }))
-    );
-    assert_eq!(
-        rs("::", &[]),
-        Ok(Message::RouterSolicit(RouterSolicit { source_ll: None }))
-    );
+    let rs = |src: &str, options: &[u8]| parse(&packet(src, "ff02::2", 133, &[&[0; 4], options].concat()));
+    assert_eq!(rs("fe80::1", &SOURCE_LL), Ok(Message::RouterSolicit(RouterSolicit { source_ll: Some(MAC) })));
+    assert_eq!(rs("::", &[]), Ok(Message::RouterSolicit(RouterSolicit { source_ll: None })));
     assert_eq!(rs("::", &SOURCE_LL), Err(ParseError::Malformed));
 }
 
@@ -252,70 +169,29 @@ fn rfc4861_6_1_2_router_advertisement_must_come_from_a_link_local_address() {
     let mtu = [5, 1, 0, 0, 0, 0, 0x05, 0xdc];
     let fixed = [64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
     let rest = [&fixed[..], &SOURCE_LL, &mtu].concat();
-    let expected = RouterAdvert {
-        hop_limit: 64,
-        lifetime_secs: 1800,
-        source_ll: Some(MAC),
-        mtu: Some(1500),
-    };
-    assert_eq!(
-        parse(&packet("fe80::1", "ff02::1", 134, &rest)),
-        Ok(Message::RouterAdvert(expected))
-    );
-    assert_eq!(
-        parse(&packet("fd00::1", "ff02::1", 134, &rest)),
-        Err(ParseError::Malformed)
-    );
-    assert_eq!(
-        parse(&packet("fe80::1", "ff02::1", 134, &rest[..11])),
-        Err(ParseError::Truncated)
-    );
+    let expected = RouterAdvert { hop_limit: 64, lifetime_secs: 1800, source_ll: Some(MAC), mtu: Some(1500) };
+    assert_eq!(parse(&packet("fe80::1", "ff02::1", 134, &rest)), Ok(Message::RouterAdvert(expected)));
+    assert_eq!(parse(&packet("fd00::1", "ff02::1", 134, &rest)), Err(ParseError::Malformed));
+    assert_eq!(parse(&packet("fe80::1", "ff02::1", 134, &rest[..11])), Err(ParseError::Truncated));
 }
 
 #[test]
 fn rfc4861_8_1_redirect() {
     let redirect = |src: &str, target: &str, destination: &str| {
-        let rest = [
-            &[0; 4][..],
-            &ip(target).octets(),
-            &ip(destination).octets(),
-            &TARGET_LL,
-        ]
-        .concat();
+        let rest = [&[0; 4][..], &ip(target).octets(), &ip(destination).octets(), &TARGET_LL].concat();
         parse(&packet(src, "fd00::9", 137, &rest))
     };
-    let expected = Redirect {
-        target: ip("fe80::2"),
-        destination: ip("fd00::7"),
-        target_ll: Some(MAC),
-    };
-    assert_eq!(
-        redirect("fe80::1", "fe80::2", "fd00::7"),
-        Ok(Message::Redirect(expected))
-    );
+    let expected = Redirect { target: ip("fe80::2"), destination: ip("fd00::7"), target_ll: Some(MAC) };
+    assert_eq!(redirect("fe80::1", "fe80::2", "fd00::7"), Ok(Message::Redirect(expected)));
     assert!(redirect("fe80::1", "fd00::7", "fd00::7").is_ok());
-    assert_eq!(
-        redirect("fd00::1", "fe80::2", "fd00::7"),
-        Err(ParseError::Malformed)
-    );
-    assert_eq!(
-        redirect("fe80::1", "fd00::2", "fd00::7"),
-        Err(ParseError::Malformed)
-    );
-    assert_eq!(
-        redirect("fe80::1", "fe80::2", "ff0e::7"),
-        Err(ParseError::Malformed)
-    );
+    assert_eq!(redirect("fd00::1", "fe80::2", "fd00::7"), Err(ParseError::Malformed));
+    assert_eq!(redirect("fe80::1", "fd00::2", "fd00::7"), Err(ParseError::Malformed));
+    assert_eq!(redirect("fe80::1", "fe80::2", "ff0e::7"), Err(ParseError::Malformed));
 }
 
 #[test]
 fn rfc6980_5_fragments_are_refused() {
-    let plain = packet(
-        "fe80::1",
-        "fd00::5",
-        135,
-        &[[0; 4].as_slice(), &ip("fd00::5").octets()].concat(),
-    );
+    let plain = packet("fe80::1", "fd00::5", 135, &[[0; 4].as_slice(), &ip("fd00::5").octets()].concat());
     let mut bytes = [&plain[..40], &[58, 0, 0, 0, 0, 0, 0, 1], &plain[40..]].concat();
     bytes[6] = protocol::FRAGMENT;
     bytes[5] += 8;
@@ -324,18 +200,12 @@ fn rfc6980_5_fragments_are_refused() {
 
 #[test]
 fn other_icmpv6_is_not_neighbour_discovery() {
-    assert_eq!(
-        parse(&packet("fe80::1", "fd00::5", 128, &[0; 20])),
-        Err(ParseError::Malformed)
-    );
+    assert_eq!(parse(&packet("fe80::1", "fd00::5", 128, &[0; 20])), Err(ParseError::Malformed));
 }
 
 #[test]
 fn rfc4291_solicited_node_and_rfc2464_multicast_mac() {
     let group = solicited_node(ip("fd00:20::12:3456"));
     assert_eq!(group, ip("ff02::1:ff12:3456"));
-    assert_eq!(
-        multicast_mac(group),
-        MacAddr([0x33, 0x33, 0xff, 0x12, 0x34, 0x56])
-    );
+    assert_eq!(multicast_mac(group), MacAddr([0x33, 0x33, 0xff, 0x12, 0x34, 0x56]));
 }

@@ -8,28 +8,16 @@ use crate::agent::test_net::{NamedNetns, in_node, ip, ip_json};
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x77]);
 
 fn spec() -> HostPortSpec {
-    HostPortSpec {
-        name: "vrouter0".into(),
-        mac: MAC,
-        mtu: 1480,
-        queues: 1,
-    }
+    HostPortSpec { name: "vrouter0".into(), mac: MAC, mtu: 1480, queues: 1 }
 }
 
 fn route(prefix: &str, src: Option<&str>, mtu: Option<u32>) -> HostRoute {
-    HostRoute {
-        prefix: prefix.parse().unwrap(),
-        src: src.map(|ip| ip.parse().unwrap()),
-        mtu,
-    }
+    HostRoute { prefix: prefix.parse().unwrap(), src: src.map(|ip| ip.parse().unwrap()), mtu }
 }
 
 fn plan() -> HostPortPlan {
     HostPortPlan {
-        addresses: vec![
-            "10.100.36.64".parse().unwrap(),
-            "fd00:36::1".parse().unwrap(),
-        ],
+        addresses: vec!["10.100.36.64".parse().unwrap(), "fd00:36::1".parse().unwrap()],
         routes: vec![
             route("10.100.36.64/26", Some("10.100.36.64"), None),
             route("10.100.169.128/26", Some("10.100.36.64"), Some(1400)),
@@ -43,19 +31,11 @@ fn plan() -> HostPortPlan {
 fn shown() -> Vec<String> {
     let mut shown = Vec::new();
     for family in ["-4", "-6"] {
-        for route in ip_json(&format!("{family} route show proto 196"))
-            .as_array()
-            .unwrap()
-        {
+        for route in ip_json(&format!("{family} route show proto 196")).as_array().unwrap() {
             assert_eq!(route["dev"], "vrouter0");
             let text = |key: &str| route[key].as_str().unwrap_or("-").to_owned();
             let mtu = route["metrics"][0]["mtu"].as_u64().unwrap_or(0);
-            shown.push(format!(
-                "{} via {} src {} mtu {mtu}",
-                text("dst"),
-                text("gateway"),
-                text("prefsrc")
-            ));
+            shown.push(format!("{} via {} src {} mtu {mtu}", text("dst"), text("gateway"), text("prefsrc")));
         }
     }
     shown.sort();
@@ -79,10 +59,7 @@ fn the_nodes_stack_has_what_is_planned() {
             ]
         );
         let link = &ip_json("address show vrouter0")[0];
-        assert_eq!(
-            (&link["address"], &link["mtu"]),
-            (&MAC.to_string().into(), &1480.into())
-        );
+        assert_eq!((&link["address"], &link["mtu"]), (&MAC.to_string().into(), &1480.into()));
         assert!(link["flags"].as_array().unwrap().contains(&"UP".into()));
         let addresses: Vec<&str> = link["addr_info"]
             .as_array()
@@ -97,10 +74,7 @@ fn the_nodes_stack_has_what_is_planned() {
         }
         // The kernel agrees, whatever else it has.
         let way = &ip_json("route get 10.100.169.176")[0];
-        assert_eq!(
-            (&way["gateway"], &way["prefsrc"]),
-            (&"169.254.1.1".into(), &"10.100.36.64".into())
-        );
+        assert_eq!((&way["gateway"], &way["prefsrc"]), (&"169.254.1.1".into(), &"10.100.36.64".into()));
 
         assert_eq!(port.sync(&plan()).await.unwrap(), SyncReport::default());
         port.remove().await.unwrap();
@@ -135,9 +109,7 @@ fn a_changed_plan_changes_only_what_is_ours() {
                 "fd00:36::/64 via fe80::ecee:eeff:feee:eeee src - mtu 1300",
             ]
         );
-        let addresses = device_route::addresses(&netlink, port.link().index)
-            .await
-            .unwrap();
+        let addresses = device_route::addresses(&netlink, port.link().index).await.unwrap();
         let mut addresses: Vec<String> = addresses.iter().map(|(net, _)| net.to_string()).collect();
         addresses.sort();
         assert_eq!(addresses, ["10.100.36.65/32", "10.7.0.1/32"]);
@@ -165,10 +137,7 @@ fn a_restarted_router_adopts_and_repairs() {
                 drop(second);
                 HostPort::open(&netlink, &spec).await.unwrap()
             };
-            assert_eq!(
-                (second.link().index, second.link().mac),
-                (before.0, Some(MAC))
-            );
+            assert_eq!((second.link().index, second.link().mac), (before.0, Some(MAC)));
             assert_eq!(second.sync(&plan()).await.unwrap(), SyncReport::default());
 
             ip("link set vrouter0 down");
@@ -187,22 +156,13 @@ fn a_failure_leaves_no_device_and_another_kind_is_refused() {
     in_node(async || {
         let netlink = Netlink::connect().unwrap();
         // More than a tap can have.
-        let too_big = HostPortSpec {
-            mtu: 65_530,
-            ..spec()
-        };
+        let too_big = HostPortSpec { mtu: 65_530, ..spec() };
         HostPort::open(&netlink, &too_big).await.unwrap_err();
         assert!(link::find(&netlink, "vrouter0").await.unwrap().is_none());
 
         let other = NamedNetns::new("other");
-        ip(&format!(
-            "link add vrouter0 type veth peer name x netns {}",
-            other.name
-        ));
-        let error = HostPort::open(&netlink, &spec())
-            .await
-            .unwrap_err()
-            .to_string();
+        ip(&format!("link add vrouter0 type veth peer name x netns {}", other.name));
+        let error = HostPort::open(&netlink, &spec()).await.unwrap_err().to_string();
         assert!(error.contains("`vrouter0` is a veth device"), "{error}");
         remove(&netlink, "vrouter0").await.unwrap();
         assert!(link::find(&netlink, "vrouter0").await.unwrap().is_some());
@@ -218,10 +178,7 @@ fn strict_source_validation_is_loosened_and_reported() {
             fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", all).unwrap();
             let port = HostPort::open(&netlink, &spec()).await.unwrap();
             assert_eq!(port.loosened_reverse_path_filter(), loosened, "{all}");
-            assert_ne!(
-                reverse_path_filter("vrouter0").unwrap(),
-                ReversePathFilter::Strict
-            );
+            assert_ne!(reverse_path_filter("vrouter0").unwrap(), ReversePathFilter::Strict);
             port.remove().await.unwrap();
         }
     });

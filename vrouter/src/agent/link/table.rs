@@ -89,11 +89,7 @@ impl LinkTable {
     }
 
     /// Takes in one notification.
-    pub(super) fn apply(
-        &mut self,
-        message: &RouteNetlinkMessage,
-        out: &mut impl Extend<LinkEvent>,
-    ) {
+    pub(super) fn apply(&mut self, message: &RouteNetlinkMessage, out: &mut impl Extend<LinkEvent>) {
         match message {
             RouteNetlinkMessage::NewLink(link) => {
                 if let Some(mut link) = LinkInfo::from_message(link) {
@@ -174,10 +170,7 @@ impl LinkTable {
 
     fn remove(&mut self, index: u32, out: &mut impl Extend<LinkEvent>) {
         if let Some(link) = self.links.remove(&index) {
-            out.extend([LinkEvent::Removed {
-                index,
-                name: link.name,
-            }]);
+            out.extend([LinkEvent::Removed { index, name: link.name }]);
         }
     }
 }
@@ -214,13 +207,7 @@ mod tests {
         table.resync(vec![link(7, "eth1")], &mut events);
         assert_eq!(
             events,
-            [
-                LinkEvent::Removed {
-                    index: 2,
-                    name: "eth1".into()
-                },
-                LinkEvent::Appeared(link(7, "eth1")),
-            ]
+            [LinkEvent::Removed { index: 2, name: "eth1".into() }, LinkEvent::Appeared(link(7, "eth1")),]
         );
     }
 
@@ -244,20 +231,10 @@ mod tests {
             [
                 LinkEvent::Changed {
                     link: changed,
-                    change: LinkChange {
-                        running: true,
-                        mtu: true,
-                        ..LinkChange::default()
-                    },
+                    change: LinkChange { running: true, mtu: true, ..LinkChange::default() },
                 },
-                LinkEvent::AddressRemoved {
-                    index: 3,
-                    address: "10.0.0.1/24".parse().unwrap()
-                },
-                LinkEvent::AddressAdded {
-                    index: 3,
-                    address: "10.0.0.2/24".parse().unwrap()
-                },
+                LinkEvent::AddressRemoved { index: 3, address: "10.0.0.1/24".parse().unwrap() },
+                LinkEvent::AddressAdded { index: 3, address: "10.0.0.2/24".parse().unwrap() },
             ]
         );
     }

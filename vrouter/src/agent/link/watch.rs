@@ -6,9 +6,7 @@ use rtnetlink::MulticastGroup;
 
 use super::table::{LinkEvent, LinkTable};
 use super::{LinkInfo, list};
-use crate::agent::netlink::{
-    NOTIFICATION_BUFFER, Netlink, NetlinkError, Notification, Notifications,
-};
+use crate::agent::netlink::{NOTIFICATION_BUFFER, Netlink, NetlinkError, Notification, Notifications};
 
 /// Watches the devices of the namespace in which it was started.
 #[derive(Debug)]
@@ -41,11 +39,7 @@ impl LinkWatch {
     /// # Errors
     /// [`NetlinkError::Socket`].
     pub fn with_buffer(octets: u32) -> Result<Self, NetlinkError> {
-        let groups = [
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-        ];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         Ok(Self {
             notifications: Notifications::subscribe(&groups, octets)?,
             netlink: Netlink::connect()?,

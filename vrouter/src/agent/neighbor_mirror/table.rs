@@ -43,12 +43,7 @@ impl NeighborState {
     /// Whether packets may go to the entry's address.
     pub fn is_usable(self) -> bool {
         match self {
-            Self::Reachable
-            | Self::Stale
-            | Self::Delay
-            | Self::Probe
-            | Self::Permanent
-            | Self::NoArp => true,
+            Self::Reachable | Self::Stale | Self::Delay | Self::Probe | Self::Permanent | Self::NoArp => true,
             Self::Incomplete | Self::Failed | Self::Removed => false,
         }
     }
@@ -86,52 +81,36 @@ pub(super) struct NeighborTable {
 impl NeighborTable {
     /// What is known of `key`; `None` if there is no entry.
     pub(super) fn event(&self, key: Key) -> Option<NeighborEvent> {
-        self.entries
-            .get(&key)
-            .map(|entry| event(key, entry.mac, entry.state))
+        self.entries.get(&key).map(|entry| event(key, entry.mac, entry.state))
     }
 
     /// Whether `key` bears our mark.
     pub(super) fn is_ours(&self, key: Key) -> bool {
-        self.entries
-            .get(&key)
-            .is_some_and(|entry| entry.ours && !is_static(entry.state))
+        self.entries.get(&key).is_some_and(|entry| entry.ours && !is_static(entry.state))
     }
 
     /// All that bear our mark.
     pub(super) fn ours(&self) -> Vec<Key> {
-        self.entries
-            .keys()
-            .filter(|key| self.is_ours(**key))
-            .copied()
-            .collect()
+        self.entries.keys().filter(|key| self.is_ours(**key)).copied().collect()
     }
 
     /// Whether `key` is resolved without us: set by an administrator, in no need of
     /// resolution, or managed for somebody else.
     pub(super) fn is_kept_by_others(&self, key: Key) -> bool {
-        self.entries
-            .get(&key)
-            .is_some_and(|entry| is_static(entry.state) || entry.managed && !entry.ours)
+        self.entries.get(&key).is_some_and(|entry| is_static(entry.state) || entry.managed && !entry.ours)
     }
 
     /// Whether `key` has to be asked for again: it is missing, it did not answer (the
     /// kernel by itself waits `interval_probe_time_ms`, 5 s), or nobody keeps it.
     pub(super) fn needs_use(&self, key: Key) -> bool {
-        self.entries
-            .get(&key)
-            .is_none_or(|entry| match entry.state {
-                NeighborState::Failed => true,
-                state => !entry.managed && !is_static(state),
-            })
+        self.entries.get(&key).is_none_or(|entry| match entry.state {
+            NeighborState::Failed => true,
+            state => !entry.managed && !is_static(state),
+        })
     }
 
     /// Takes in one notification.
-    pub(super) fn apply(
-        &mut self,
-        message: &RouteNetlinkMessage,
-        out: &mut impl Extend<NeighborEvent>,
-    ) {
+    pub(super) fn apply(&mut self, message: &RouteNetlinkMessage, out: &mut impl Extend<NeighborEvent>) {
         match message {
             RouteNetlinkMessage::NewNeighbour(message) => {
                 if let Some((key, entry)) = read(message) {
@@ -148,19 +127,10 @@ impl NeighborTable {
     }
 
     /// Makes the table equal to a dump.
-    pub(super) fn resync(
-        &mut self,
-        dump: &[NeighbourMessage],
-        out: &mut impl Extend<NeighborEvent>,
-    ) {
+    pub(super) fn resync(&mut self, dump: &[NeighbourMessage], out: &mut impl Extend<NeighborEvent>) {
         let dump: Vec<(Key, Entry)> = dump.iter().filter_map(read).collect();
         let present: HashSet<Key> = dump.iter().map(|(key, _)| *key).collect();
-        let gone: Vec<Key> = self
-            .entries
-            .keys()
-            .filter(|key| !present.contains(key))
-            .copied()
-            .collect();
+        let gone: Vec<Key> = self.entries.keys().filter(|key| !present.contains(key)).copied().collect();
         for key in gone {
             self.remove(key, out);
         }
@@ -184,12 +154,7 @@ impl NeighborTable {
 }
 
 fn event((ifindex, ip): Key, mac: Option<MacAddr>, state: NeighborState) -> NeighborEvent {
-    NeighborEvent {
-        ifindex,
-        ip,
-        mac,
-        state,
-    }
+    NeighborEvent { ifindex, ip, mac, state }
 }
 
 fn is_static(state: NeighborState) -> bool {
@@ -217,12 +182,7 @@ fn read(message: &NeighbourMessage) -> Option<(Key, Entry)> {
         _ => NeighborState::Incomplete,
     };
     let mut ip = None;
-    let mut entry = Entry {
-        mac: None,
-        state,
-        managed: false,
-        ours: false,
-    };
+    let mut entry = Entry { mac: None, state, managed: false, ours: false };
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
@@ -256,9 +216,7 @@ mod tests {
         let mut message = message_for(3, ip.parse().unwrap());
         message.header.state = state;
         if let Some(mac) = mac {
-            message
-                .attributes
-                .push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
         }
         message
     }
@@ -315,11 +273,7 @@ mod tests {
         proxy.header.flags = NeighbourFlags::Proxy;
         let mut bridge = message("10.0.0.1", KernelState::Permanent, None);
         bridge.header.family = AddressFamily::Bridge;
-        let group = message(
-            "ff02::1",
-            KernelState::Noarp,
-            Some([0x33, 0x33, 0, 0, 0, 1]),
-        );
+        let group = message("ff02::1", KernelState::Noarp, Some([0x33, 0x33, 0, 0, 0, 1]));
         table.resync(&[proxy, bridge, group], &mut events);
         assert_eq!(events, []);
     }

@@ -16,10 +16,7 @@ const SECOND: MacAddr = MacAddr([2, 0, 0, 0, 9, 2]);
 /// `up0` here, `peer0` with both addresses there; entries grow stale in a second.
 fn peer() -> (NamedNetns, u32) {
     let peer = NamedNetns::new("neigh");
-    ip(&format!(
-        "link add up0 type veth peer name peer0 address {FIRST} netns {}",
-        peer.name
-    ));
+    ip(&format!("link add up0 type veth peer name peer0 address {FIRST} netns {}", peer.name));
     for family in ["ipv4", "ipv6"] {
         for (key, value) in [
             ("base_reachable_time_ms", 1000),
@@ -68,22 +65,12 @@ async fn stays_resolved_and_follows_the_mac(keep: KeepResolved) {
     let (peer, index) = peer();
     let mut mirror = NeighborMirror::start(keep).unwrap();
     for address in ADDRESSES {
-        mirror
-            .ensure(index, address.parse().unwrap())
-            .await
-            .unwrap();
+        mirror.ensure(index, address.parse().unwrap()).await.unwrap();
     }
     for address in ADDRESSES {
         let address: IpAddr = address.parse().unwrap();
-        if mirror
-            .table
-            .event((index, address))
-            .is_none_or(|event| event.mac != Some(FIRST))
-        {
-            until(&mut mirror, 8, |event| {
-                event.ip == address && event.mac == Some(FIRST)
-            })
-            .await;
+        if mirror.table.event((index, address)).is_none_or(|event| event.mac != Some(FIRST)) {
+            until(&mut mirror, 8, |event| event.ip == address && event.mac == Some(FIRST)).await;
         }
     }
 
@@ -102,10 +89,7 @@ async fn stays_resolved_and_follows_the_mac(keep: KeepResolved) {
             }
         }
     }
-    assert!(
-        confirmed.iter().all(|count| *count >= 1),
-        "reconfirmed {confirmed:?} times"
-    );
+    assert!(confirmed.iter().all(|count| *count >= 1), "reconfirmed {confirmed:?} times");
 
     peer.ip(&format!("link set peer0 address {SECOND}"));
     let mut left: Vec<IpAddr> = ADDRESSES.iter().map(|a| a.parse().unwrap()).collect();
@@ -115,17 +99,8 @@ async fn stays_resolved_and_follows_the_mac(keep: KeepResolved) {
     }
 
     for address in ADDRESSES {
-        mirror
-            .release(index, address.parse().unwrap())
-            .await
-            .unwrap();
-        assert_eq!(
-            ip_json(&format!("neigh show to {address} dev up0"))
-                .as_array()
-                .unwrap()
-                .len(),
-            0
-        );
+        mirror.release(index, address.parse().unwrap()).await.unwrap();
+        assert_eq!(ip_json(&format!("neigh show to {address} dev up0")).as_array().unwrap().len(), 0);
     }
 }
 
@@ -164,17 +139,12 @@ fn an_administrators_entry_is_used_and_left_alone() {
     in_node(async || {
         let (_peer, index) = peer();
         for address in ADDRESSES {
-            ip(&format!(
-                "neigh add {address} lladdr {SECOND} dev up0 nud permanent"
-            ));
+            ip(&format!("neigh add {address} lladdr {SECOND} dev up0 nud permanent"));
             let ip_address: IpAddr = address.parse().unwrap();
             let mut mirror = NeighborMirror::start(KeepResolved::Managed).unwrap();
             mirror.ensure(index, ip_address).await.unwrap();
             let event = until(&mut mirror, 1, |e| e.ip == ip_address).await;
-            assert_eq!(
-                (event.mac, event.state),
-                (Some(SECOND), NeighborState::Permanent)
-            );
+            assert_eq!((event.mac, event.state), (Some(SECOND), NeighborState::Permanent));
             mirror.release(index, ip_address).await.unwrap();
             mirror.sweep().await.unwrap();
             let entry = &ip_json(&format!("neigh show to {address} dev up0"))[0];
@@ -193,10 +163,7 @@ fn an_entry_managed_for_another_program_is_used_and_left_alone() {
             let ip_address: IpAddr = address.parse().unwrap();
             let mut mirror = NeighborMirror::start(KeepResolved::Managed).unwrap();
             mirror.ensure(index, ip_address).await.unwrap();
-            until(&mut mirror, 8, |e| {
-                e.ip == ip_address && e.mac == Some(FIRST)
-            })
-            .await;
+            until(&mut mirror, 8, |e| e.ip == ip_address && e.mac == Some(FIRST)).await;
             mirror.release(index, ip_address).await.unwrap();
             let entry = &ip_json(&format!("neigh show to {address} dev up0"))[0];
             assert_eq!(entry["lladdr"], FIRST.to_string(), "{entry}");
@@ -210,17 +177,11 @@ fn a_former_routers_entries_are_adopted_or_swept() {
         let (_peer, index) = peer();
         let mut former = NeighborMirror::start(KeepResolved::Managed).unwrap();
         for address in ["10.9.0.2", "10.9.0.3"] {
-            former
-                .ensure(index, address.parse().unwrap())
-                .await
-                .unwrap();
+            former.ensure(index, address.parse().unwrap()).await.unwrap();
         }
         drop(former);
         let mut mirror = NeighborMirror::start(KeepResolved::Managed).unwrap();
-        mirror
-            .ensure(index, "10.9.0.2".parse().unwrap())
-            .await
-            .unwrap();
+        mirror.ensure(index, "10.9.0.2".parse().unwrap()).await.unwrap();
         mirror.sweep().await.unwrap();
         assert_eq!(mirror.table.ours().len(), 2);
         mirror.refresh().await.unwrap();

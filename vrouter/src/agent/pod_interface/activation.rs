@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{OfPod, PodInterfaceError, PodInterfaceSpec};
-use crate::agent::device_route::{
-    self, DeviceRoute, add_address, add_route, remove_address, remove_route,
-};
+use crate::agent::device_route::{self, DeviceRoute, add_address, add_route, remove_address, remove_route};
 use crate::agent::link;
 use crate::agent::netlink::Netlink;
 use crate::agent::{GATEWAY_V4, GATEWAY_V6};
@@ -55,26 +53,20 @@ async fn apply(
     let link = link::find(inside, &spec.interface).await.of(pod)?;
     if !link.is_some_and(|link| link.admin_up) {
         let up = device_route::settings(index).up();
-        device_route::change(inside, &spec.interface, up)
-            .await
-            .of(pod)?;
+        device_route::change(inside, &spec.interface, up).await.of(pod)?;
         done.switched_on = true;
     }
     let present = device_route::routes(inside, index, None).await.of(pod)?;
     for route in routes(spec) {
-        let is_there = present
-            .iter()
-            .any(|present| present.prefix == route.prefix && present.gateway == route.gateway);
+        let is_there =
+            present.iter().any(|present| present.prefix == route.prefix && present.gateway == route.gateway);
         if is_there {
             continue;
         }
         match add_route(inside, index, &route).await {
             Ok(()) => done.routes.push(route),
             Err(error) if error.errno() == Some(libc::EEXIST) => {
-                return Err(PodInterfaceError::RouteTaken {
-                    pod: pod.clone(),
-                    prefix: route.prefix,
-                });
+                return Err(PodInterfaceError::RouteTaken { pod: pod.clone(), prefix: route.prefix });
             }
             Err(error) => return Err(error).of(pod),
         }
@@ -88,10 +80,7 @@ fn routes(spec: &PodInterfaceSpec) -> Vec<DeviceRoute> {
     let mut routes = Vec::new();
     let default = |any: IpAddr, gateway: IpAddr| {
         let prefix = IpNet::new_assert(any, 0);
-        DeviceRoute {
-            gateway: Some(gateway),
-            ..DeviceRoute::to(prefix)
-        }
+        DeviceRoute { gateway: Some(gateway), ..DeviceRoute::to(prefix) }
     };
     if spec.addresses.iter().any(IpAddr::is_ipv4) {
         let gateway = IpAddr::V4(GATEWAY_V4);
@@ -116,9 +105,7 @@ async fn undo(
     }
     if done.switched_on {
         let down = device_route::settings(index).down();
-        device_route::change(inside, &spec.interface, down)
-            .await
-            .of(pod)?;
+        device_route::change(inside, &spec.interface, down).await.of(pod)?;
     }
     for address in done.addresses {
         remove_address(inside, index, address).await.of(pod)?;

@@ -79,18 +79,12 @@ pub(super) trait OfPod<T> {
 
 impl<T> OfPod<T> for Result<T, NetlinkError> {
     fn of(self, pod: &str) -> Result<T, PodInterfaceError> {
-        self.map_err(|source| PodInterfaceError::Netlink {
-            pod: pod.to_owned(),
-            source,
-        })
+        self.map_err(|source| PodInterfaceError::Netlink { pod: pod.to_owned(), source })
     }
 }
 
 impl<T> OfPod<T> for Result<T, SysctlError> {
     fn of(self, pod: &str) -> Result<T, PodInterfaceError> {
-        self.map_err(|source| PodInterfaceError::Sysctl {
-            pod: pod.to_owned(),
-            source,
-        })
+        self.map_err(|source| PodInterfaceError::Sysctl { pod: pod.to_owned(), source })
     }
 }

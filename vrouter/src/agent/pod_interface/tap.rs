@@ -30,10 +30,7 @@ async fn attempt(place: &Place<'_>) -> Result<Vec<Tap>, Attempt<PodInterfaceErro
     let existing = link::find(place.inside, interface).await.of(pod)?;
     let multi_queue = match existing.map(|link| link.kind) {
         None => place.spec.queues > 1,
-        Some(LinkKind::Tap {
-            multi_queue,
-            attached,
-        }) => {
+        Some(LinkKind::Tap { multi_queue, attached }) => {
             // A tap with several queues would just give us one more.
             if attached.is_some_and(|queues| queues > 0) {
                 return Err(held());
@@ -41,29 +38,18 @@ async fn attempt(place: &Place<'_>) -> Result<Vec<Tap>, Attempt<PodInterfaceErro
             multi_queue
         }
         Some(kind) => {
-            return Err(place
-                .occupied(format!("it is a {kind} device, not a tap"))
-                .into());
+            return Err(place.occupied(format!("it is a {kind} device, not a tap")).into());
         }
     };
-    let queues = if multi_queue {
-        place.spec.queues.max(1)
-    } else {
-        1
-    };
+    let queues = if multi_queue { place.spec.queues.max(1) } else { 1 };
     let name = interface.clone();
     let opened = place
-        .run_inside(move || {
-            (0..queues)
-                .map(|_| Tap::open(&name, multi_queue))
-                .collect::<Result<Vec<_>, _>>()
-        })
+        .run_inside(move || (0..queues).map(|_| Tap::open(&name, multi_queue)).collect::<Result<Vec<_>, _>>())
         .await?;
     opened.map_err(|error| match error {
         TapError::Busy { .. } => held(),
-        other => Attempt::Failed(PodInterfaceError::Tap {
-            pod: pod.clone(),
-            source: io::Error::other(other),
-        }),
+        other => {
+            Attempt::Failed(PodInterfaceError::Tap { pod: pod.clone(), source: io::Error::other(other) })
+        }
     })
 }

@@ -23,10 +23,7 @@ fn spec(pod: &NamedNetns, attach: Attach, addresses: &[&str]) -> PodInterfaceSpe
 }
 
 fn is_up(pod: &NamedNetns) -> bool {
-    pod.ip_json("link show eth0")[0]["flags"]
-        .as_array()
-        .unwrap()
-        .contains(&"UP".into())
+    pod.ip_json("link show eth0")[0]["flags"].as_array().unwrap().contains(&"UP".into())
 }
 
 fn addresses(pod: &NamedNetns) -> Vec<String> {
@@ -46,19 +43,10 @@ fn addresses(pod: &NamedNetns) -> Vec<String> {
 fn routes(pod: &NamedNetns) -> Vec<String> {
     let mut routes = Vec::new();
     for family in ["-4", "-6"] {
-        for route in pod
-            .ip_json(&format!("{family} route show dev eth0"))
-            .as_array()
-            .unwrap()
-        {
+        for route in pod.ip_json(&format!("{family} route show dev eth0")).as_array().unwrap() {
             if route["protocol"] != "kernel" {
                 let text = |key: &str| route[key].as_str().unwrap_or("-").to_owned();
-                routes.push(format!(
-                    "{} via {} {}",
-                    text("dst"),
-                    text("gateway"),
-                    text("scope")
-                ));
+                routes.push(format!("{} via {} {}", text("dst"), text("gateway"), text("scope")));
             }
         }
     }
@@ -70,13 +58,7 @@ fn routes(pod: &NamedNetns) -> Vec<String> {
 /// and the counters of carrier changes a veth pod would see.
 fn identity(pod: &NamedNetns) -> (Value, Value, Value, Vec<String>, Vec<String>) {
     let link = &pod.ip_json("link show eth0")[0];
-    (
-        link["ifindex"].clone(),
-        link["address"].clone(),
-        link["mtu"].clone(),
-        addresses(pod),
-        routes(pod),
-    )
+    (link["ifindex"].clone(), link["address"].clone(), link["mtu"].clone(), addresses(pod), routes(pod))
 }
 
 #[test]
@@ -90,11 +72,7 @@ fn an_interface_is_prepared_activated_adopted_and_removed() {
                     &["10.100.36.103/32"][..],
                     &["169.254.1.1 via - link", "default via 169.254.1.1 global"][..],
                 ),
-                (
-                    &["fd00:36::103"],
-                    &["fd00:36::103/128"],
-                    &["default via fe80::ecee:eeff:feee:eeee global"],
-                ),
+                (&["fd00:36::103"], &["fd00:36::103/128"], &["default via fe80::ecee:eeff:feee:eeee global"]),
                 (
                     &["10.100.36.103", "fd00:36::103"],
                     &["10.100.36.103/32", "fd00:36::103/128"],
@@ -113,10 +91,7 @@ fn an_interface_is_prepared_activated_adopted_and_removed() {
                 assert!(!interface.was_adopted() && !is_up(&pod));
                 assert_eq!(addresses(&pod), Vec::<String>::new());
                 let mac = interface.mac().unwrap();
-                assert!(
-                    mac.is_unicast() && mac.0[0] & 2 == 2,
-                    "locally administered: {mac}"
-                );
+                assert!(mac.is_unicast() && mac.0[0] & 2 == 2, "locally administered: {mac}");
 
                 interface.activate().await.unwrap();
                 assert!(is_up(&pod));
@@ -184,42 +159,26 @@ fn a_given_mac_is_set_and_queues_are_handed_over() {
     in_node(async || {
         let node = Netlink::connect().unwrap();
         let mac = MacAddr([2, 0, 0, 0, 1, 3]);
-        for (attach, queues, taken) in [
-            (Attach::Tap, 1, 1),
-            (Attach::Tap, 2, 2),
-            (Attach::Veth, 1, 0),
-        ] {
+        for (attach, queues, taken) in [(Attach::Tap, 1, 1), (Attach::Tap, 2, 2), (Attach::Veth, 1, 0)] {
             let pod = NamedNetns::new("pod");
-            let spec = PodInterfaceSpec {
-                mac: Some(mac),
-                queues,
-                ..spec(&pod, attach, &["10.1.0.1"])
-            };
+            let spec = PodInterfaceSpec { mac: Some(mac), queues, ..spec(&pod, attach, &["10.1.0.1"]) };
             let mut interface = PodInterface::prepare(&node, spec.clone()).await.unwrap();
             assert_eq!(interface.mac(), Some(mac));
             assert_eq!(pod.ip_json("link show eth0")[0]["address"], mac.to_string());
             let held = interface.take_queues();
             assert_eq!(held.len(), taken);
             if attach == Attach::Tap {
-                let error = PodInterface::prepare(&node, spec)
-                    .await
-                    .unwrap_err()
-                    .to_string();
+                let error = PodInterface::prepare(&node, spec).await.unwrap_err().to_string();
                 assert!(error.contains("another process holds"), "{error}");
             } else {
                 let (name, index) = interface.host_device().unwrap();
                 let host = &ip_json(&format!("link show {name}"))[0];
                 assert_eq!(host["ifindex"], index);
-                assert_eq!(
-                    (&host["num_rx_queues"], &host["num_tx_queues"]),
-                    (&1.into(), &1.into())
-                );
+                assert_eq!((&host["num_rx_queues"], &host["num_tx_queues"]), (&1.into(), &1.into()));
                 let forwarding = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
                 assert_eq!(fs::read_to_string(forwarding).unwrap().trim(), "0");
             }
-            remove(&node, "default/a", &interface.record())
-                .await
-                .unwrap();
+            remove(&node, "default/a", &interface.record()).await.unwrap();
         }
     });
 }
@@ -243,22 +202,13 @@ fn a_failed_activation_leaves_the_interface_as_it_was() {
                 let spec = spec(&pod, attach, &["10.100.36.103", "fd00:36::103"]);
                 let interface = PodInterface::prepare(&node, spec).await.unwrap();
                 let error = interface.activate().await.unwrap_err();
-                assert!(
-                    matches!(error, PodInterfaceError::RouteTaken { .. }),
-                    "{error}"
-                );
+                assert!(matches!(error, PodInterfaceError::RouteTaken { .. }), "{error}");
                 assert!(!is_up(&pod));
-                assert_eq!(
-                    (addresses(&pod), routes(&pod)),
-                    (Vec::new(), Vec::new()),
-                    "{attach:?}"
-                );
+                assert_eq!((addresses(&pod), routes(&pod)), (Vec::new(), Vec::new()), "{attach:?}");
                 pod.ip(&format!("{family} route del {default}"));
                 interface.activate().await.unwrap();
                 assert!(is_up(&pod));
-                remove(&node, "default/a", &interface.record())
-                    .await
-                    .unwrap();
+                remove(&node, "default/a", &interface.record()).await.unwrap();
             }
         }
     });
@@ -270,10 +220,7 @@ fn a_failed_preparation_leaves_nothing() {
         let node = Netlink::connect().unwrap();
         for (attach, mtu) in [(Attach::Tap, 65_530), (Attach::Veth, 70_000)] {
             let pod = NamedNetns::new("pod");
-            let spec = PodInterfaceSpec {
-                mtu,
-                ..spec(&pod, attach, &["10.1.0.1"])
-            };
+            let spec = PodInterfaceSpec { mtu, ..spec(&pod, attach, &["10.1.0.1"]) };
             PodInterface::prepare(&node, spec).await.unwrap_err();
             assert_eq!(pod.devices(), Vec::<String>::new());
             assert_eq!(names(&ip_json("link show")), Vec::<String>::new());
@@ -285,16 +232,13 @@ fn a_failed_preparation_leaves_nothing() {
 fn a_foreign_device_of_the_name_is_refused_and_untouched() {
     in_node(async || {
         let node = Netlink::connect().unwrap();
-        for (attach, reason) in [
-            (Attach::Tap, "it is a veth device, not a tap"),
-            (Attach::Veth, "not the peer of `vr"),
-        ] {
+        for (attach, reason) in
+            [(Attach::Tap, "it is a veth device, not a tap"), (Attach::Veth, "not the peer of `vr")]
+        {
             let pod = NamedNetns::new("pod");
             pod.ip("link add eth0 type veth peer name eth1");
             let before = pod.ip("link show");
-            let error = PodInterface::prepare(&node, spec(&pod, attach, &["10.1.0.1"]))
-                .await
-                .unwrap_err();
+            let error = PodInterface::prepare(&node, spec(&pod, attach, &["10.1.0.1"])).await.unwrap_err();
             let text = error.to_string();
             assert!(text.contains("`eth0`") && text.contains(reason), "{text}");
             assert_eq!(pod.ip("link show"), before);
@@ -316,10 +260,7 @@ fn a_vanished_namespace_is_no_error_to_remove_and_a_clear_one_to_prepare() {
             // The path goes; the namespace itself lives on as long as the interface
             // value holds it open.
             ip(&format!("netns del {}", pod.name));
-            let error = PodInterface::prepare(&node, spec)
-                .await
-                .unwrap_err()
-                .to_string();
+            let error = PodInterface::prepare(&node, spec).await.unwrap_err().to_string();
             assert!(error.contains(pod.path().to_str().unwrap()), "{error}");
             remove(&node, "default/a", &record).await.unwrap();
             if let Some(name) = host_device {
@@ -359,9 +300,7 @@ fn attaching_and_detaching_leaks_nothing() {
                 let spec = spec(&pod, attach, &["10.1.0.1", "fd00::1"]);
                 let interface = PodInterface::prepare(&node, spec).await.unwrap();
                 interface.activate().await.unwrap();
-                remove(&node, "default/a", &interface.record())
-                    .await
-                    .unwrap();
+                remove(&node, "default/a", &interface.record()).await.unwrap();
             }
             tokio::task::yield_now().await;
             if round == 1 {
@@ -370,11 +309,7 @@ fn attaching_and_detaching_leaks_nothing() {
         }
         // Other tests share this process's descriptors: the bound is loose, a leak
         // of one a round and kind is not.
-        assert!(
-            descriptors() < before.unwrap() + 30,
-            "{before:?} {}",
-            descriptors()
-        );
+        assert!(descriptors() < before.unwrap() + 30, "{before:?} {}", descriptors());
         assert_eq!(pod.devices(), Vec::<String>::new());
     });
 }
@@ -393,43 +328,13 @@ fn nonsense_is_refused_with_the_reason() {
             (with(&["fe80::ecee:eeff:feee:eeee"]), "the gateway's"),
             (with(&["ff02::1"]), "cannot be a pod's address"),
             (with(&["127.0.0.1"]), "cannot be a pod's address"),
-            (
-                PodInterfaceSpec {
-                    mtu: 1279,
-                    ..with(&["fd00::1"])
-                },
-                "IPv6 needs 1280",
-            ),
-            (
-                PodInterfaceSpec {
-                    mac: Some(MacAddr([0xff; 6])),
-                    ..good.clone()
-                },
-                "MAC address",
-            ),
-            (
-                PodInterfaceSpec {
-                    netns: "/etc/passwd".into(),
-                    ..good.clone()
-                },
-                "not a network namespace",
-            ),
-            (
-                PodInterfaceSpec {
-                    interface: "a/b".into(),
-                    ..good
-                },
-                "device name",
-            ),
+            (PodInterfaceSpec { mtu: 1279, ..with(&["fd00::1"]) }, "IPv6 needs 1280"),
+            (PodInterfaceSpec { mac: Some(MacAddr([0xff; 6])), ..good.clone() }, "MAC address"),
+            (PodInterfaceSpec { netns: "/etc/passwd".into(), ..good.clone() }, "not a network namespace"),
+            (PodInterfaceSpec { interface: "a/b".into(), ..good }, "device name"),
         ] {
-            let text = PodInterface::prepare(&node, spec)
-                .await
-                .unwrap_err()
-                .to_string();
-            assert!(
-                text.contains("default/a") && text.contains(reason),
-                "{text}"
-            );
+            let text = PodInterface::prepare(&node, spec).await.unwrap_err().to_string();
+            assert!(text.contains("default/a") && text.contains(reason), "{text}");
         }
         assert_eq!(pod.devices(), Vec::<String>::new());
     });

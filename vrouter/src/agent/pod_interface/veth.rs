@@ -44,10 +44,7 @@ pub(super) async fn open(
         }
     };
     match configure(place, &link).await {
-        Ok(()) => Ok(HostEnd::Veth {
-            name,
-            index: link.index,
-        }),
+        Ok(()) => Ok(HostEnd::Veth { name, index: link.index }),
         Err(error) => {
             if made {
                 link::delete(place.node, link.index).await.of(pod)?;
@@ -91,12 +88,9 @@ async fn make(place: &Place<'_>, name: &str) -> Result<LinkInfo, PodInterfaceErr
         peer = peer.append_extra_attribute(attribute.clone());
         pair = pair.append_extra_attribute(attribute);
     }
-    let pair = pair
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
-        .build();
+    let pair = pair.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build();
     let made = place.node.handle().link().add(pair).execute().await;
-    made.doing(|| format!("make veth pair `{name}` and `{}`", spec.interface))
-        .of(pod)?;
+    made.doing(|| format!("make veth pair `{name}` and `{}`", spec.interface)).of(pod)?;
     let link = link::find(place.node, name).await.of(pod)?;
     link.ok_or_else(|| place.occupied(format!("its host end `{name}` was removed meanwhile")))
 }
@@ -111,9 +105,7 @@ async fn configure(place: &Place<'_>, host: &LinkInfo) -> Result<(), PodInterfac
     if !host.admin_up {
         settings = settings.up();
     }
-    device_route::change(place.node, &host.name, settings)
-        .await
-        .of(pod)
+    device_route::change(place.node, &host.name, settings).await.of(pod)
 }
 
 /// Keeps the node's stack off the host end.
@@ -146,10 +138,7 @@ mod tests {
         };
         let name = host_name((4, 4_026_532_281), &spec("default/a", "eth0"));
         assert_eq!(name.len(), 13);
-        assert_eq!(
-            name,
-            host_name((4, 4_026_532_281), &spec("default/a", "eth0"))
-        );
+        assert_eq!(name, host_name((4, 4_026_532_281), &spec("default/a", "eth0")));
         for other in [
             host_name((4, 4_026_532_282), &spec("default/a", "eth0")),
             host_name((4, 4_026_532_281), &spec("default/b", "eth0")),

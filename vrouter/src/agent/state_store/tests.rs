@@ -33,9 +33,7 @@ fn fill(state: &mut State) {
             mac: Some("02:00:00:00:00:01".parse().unwrap()),
         },
     );
-    let host_port = OwnedDevice::HostPort {
-        name: "vrouter0".into(),
-    };
+    let host_port = OwnedDevice::HostPort { name: "vrouter0".into() };
     state.devices.insert("host-port".into(), host_port);
     let interface = PodInterfaceRecord {
         netns: "/run/netns/a".into(),
@@ -44,14 +42,8 @@ fn fill(state: &mut State) {
         attach: Attach::Veth,
         host_device: Some("vr0123456789a".into()),
     };
-    state
-        .devices
-        .insert("pod:default/a".into(), OwnedDevice::PodInterface(interface));
-    state
-        .resources
-        .entry("IPPool".into())
-        .or_default()
-        .insert("default".into(), "cidr: 10.0.0.0/8\n".into());
+    state.devices.insert("pod:default/a".into(), OwnedDevice::PodInterface(interface));
+    state.resources.entry("IPPool".into()).or_default().insert("default".into(), "cidr: 10.0.0.0/8\n".into());
 }
 
 #[test]
@@ -70,22 +62,15 @@ fn what_was_updated_is_there_after_a_restart() {
 #[test]
 fn a_corrupt_file_is_moved_aside_and_named() {
     let dir = Dir::new("corrupt");
-    for content in [
-        &b"{\"version\": 1, \"pods\": {"[..],
-        b"",
-        b"\xff\xfe",
-        b"{\"version\": 1, \"podz\": {}}",
-        b"[]",
-    ] {
+    for content in
+        [&b"{\"version\": 1, \"pods\": {"[..], b"", b"\xff\xfe", b"{\"version\": 1, \"podz\": {}}", b"[]"]
+    {
         fs::create_dir_all(&dir.0).unwrap();
         fs::write(dir.file(), content).unwrap();
         let (mut store, set_aside) = StateStore::open(&dir.0).unwrap();
         let set_aside = set_aside.unwrap();
         assert_eq!(fs::read(&set_aside.moved_to).unwrap(), content);
-        assert!(
-            set_aside.to_string().contains(dir.file().to_str().unwrap()),
-            "{set_aside}"
-        );
+        assert!(set_aside.to_string().contains(dir.file().to_str().unwrap()), "{set_aside}");
         assert_eq!(store.state(), &State::default());
         store.update(fill).unwrap();
         assert!(!store.state().pods.is_empty());
@@ -99,10 +84,7 @@ fn a_newer_file_is_refused_and_left_alone() {
     let content = "{\"version\": 2, \"anything\": true}";
     fs::write(dir.file(), content).unwrap();
     let error = StateStore::open(&dir.0).unwrap_err();
-    assert!(
-        matches!(error, StateError::NewerVersion { found: 2, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, StateError::NewerVersion { found: 2, .. }), "{error}");
     assert_eq!(fs::read_to_string(dir.file()).unwrap(), content);
 }
 

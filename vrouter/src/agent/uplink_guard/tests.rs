@@ -4,10 +4,7 @@ use crate::agent::test_net::{in_node, ip};
 use crate::sys::device_xdp::{AttachMode, DeviceXdp, Sharing};
 
 async fn refusal(netlink: &Netlink, device: &str) -> String {
-    claim(netlink, device)
-        .await
-        .expect_err("a refusal")
-        .to_string()
+    claim(netlink, device).await.expect_err("a refusal").to_string()
 }
 
 #[test]
@@ -16,10 +13,7 @@ fn a_device_serves_one_router_at_a_time() {
         ip("link add v0 type veth peer name v1");
         let netlink = Netlink::connect().unwrap();
         let first = claim(&netlink, "v0").await.unwrap();
-        assert_eq!(
-            (first.link.name.as_str(), first.guard.device()),
-            ("v0", "v0")
-        );
+        assert_eq!((first.link.name.as_str(), first.guard.device()), ("v0", "v0"));
         let error = claim(&netlink, "v0").await.unwrap_err();
         let ours = i32::try_from(std::process::id()).unwrap();
         assert!(
@@ -67,24 +61,13 @@ fn unfit_devices_are_refused_by_name() {
 fn vlan_and_bond_devices_are_refused() {
     in_node(async || {
         ip("link add v0 type veth peer name v1");
-        let plain = link::find(&Netlink::connect().unwrap(), "v0")
-            .await
-            .unwrap()
-            .unwrap();
+        let plain = link::find(&Netlink::connect().unwrap(), "v0").await.unwrap().unwrap();
         check_kind(&plain, None).unwrap();
         for (kind, master, reason) in [
             (LinkKind::Vlan, None, "VLAN"),
             (LinkKind::Bond, None, "it is a bond"),
-            (
-                LinkKind::Plain,
-                Some(MasterKind::Bond),
-                "slave of bond `bond0`",
-            ),
-            (
-                LinkKind::Plain,
-                Some(MasterKind::Other),
-                "master device `bond0`",
-            ),
+            (LinkKind::Plain, Some(MasterKind::Bond), "slave of bond `bond0`"),
+            (LinkKind::Plain, Some(MasterKind::Other), "master device `bond0`"),
         ] {
             let mut link = plain.clone();
             link.kind = kind;
@@ -105,10 +88,7 @@ fn another_xdp_program_is_refused_until_it_is_gone() {
             let mut foreign = DeviceXdp::load(Sharing::Exclusive, false).unwrap();
             foreign.attach(index, mode).unwrap();
             let error = claim(&netlink, "v0").await.unwrap_err();
-            assert!(
-                matches!(error, UplinkRefused::ForeignXdp { program, .. } if program != 0),
-                "{error}"
-            );
+            assert!(matches!(error, UplinkRefused::ForeignXdp { program, .. } if program != 0), "{error}");
             drop(foreign);
             claim(&netlink, "v0").await.unwrap();
         }

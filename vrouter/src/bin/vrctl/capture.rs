@@ -30,10 +30,7 @@ use crate::connect::Client;
 use crate::failure::Failure;
 use crate::stream::{Event, follow};
 
-pub(crate) async fn capture(
-    client: &mut Client,
-    arguments: CaptureArguments,
-) -> Result<(), Failure> {
+pub(crate) async fn capture(client: &mut Client, arguments: CaptureArguments) -> Result<(), Failure> {
     let request = CaptureRequest {
         filter: Some(arguments.filter.into()),
         snaplen: arguments.snaplen,
@@ -78,19 +75,14 @@ impl<W: Write> CaptureFile<W> {
     fn new(out: W, snaplen: u32) -> Result<Self, Failure> {
         let section = SectionHeaderBlock {
             endianness: Endianness::Little,
-            options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(
-                concat!("vrctl ", env!("CARGO_PKG_VERSION")),
-            ))],
+            options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(concat!(
+                "vrctl ",
+                env!("CARGO_PKG_VERSION")
+            )))],
             ..SectionHeaderBlock::default()
         };
         let writer = PcapNgWriter::with_section_header(out, section).map_err(failure)?;
-        Ok(Self {
-            writer,
-            snaplen,
-            interfaces: BTreeMap::new(),
-            packets: 0,
-            missed: 0,
-        })
+        Ok(Self { writer, snaplen, interfaces: BTreeMap::new(), packets: 0, missed: 0 })
     }
 
     fn interface(&mut self, port: &str) -> Result<u32, Failure> {

@@ -233,9 +233,8 @@ pub(crate) struct CaptureArguments {
 }
 
 fn parse_api(text: &str) -> Result<PathBuf, String> {
-    let path = text
-        .strip_prefix("unix:")
-        .ok_or("it begins with unix:, such as unix:/run/vrouter/vrouter.sock")?;
+    let path =
+        text.strip_prefix("unix:").ok_or("it begins with unix:, such as unix:/run/vrouter/vrouter.sock")?;
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() {
         return Err("there is no path behind unix:".to_owned());
@@ -247,9 +246,7 @@ fn parse_net(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let net: IpNet = text
-        .parse()
-        .map_err(|_| "neither a prefix nor an address".to_owned())?;
+    let net: IpNet = text.parse().map_err(|_| "neither a prefix nor an address".to_owned())?;
     Ok(net.trunc())
 }
 

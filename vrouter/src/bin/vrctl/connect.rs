@@ -20,10 +20,7 @@ pub(crate) async fn connect(path: &Path) -> Result<Client, Failure> {
     let name = path.display();
     let endpoint = Endpoint::from_shared(format!("unix:{name}"))
         .map_err(|error| format!("{name} cannot be a socket's path: {error}"))?;
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|error| explain(path, &error))?;
+    let channel = endpoint.connect().await.map_err(|error| explain(path, &error))?;
     Ok(RouterClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
 }
 
@@ -35,10 +32,7 @@ fn explain(path: &Path, error: &tonic::transport::Error) -> Failure {
     let mut last = error.to_string();
     while let Some(inner) = cause {
         last = inner.to_string();
-        kind = inner
-            .downcast_ref::<io::Error>()
-            .map(io::Error::kind)
-            .or(kind);
+        kind = inner.downcast_ref::<io::Error>().map(io::Error::kind).or(kind);
         cause = inner.source();
     }
     let name = path.display();

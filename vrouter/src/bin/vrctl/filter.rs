@@ -20,9 +20,7 @@ const PROTOCOLS: [(&str, u8); 10] = [
 
 /// Reads a protocol's name or number.
 pub(crate) fn parse_protocol(text: &str) -> Result<u8, String> {
-    let named = PROTOCOLS
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(text));
+    let named = PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     match named {
         Some((_, number)) => Ok(*number),
         None => text.parse().map_err(|_| {
@@ -37,10 +35,7 @@ pub(crate) fn protocol_name(number: u8) -> String {
     PROTOCOLS
         .iter()
         .find(|(_, known)| *known == number)
-        .map_or_else(
-            || format!("protocol {number}"),
-            |(name, _)| (*name).to_owned(),
-        )
+        .map_or_else(|| format!("protocol {number}"), |(name, _)| (*name).to_owned())
 }
 
 impl From<FilterArguments> for PacketFilter {

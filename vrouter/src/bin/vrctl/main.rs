@@ -33,9 +33,7 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => Err(Failure::from(error)),
@@ -63,22 +61,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.verb {
         Verb::Status => show::status(&mut client, format).await,
         Verb::Show { what } => show::show(&mut client, what, format).await,
-        Verb::Route {
-            verb: RouteVerb::Get { address },
-        } => show::route(&mut client, address, format).await,
-        Verb::Pod {
-            verb: PodVerb::Attach(pod),
-        } => pods::attach(&mut client, pod, format).await,
-        Verb::Pod {
-            verb: PodVerb::Detach { name },
-        } => pods::detach(&mut client, name).await,
-        Verb::Apply { file, dry_run } => {
-            resources::apply(&mut client, &file, dry_run, format).await
-        }
+        Verb::Route { verb: RouteVerb::Get { address } } => show::route(&mut client, address, format).await,
+        Verb::Pod { verb: PodVerb::Attach(pod) } => pods::attach(&mut client, pod, format).await,
+        Verb::Pod { verb: PodVerb::Detach { name } } => pods::detach(&mut client, name).await,
+        Verb::Apply { file, dry_run } => resources::apply(&mut client, &file, dry_run, format).await,
         Verb::Get { kind, name } => resources::get(&mut client, kind, name, format).await,
-        Verb::Delete { kind, name, file } => {
-            resources::delete(&mut client, kind.zip(name), file).await
-        }
+        Verb::Delete { kind, name, file } => resources::delete(&mut client, kind.zip(name), file).await,
         Verb::Trace(arguments) => trace::trace(&mut client, arguments, format).await,
         Verb::Capture(arguments) => capture::capture(&mut client, arguments).await,
         Verb::Completions { .. } => Ok(()),

@@ -20,22 +20,12 @@ pub(crate) struct Column<T> {
 impl<T> Column<T> {
     /// A column of words, always shown.
     pub(crate) const fn words(head: &'static str, cell: fn(&T) -> String) -> Self {
-        Self {
-            head,
-            wide: false,
-            numeric: false,
-            cell,
-        }
+        Self { head, wide: false, numeric: false, cell }
     }
 
     /// A column of numbers, always shown, aligned to the right.
     pub(crate) const fn number(head: &'static str, cell: fn(&T) -> String) -> Self {
-        Self {
-            head,
-            wide: false,
-            numeric: true,
-            cell,
-        }
+        Self { head, wide: false, numeric: true, cell }
     }
 
     /// The same column, shown in the wide form only.
@@ -46,11 +36,7 @@ impl<T> Column<T> {
 }
 
 /// Prints a list to stdout.
-pub(crate) fn list<T: Serialize>(
-    rows: &[T],
-    columns: &[Column<T>],
-    format: Format,
-) -> Result<(), Failure> {
+pub(crate) fn list<T: Serialize>(rows: &[T], columns: &[Column<T>], format: Format) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match format {
         Format::Json | Format::Yaml => structured(&mut out, &rows, format)?,
@@ -108,12 +94,7 @@ pub(crate) fn structured<T: Serialize + ?Sized>(
 /// An empty cell is a dash, so that columns can be counted.
 fn table<T>(rows: &[T], columns: &[Column<T>], wide: bool) -> String {
     let columns: Vec<&Column<T>> = columns.iter().filter(|c| wide || !c.wide).collect();
-    let mut lines = vec![
-        columns
-            .iter()
-            .map(|c| c.head.to_owned())
-            .collect::<Vec<_>>(),
-    ];
+    let mut lines = vec![columns.iter().map(|c| c.head.to_owned()).collect::<Vec<_>>()];
     for row in rows {
         let cells = columns.iter().map(|column| match (column.cell)(row) {
             cell if cell.is_empty() => "-".to_owned(),
@@ -192,19 +173,13 @@ mod tests {
             table(&rows, &columns, false),
             "NAME       PACKETS\né                7\nlonger  1234567890\n"
         );
-        assert_eq!(
-            table(&rows[..1], &columns, true),
-            "NAME  PACKETS  NOTE\né           7  -\n"
-        );
+        assert_eq!(table(&rows[..1], &columns, true), "NAME  PACKETS  NOTE\né           7  -\n");
     }
 
     #[test]
     fn units() {
         let sizes = [1023, 1024, 64 << 20, (5 << 30) + (1 << 29)].map(bytes);
         assert_eq!(sizes, ["1023 B", "1.0 KiB", "64.0 MiB", "5.5 GiB"]);
-        assert_eq!(
-            [59, 300, 3660, 273_600].map(span),
-            ["59s", "5m0s", "1h1m", "3d4h"]
-        );
+        assert_eq!([59, 300, 3660, 273_600].map(span), ["59s", "5m0s", "1h1m", "3d4h"]);
     }
 }

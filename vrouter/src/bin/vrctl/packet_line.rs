@@ -47,12 +47,7 @@ fn describe(packet: &LaxSlicedPacket<'_>) -> String {
             let (source, destination) = (ip.header().source_addr(), ip.header().destination_addr());
             let protocol = ip.payload().ip_number.0;
             match ports {
-                Some(_) => line(
-                    format!("[{source}]"),
-                    format!("[{destination}]"),
-                    ports,
-                    protocol,
-                ),
+                Some(_) => line(format!("[{source}]"), format!("[{destination}]"), ports, protocol),
                 None => line(source, destination, ports, protocol),
             }
         }
@@ -65,12 +60,7 @@ fn describe(packet: &LaxSlicedPacket<'_>) -> String {
     }
 }
 
-fn line(
-    source: impl Display,
-    destination: impl Display,
-    ports: Option<(u16, u16)>,
-    protocol: u8,
-) -> String {
+fn line(source: impl Display, destination: impl Display, ports: Option<(u16, u16)>, protocol: u8) -> String {
     let name = protocol_name(protocol);
     match ports {
         Some((from, to)) => format!("{source}:{from} > {destination}:{to} {name}"),
@@ -100,10 +90,7 @@ mod tests {
             .ipv4([192, 0, 2, 1], [192, 0, 2, 2], 64)
             .write(&mut outer, IpNumber(4), &inner)
             .expect("writes into memory do not fail");
-        assert_eq!(
-            packet_line(&outer),
-            "192.0.2.1 > 192.0.2.2 ipip | 10.0.0.1:40000 > 10.0.0.2:80 tcp"
-        );
+        assert_eq!(packet_line(&outer), "192.0.2.1 > 192.0.2.2 ipip | 10.0.0.1:40000 > 10.0.0.2:80 tcp");
         let mut six = Vec::new();
         ethernet()
             .ipv6([1; 16], [2; 16], 64)

@@ -1,25 +1,17 @@
 //! `pod attach`, `pod detach` and `show pods`.
 
 use vrouter::rpc::Word;
-use vrouter::rpc::v1::{
-    AttachKind, AttachPodRequest, DetachPodRequest, ListPodsRequest, Pod, PodState,
-};
+use vrouter::rpc::v1::{AttachKind, AttachPodRequest, DetachPodRequest, ListPodsRequest, Pod, PodState};
 
 use crate::cli::{Attach, Format, PodArguments};
 use crate::connect::Client;
 use crate::failure::Failure;
 use crate::output::{self, Column};
 
-pub(crate) async fn attach(
-    client: &mut Client,
-    pod: PodArguments,
-    format: Format,
-) -> Result<(), Failure> {
+pub(crate) async fn attach(client: &mut Client, pod: PodArguments, format: Format) -> Result<(), Failure> {
     // The router has another working directory.
     let netns = std::path::absolute(&pod.netns)?;
-    let netns = netns
-        .to_str()
-        .ok_or_else(|| format!("{} is not UTF-8", netns.display()))?;
+    let netns = netns.to_str().ok_or_else(|| format!("{} is not UTF-8", netns.display()))?;
     let request = AttachPodRequest {
         name: pod.name,
         netns: netns.to_owned(),
@@ -48,11 +40,7 @@ pub(crate) async fn list(client: &mut Client, format: Format) -> Result<(), Fail
 }
 
 fn labels(pod: &Pod) -> String {
-    let mut labels: Vec<String> = pod
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let mut labels: Vec<String> = pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     labels.sort();
     labels.join(",")
 }

@@ -30,10 +30,7 @@ pub(crate) async fn apply(
     dry_run: bool,
     format: Format,
 ) -> Result<(), Failure> {
-    let request = ApplyRequest {
-        documents: read(file)?,
-        dry_run,
-    };
+    let request = ApplyRequest { documents: read(file)?, dry_run };
     let reply: ApplyReply = client.apply(request).await?.into_inner();
     match format {
         Format::Json | Format::Yaml => output::one(&reply, &[], format)?,
@@ -49,18 +46,12 @@ pub(crate) async fn apply(
     if refused.is_empty() && !reply.results.iter().any(is_refused) {
         Ok(())
     } else {
-        Err(Failure::Message(format!(
-            "refused, nothing was applied\n{}",
-            refused.join("\n")
-        )))
+        Err(Failure::Message(format!("refused, nothing was applied\n{}", refused.join("\n"))))
     }
 }
 
 fn is_refused(result: &ApplyResult) -> bool {
-    matches!(
-        result.outcome(),
-        ApplyOutcome::Refused | ApplyOutcome::Skipped
-    )
+    matches!(result.outcome(), ApplyOutcome::Refused | ApplyOutcome::Skipped)
 }
 
 fn title(result: &ApplyResult) -> String {
@@ -87,10 +78,7 @@ pub(crate) async fn get(
     format: Format,
 ) -> Result<(), Failure> {
     let one = name.is_some();
-    let request = GetRequest {
-        kind,
-        name: name.unwrap_or_default(),
-    };
+    let request = GetRequest { kind, name: name.unwrap_or_default() };
     let resources = client.get(request).await?.into_inner().resources;
     let mut rows = Vec::with_capacity(resources.len());
     for resource in resources {
@@ -176,10 +164,7 @@ pub(crate) async fn delete(
     // One that is refused does not keep the others: each is tried, and all failures are told.
     let mut failures = Vec::new();
     for (kind, name) in all {
-        let request = DeleteRequest {
-            kind: kind.clone(),
-            name: name.clone(),
-        };
+        let request = DeleteRequest { kind: kind.clone(), name: name.clone() };
         match client.delete(request).await {
             Ok(_) => output::line(&format!("{kind}/{name} deleted"))?,
             Err(status) => match Failure::from(status) {
@@ -188,9 +173,5 @@ pub(crate) async fn delete(
             },
         }
     }
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::Message(failures.join("\n")))
-    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Message(failures.join("\n"))) }
 }

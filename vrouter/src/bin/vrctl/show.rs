@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use vrouter::rpc::Word;
 use vrouter::rpc::v1;
 use vrouter::rpc::v1::{
-    DropCount, Encap, IdleMode, ListDropsRequest, ListNeighborsRequest, ListPortsRequest,
-    ListRoutesRequest, ListTunnelsRequest, ListWorkersRequest, Neighbor, NeighborState, NextHop,
-    Port, PortKind, PortMode, PortRole, Route, RouteDecision, RouteType, Tunnel, TunnelState,
-    VerdictKind, Worker, WorkerState,
+    DropCount, Encap, IdleMode, ListDropsRequest, ListNeighborsRequest, ListPortsRequest, ListRoutesRequest,
+    ListTunnelsRequest, ListWorkersRequest, Neighbor, NeighborState, NextHop, Port, PortKind, PortMode,
+    PortRole, Route, RouteDecision, RouteType, Tunnel, TunnelState, VerdictKind, Worker, WorkerState,
 };
 
 use crate::cli::{Format, Show};
@@ -36,10 +35,7 @@ pub(crate) async fn status(client: &mut Client, format: Format) -> Result<(), Fa
         ("Node", status.node.clone()),
         ("Ready", yes(status.ready)),
         ("Version", status.version.clone()),
-        (
-            "Process",
-            format!("{}, up {}", status.pid, span(status.uptime_seconds)),
-        ),
+        ("Process", format!("{}, up {}", status.pid, span(status.uptime_seconds))),
         ("Configuration", status.config_file.clone()),
         ("Generation", status.generation.to_string()),
         ("Workers", status.workers.to_string()),
@@ -49,13 +45,7 @@ pub(crate) async fn status(client: &mut Client, format: Format) -> Result<(), Fa
         ("Routes", status.routes.to_string()),
         ("Neighbors", status.neighbors.to_string()),
         ("Tunnels", status.tunnels.to_string()),
-        (
-            "Packets",
-            format!(
-                "{} in, {} out, {} dropped",
-                status.rx_packets, status.tx_packets, status.drops
-            ),
-        ),
+        ("Packets", format!("{} in, {} out, {} dropped", status.rx_packets, status.tx_packets, status.drops)),
         ("Conditions", unwell.join("; ")),
     ];
     output::one(&status, &facts, format)
@@ -67,11 +57,7 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
             let reply = client.list_ports(ListPortsRequest {}).await?.into_inner();
             output::list(&reply.ports, &PORTS, format)
         }
-        Show::Routes {
-            within,
-            source,
-            selected,
-        } => {
+        Show::Routes { within, source, selected } => {
             let request = ListRoutesRequest {
                 within: within.map(|net| net.to_string()).unwrap_or_default(),
                 source: source.unwrap_or_default(),
@@ -81,10 +67,7 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
             output::list(&reply.routes, &ROUTES, format)
         }
         Show::Neighbors => {
-            let reply = client
-                .list_neighbors(ListNeighborsRequest {})
-                .await?
-                .into_inner();
+            let reply = client.list_neighbors(ListNeighborsRequest {}).await?.into_inner();
             output::list(&reply.neighbors, &NEIGHBORS, format)
         }
         Show::Drops { all } => {
@@ -93,18 +76,12 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
             output::list(&reply.drops, &DROPS, format)
         }
         Show::Workers => {
-            let reply = client
-                .list_workers(ListWorkersRequest {})
-                .await?
-                .into_inner();
+            let reply = client.list_workers(ListWorkersRequest {}).await?.into_inner();
             output::list(&reply.workers, &WORKERS, format)
         }
         Show::Memory => memory(client, format).await,
         Show::Tunnels => {
-            let reply = client
-                .list_tunnels(ListTunnelsRequest {})
-                .await?
-                .into_inner();
+            let reply = client.list_tunnels(ListTunnelsRequest {}).await?.into_inner();
             output::list(&reply.tunnels, &TUNNELS, format)
         }
         Show::Pods => pods::list(client, format).await,
@@ -113,11 +90,8 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
 
 async fn memory(client: &mut Client, format: Format) -> Result<(), Failure> {
     let memory = client.memory(v1::MemoryRequest {}).await?.into_inner();
-    let held: Vec<String> = memory
-        .held
-        .iter()
-        .map(|held| format!("{} {}", held.place, held.frames))
-        .collect();
+    let held: Vec<String> =
+        memory.held.iter().map(|held| format!("{} {}", held.place, held.frames)).collect();
     let pages = match memory.huge_page_bytes {
         0 => "plain pages".to_owned(),
         size => format!("huge pages of {}", bytes(size)),
@@ -125,30 +99,18 @@ async fn memory(client: &mut Client, format: Format) -> Result<(), Failure> {
     let facts = [
         (
             "Frames",
-            format!(
-                "{} of {} B, {} free",
-                memory.frames_total, memory.frame_size, memory.frames_free
-            ),
+            format!("{} of {} B, {} free", memory.frames_total, memory.frame_size, memory.frames_free),
         ),
         ("Held by", held.join(", ")),
-        (
-            "Frame area",
-            format!("{}, {pages}", bytes(memory.area_bytes)),
-        ),
+        ("Frame area", format!("{}, {pages}", bytes(memory.area_bytes))),
         ("Forwarding tables", bytes(memory.fib_bytes)),
         ("Resident", bytes(memory.rss_bytes)),
     ];
     output::one(&memory, &facts, format)
 }
 
-pub(crate) async fn route(
-    client: &mut Client,
-    address: IpAddr,
-    format: Format,
-) -> Result<(), Failure> {
-    let request = v1::GetRouteRequest {
-        address: address.to_string(),
-    };
+pub(crate) async fn route(client: &mut Client, address: IpAddr, format: Format) -> Result<(), Failure> {
+    let request = v1::GetRouteRequest { address: address.to_string() };
     let decision: RouteDecision = client.get_route(request).await?.into_inner();
     let verdict = VerdictKind::word_of(decision.verdict);
     let verdict = match decision.drop_reason.as_str() {
@@ -157,19 +119,11 @@ pub(crate) async fn route(
     };
     let matched = match decision.prefix.as_str() {
         "" => "no route".to_owned(),
-        prefix => format!(
-            "{prefix} {} from {}",
-            RouteType::word_of(decision.r#type),
-            decision.source
-        ),
+        prefix => format!("{prefix} {} from {}", RouteType::word_of(decision.r#type), decision.source),
     };
     let encap = match decision.tunnel_remote.as_str() {
         "" => Encap::word_of(decision.encap).to_owned(),
-        remote => format!(
-            "{} {} > {remote}",
-            Encap::word_of(decision.encap),
-            decision.tunnel_local
-        ),
+        remote => format!("{} {} > {remote}", Encap::word_of(decision.encap), decision.tunnel_local),
     };
     let neighbor = match decision.neighbor.as_str() {
         "" => String::new(),
@@ -186,18 +140,8 @@ pub(crate) async fn route(
         ("Route", matched),
         ("Next hop", next_hops(&decision.next_hops)),
         ("Port", decision.port.clone()),
-        (
-            "Encapsulation",
-            if forwarded { encap } else { String::new() },
-        ),
-        (
-            "MTU",
-            if forwarded {
-                decision.mtu.to_string()
-            } else {
-                String::new()
-            },
-        ),
+        ("Encapsulation", if forwarded { encap } else { String::new() }),
+        ("MTU", if forwarded { decision.mtu.to_string() } else { String::new() }),
         ("Neighbor", neighbor),
     ];
     output::one(&decision, &facts, format)
@@ -327,11 +271,8 @@ const WORKERS: [Column<Worker>; 11] = [
     Column::number("PACKETS", |w| w.packets.to_string()),
     Column::number("PER-BURST", |w| format!("{:.1}", w.packets_per_burst)),
     Column::words("QUEUES", |w| {
-        let queues: Vec<String> = w
-            .queues
-            .iter()
-            .map(|queue| format!("{}:{}", queue.port, queue.queue))
-            .collect();
+        let queues: Vec<String> =
+            w.queues.iter().map(|queue| format!("{}:{}", queue.port, queue.queue)).collect();
         queues.join(",")
     }),
     Column::wide(Column::number("LOOPS", |w| w.loops.to_string())),

@@ -23,10 +23,7 @@ pub(crate) async fn trace(
     arguments: TraceArguments,
     format: Format,
 ) -> Result<(), Failure> {
-    let request = TraceRequest {
-        filter: Some(arguments.filter.into()),
-        count: arguments.count,
-    };
+    let request = TraceRequest { filter: Some(arguments.filter.into()), count: arguments.count };
     let stream = client.trace(request).await?.into_inner();
     let (mut seen, mut missed) = (0_u64, 0_u64);
     follow(stream, arguments.timeout, |event| {
@@ -71,12 +68,7 @@ fn text(record: &TraceRecord) -> String {
         record.length,
         packet_line(&record.head)
     );
-    let width = record
-        .stages
-        .iter()
-        .map(|s| s.stage.len())
-        .max()
-        .unwrap_or(0);
+    let width = record.stages.iter().map(|s| s.stage.len()).max().unwrap_or(0);
     for stage in &record.stages {
         let line = format!("  {:width$}  {}", stage.stage, stage.note);
         out.push_str(line.trim_end());

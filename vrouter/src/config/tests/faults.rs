@@ -11,10 +11,7 @@ fn pod(keys: &str) -> String {
 #[test]
 fn keys_and_values() {
     let cases = [
-        (
-            "[nod]\n",
-            "1:2 nod: unknown key `nod` | did you mean `node`?",
-        ),
+        ("[nod]\n", "1:2 nod: unknown key `nod` | did you mean `node`?"),
         (
             "zzz = 1\n",
             "1:1 zzz: unknown key `zzz` | node, memory, workers, uplink, pool, peer, policy, route, pod or source",
@@ -23,10 +20,7 @@ fn keys_and_values() {
             "[node]\nname = \"N1\"\n",
             "2:8 node.name: \"N1\" holds 'N', which is not allowed here | a DNS name in lower case",
         ),
-        (
-            "[node]\nname = 7\n",
-            "2:8 node.name: found 7 | a DNS name in lower case",
-        ),
+        ("[node]\nname = 7\n", "2:8 node.name: found 7 | a DNS name in lower case"),
         ("node = 7\n", "1:8 node: found 7 | a table [node]"),
         (
             "[node]\napi = \"tcp:127.0.0.1:1\"\n",
@@ -48,22 +42,10 @@ fn keys_and_values() {
             "[node]\nblocks = \"10.0.0.0/26\"\n",
             "2:10 node.blocks: found \"10.0.0.0/26\" | an array of a prefix such as \"10.100.36.64/26\"",
         ),
-        (
-            "[memory]\nframes = 12\n",
-            "2:10 memory.frames: found 12 | a whole number from 256 to 16777216",
-        ),
-        (
-            "[memory]\nframes = -1\n",
-            "2:10 memory.frames: found -1 | a whole number from 256 to 16777216",
-        ),
-        (
-            "[memory]\nframe_size = 1500\n",
-            "2:14 memory.frame_size: found 1500 | 2048 or 4096",
-        ),
-        (
-            "[workers]\nidle = \"spin\"\n",
-            "2:8 workers.idle: found \"spin\" | poll, adaptive or interrupt",
-        ),
+        ("[memory]\nframes = 12\n", "2:10 memory.frames: found 12 | a whole number from 256 to 16777216"),
+        ("[memory]\nframes = -1\n", "2:10 memory.frames: found -1 | a whole number from 256 to 16777216"),
+        ("[memory]\nframe_size = 1500\n", "2:14 memory.frame_size: found 1500 | 2048 or 4096"),
+        ("[workers]\nidle = \"spin\"\n", "2:8 workers.idle: found \"spin\" | poll, adaptive or interrupt"),
         (
             "[workers]\nidle = \"adaptve\"\n",
             "2:8 workers.idle: found \"adaptve\"; did you mean \"adaptive\"? | poll, adaptive or interrupt",
@@ -76,38 +58,23 @@ fn keys_and_values() {
             "[workers]\ncores = [1, 1]\n",
             "2:13 workers.cores[1]: core 1 is already given at workers.cores[0] | each once",
         ),
-        (
-            "[workers]\ncores = [\"1\"]\n",
-            "2:10 workers.cores[0]: found \"1\" | the number of a core",
-        ),
-        (
-            "[workers]\ncores = []\n",
-            "1:1 workers.cores: there is no core to work on | at least one core",
-        ),
+        ("[workers]\ncores = [\"1\"]\n", "2:10 workers.cores[0]: found \"1\" | the number of a core"),
+        ("[workers]\ncores = []\n", "1:1 workers.cores: there is no core to work on | at least one core"),
         (
             "[workers]\ncores = [0, 1]\nidle = \"poll\"\n",
             "warning: 3:8 workers.idle: poll on every core: the kernel and the control plane share them with spinning workers | fewer cores, or idle = \"adaptive\"",
         ),
-        (
-            "[policy]\nfail_closed = \"yes\"\n",
-            "2:15 policy.fail_closed: found \"yes\" | true or false",
-        ),
+        ("[policy]\nfail_closed = \"yes\"\n", "2:15 policy.fail_closed: found \"yes\" | true or false"),
         (
             "[[peer]]\naddress = \"224.0.0.1\"\n",
             "2:11 peer[0].address: 224.0.0.1 is no unicast address of another node | an address such as \"172.16.20.253\"",
         ),
-        (
-            "[[peer]]\n",
-            "1:1 peer[0].address: address is missing | an address such as \"172.16.20.253\"",
-        ),
+        ("[[peer]]\n", "1:1 peer[0].address: address is missing | an address such as \"172.16.20.253\""),
         (
             "[[peer]]\naddress = \"10.0.0.1\"\n[[peer]]\naddress = \"10.0.0.1\"\n",
             "4:11 peer[1].address: peer 10.0.0.1 is already given at peer[0].address | each once",
         ),
-        (
-            "[peer]\naddress = \"10.0.0.1\"\n",
-            "1:1 peer: found a table | tables [[peer]]",
-        ),
+        ("[peer]\naddress = \"10.0.0.1\"\n", "1:1 peer: found a table | tables [[peer]]"),
     ];
     for (text, finding) in cases {
         let found: Vec<_> = findings(text)
@@ -121,10 +88,7 @@ fn keys_and_values() {
 #[test]
 fn uplinks() {
     let cases = [
-        (
-            "",
-            "1:1 uplink[0].device: device is missing | the name of a network device",
-        ),
+        ("", "1:1 uplink[0].device: device is missing | the name of a network device"),
         (
             "device = \"a-very-long-name\"\n",
             "2:10 uplink[0].device: \"a-very-long-name\" has 16 bytes | 1 to 15 characters, without '/', ':' and spaces",
@@ -145,10 +109,7 @@ fn uplinks() {
             "device = \"a\"\nsharing = \"shared\"\n",
             "3:11 uplink[0].sharing: found \"shared\" | host or exclusive",
         ),
-        (
-            "device = \"a\"\nmtu = 576\n",
-            "3:7 uplink[0].mtu: found 576 | 0 (the device's), or 1280 to 65535",
-        ),
+        ("device = \"a\"\nmtu = 576\n", "3:7 uplink[0].mtu: found 576 | 0 (the device's), or 1280 to 65535"),
         (
             "device = \"a\"\nforward = [\"10.0.0.0/8\", \"10.1.0.1/16\"]\n",
             "3:26 uplink[0].forward[1]: 10.1.0.1/16 has bits set behind the prefix: the prefix is 10.1.0.0/16 | a prefix such as \"10.100.36.64/26\"",
@@ -171,21 +132,14 @@ fn uplinks() {
         ),
     ];
     for (keys, finding) in cases {
-        assert_eq!(
-            findings(&format!("[[uplink]]\n{keys}")),
-            [finding],
-            "{keys}"
-        );
+        assert_eq!(findings(&format!("[[uplink]]\n{keys}")), [finding], "{keys}");
     }
 }
 
 #[test]
 fn pools_and_blocks() {
     let cases = [
-        (
-            "[[pool]]\n",
-            "1:1 pool[0].cidr: cidr is missing | a prefix such as \"10.100.36.64/26\"",
-        ),
+        ("[[pool]]\n", "1:1 pool[0].cidr: cidr is missing | a prefix such as \"10.100.36.64/26\""),
         (
             "[[pool]]\ncidr = \"10.0.0.1/8\"\n",
             "2:8 pool[0].cidr: 10.0.0.1/8 has bits set behind the prefix | 10.0.0.0/8",
@@ -383,8 +337,6 @@ fn sources_are_refused_by_kind() {
     }
     assert_eq!(
         findings("[[source]]\nkind = \"file\"\n"),
-        [format!(
-            "2:8 source[0].kind: unknown source kind \"file\"; did you mean \"files\"? | {EXPECTED}"
-        )]
+        [format!("2:8 source[0].kind: unknown source kind \"file\"; did you mean \"files\"? | {EXPECTED}")]
     );
 }

@@ -28,26 +28,11 @@ fn findings(text: &str) -> Vec<String> {
     let all = &reading.diagnostics;
     all.iter()
         .map(|d| {
-            let span = d
-                .place
-                .span
-                .clone()
-                .expect("every finding of the reader has a place");
+            let span = d.place.span.clone().expect("every finding of the reader has a place");
             let (line, column) = all.line_column(span.start);
-            let warning = if d.severity == Severity::Warning {
-                "warning: "
-            } else {
-                ""
-            };
-            let expected = if d.expected.is_empty() {
-                String::new()
-            } else {
-                format!(" | {}", d.expected)
-            };
-            format!(
-                "{warning}{line}:{column} {}: {}{expected}",
-                d.place.key, d.message
-            )
+            let warning = if d.severity == Severity::Warning { "warning: " } else { "" };
+            let expected = if d.expected.is_empty() { String::new() } else { format!(" | {}", d.expected) };
+            format!("{warning}{line}:{column} {}: {}{expected}", d.place.key, d.message)
         })
         .collect()
 }
@@ -61,46 +46,21 @@ fn the_example_shows_every_key() {
     assert_eq!(config.node.state_dir.to_str(), Some("/var/lib/vrouter"));
     let blocks: Vec<String> = config.node.blocks.iter().map(|b| b.to_string()).collect();
     assert_eq!(blocks, ["10.100.36.64/26", "fd00:10:36::/64"]);
-    assert_eq!(
-        (*config.memory.frames, *config.memory.frame_size),
-        (16384, 2048)
-    );
-    assert_eq!(
-        (*config.workers.cores[0], *config.workers.idle),
-        (1, IdleMode::Adaptive)
-    );
+    assert_eq!((*config.memory.frames, *config.memory.frame_size), (16384, 2048));
+    assert_eq!((*config.workers.cores[0], *config.workers.idle), (1, IdleMode::Adaptive));
     let uplink = &config.uplinks[0];
     assert_eq!(*uplink.device, "eth1");
-    assert_eq!(
-        (*uplink.mode, *uplink.sharing, *uplink.mtu),
-        (UplinkMode::Auto, Sharing::Host, 0)
-    );
-    assert!(
-        uplink.forward.is_empty()
-            && uplink.addresses.is_empty()
-            && uplink.foreign_tunnels.is_empty()
-    );
-    assert_eq!(
-        config.pools[0].resource.metadata.name,
-        "default-ipv4-ippool"
-    );
-    assert_eq!(
-        config.pools[0].resource.spec.ipip_mode,
-        api::EncapMode::Always
-    );
-    assert_eq!(
-        config.pools[1].resource.spec.ipip_mode,
-        api::EncapMode::Never
-    );
+    assert_eq!((*uplink.mode, *uplink.sharing, *uplink.mtu), (UplinkMode::Auto, Sharing::Host, 0));
+    assert!(uplink.forward.is_empty() && uplink.addresses.is_empty() && uplink.foreign_tunnels.is_empty());
+    assert_eq!(config.pools[0].resource.metadata.name, "default-ipv4-ippool");
+    assert_eq!(config.pools[0].resource.spec.ipip_mode, api::EncapMode::Always);
+    assert_eq!(config.pools[1].resource.spec.ipip_mode, api::EncapMode::Never);
     assert_eq!(config.peers[0].address.to_string(), "172.16.20.253");
     assert!(!*config.policy.fail_closed);
     let route = &config.routes[0].resource;
     assert_eq!(route.metadata.name, "node2-ipv4");
     assert_eq!(route.spec.encap, Some(api::RouteEncap::Ipip));
-    assert_eq!(
-        config.routes[2].resource.spec.kind,
-        api::RouteType::Unreachable
-    );
+    assert_eq!(config.routes[2].resource.spec.kind, api::RouteType::Unreachable);
     let pod = &config.pods[0].spec;
     assert_eq!(pod.name.to_string(), "default/busybox-g5rkr");
     assert_eq!((pod.interface.as_str(), pod.attach), ("eth0", Attach::Tap));
@@ -131,9 +91,9 @@ fn every_key_the_reader_knows_is_in_the_example() {
             .map(|(_, known)| known.replace(" or ", ", "))
             .expect("an unknown key names the known ones");
         for key in known.split(", ").filter(|key| *key != "source") {
-            let shown = EXAMPLE.lines().any(|line| {
-                line.starts_with(&format!("{key} = ")) || line.trim_matches(['[', ']']) == key
-            });
+            let shown = EXAMPLE
+                .lines()
+                .any(|line| line.starts_with(&format!("{key} = ")) || line.trim_matches(['[', ']']) == key);
             assert!(shown, "{section}{key} is not in the example");
         }
     }
@@ -145,9 +105,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(*config.node.name, "debian");
     assert_eq!(*config.workers.cores[0], 1);
     assert_eq!(*config.memory.frames, 16384);
-    let one = read("n.toml", "", &host(&[0]))
-        .finish()
-        .expect("defaults fit one core");
+    let one = read("n.toml", "", &host(&[0])).finish().expect("defaults fit one core");
     assert_eq!(*one.0.workers.cores[0], 0);
 }
 
@@ -165,13 +123,7 @@ fn other_spellings_of_the_same() {
     assert_eq!(config.pools[1].resource.metadata.name, "pool-10.0.0.0-28");
     assert_eq!(*config.uplinks[0].mtu, 9000);
     assert_eq!(*config.uplinks[1].mode, UplinkMode::ZeroCopy);
-    assert_eq!(
-        (
-            config.pods[0].spec.interface.as_str(),
-            config.pods[0].spec.attach
-        ),
-        ("eth0", Attach::Veth)
-    );
+    assert_eq!((config.pods[0].spec.interface.as_str(), config.pods[0].spec.attach), ("eth0", Attach::Veth));
     assert!(*config.policy.fail_closed);
 }
 
@@ -186,10 +138,7 @@ fn frames_are_counted_last() {
 
 #[test]
 fn faults_of_syntax_have_a_place() {
-    assert_eq!(
-        findings("[node\n"),
-        ["1:6 : unclosed table, expected `]` | TOML"]
-    );
+    assert_eq!(findings("[node\n"), ["1:6 : unclosed table, expected `]` | TOML"]);
     let found = findings("[node]\nname = \"a\"\nname = \"b\"\n");
     assert_eq!(found, ["3:1 : duplicate key | TOML"]);
 }

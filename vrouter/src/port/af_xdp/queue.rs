@@ -215,7 +215,9 @@ fn partial_checksum(frame: &[u8]) -> Option<(u16, u16)> {
             if is_fragment || header_len < 20 || total < header_len {
                 return None;
             }
-            let at = |at: usize| core::net::Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+            let at = |at: usize| {
+                core::net::Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
+            };
             let pseudo = checksum::pseudo_v4(at(12), at(16), header[9], (total - header_len) as u16);
             (header_len, header[9], pseudo, total)
         }

@@ -20,10 +20,7 @@ fn dropping_it_detaches_root() {
         veth_pair(1);
         let mut xdp = DeviceXdp::load(Sharing::Host, true).unwrap();
         assert_eq!(xdp.mode(), None);
-        assert_eq!(
-            xdp.attach(ifindex("va"), AttachMode::Auto).unwrap(),
-            XdpMode::Native
-        );
+        assert_eq!(xdp.attach(ifindex("va"), AttachMode::Auto).unwrap(), XdpMode::Native);
         assert!(attached("va"));
         xdp.detach();
         assert!(!attached("va"));
@@ -41,27 +38,15 @@ fn auto_comes_down_to_generic_and_says_why_root() {
         veth_pair(1);
         ip("link add name br0 type bridge");
         let mut xdp = DeviceXdp::load(Sharing::Exclusive, false).unwrap();
-        assert_eq!(
-            xdp.attach(ifindex("br0"), AttachMode::Auto).unwrap(),
-            XdpMode::Generic
-        );
+        assert_eq!(xdp.attach(ifindex("br0"), AttachMode::Auto).unwrap(), XdpMode::Generic);
         let reason = xdp.native_refusal().unwrap().to_string();
-        assert!(
-            reason.contains("br0") && reason.contains("no native XDP"),
-            "{reason}"
-        );
+        assert!(reason.contains("br0") && reason.contains("no native XDP"), "{reason}");
         let error = xdp.attach(ifindex("br0"), AttachMode::Native).unwrap_err();
         assert!(matches!(error, AttachError::Os(_)), "{error}");
-        assert_eq!(
-            xdp.attach(ifindex("va"), AttachMode::Auto).unwrap(),
-            XdpMode::Native
-        );
+        assert_eq!(xdp.attach(ifindex("va"), AttachMode::Auto).unwrap(), XdpMode::Native);
         assert!(xdp.native_refusal().is_none());
         assert!(!attached("br0"));
-        let text = xdp
-            .attach(12345, AttachMode::Native)
-            .unwrap_err()
-            .to_string();
+        let text = xdp.attach(12345, AttachMode::Native).unwrap_err().to_string();
         assert!(text.contains("no such device"), "{text}");
     });
 }
@@ -126,14 +111,9 @@ fn a_queue_without_a_socket_drops_and_counts_root() {
         let wire = PacketSocket::on("vb");
         let kernel = PacketSocket::on("va");
         (0..3).for_each(|_| wire.send(&test_frame(&[0; 50])));
-        let want = XdpCounters {
-            dropped_no_socket: 3,
-            ..XdpCounters::default()
-        };
-        within(Duration::from_secs(2), || {
-            (xdp.counters().unwrap() == want).then_some(())
-        })
-        .unwrap_or_else(|| panic!("{:?}", xdp.counters()));
+        let want = XdpCounters { dropped_no_socket: 3, ..XdpCounters::default() };
+        within(Duration::from_secs(2), || (xdp.counters().unwrap() == want).then_some(()))
+            .unwrap_or_else(|| panic!("{:?}", xdp.counters()));
         drop(xdp);
         // The kernel's stack saw none of them: the first it sees is this one.
         let marker = test_frame(&[9; 50]);
@@ -155,9 +135,7 @@ fn a_closed_socket_leaves_the_map_root() {
         xdp.register_socket(0, socket.as_fd()).unwrap();
         assert_eq!(xdp.test_run(&frame).unwrap(), 4);
         drop(socket);
-        let gone = within(Duration::from_secs(2), || {
-            (xdp.test_run(&frame).unwrap() == 1).then_some(())
-        });
+        let gone = within(Duration::from_secs(2), || (xdp.test_run(&frame).unwrap() == 1).then_some(()));
         assert!(gone.is_some());
         let socket = open().unwrap();
         xdp.register_socket(0, socket.as_fd()).unwrap();

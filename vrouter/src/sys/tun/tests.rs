@@ -35,19 +35,12 @@ fn frames_pass_both_ways_with_their_header_root() {
         assert_eq!(tap.write(&sent).unwrap(), sent.len());
         assert_eq!(socket.receive(|f| f[12..14] == [0x88, 0xb5]), frame(1));
         let two = frame(2);
-        let parts = [
-            IoSlice::new(&header),
-            IoSlice::new(&two[..20]),
-            IoSlice::new(&[9; 40]),
-        ];
+        let parts = [IoSlice::new(&header), IoSlice::new(&two[..20]), IoSlice::new(&[9; 40])];
         assert_eq!(tap.writev(&parts).unwrap(), 72);
         assert_eq!(socket.receive(|f| f[12..14] == [0x88, 0xb5])[20..], [9; 40]);
 
         let mut buffer = [0; 2048];
-        assert_eq!(
-            tap.read(&mut buffer).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(tap.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let mut set = WaitSet::new(1).unwrap();
         set.add(tap.as_fd(), 3).unwrap();
         socket.send(&frame(3));
@@ -60,8 +53,7 @@ fn frames_pass_both_ways_with_their_header_root() {
         socket.send(&frame(4));
         let (mut first, mut rest) = ([0; VIRTIO_HEADER_LEN], [0; 100]);
         let len = within(PATIENCE, || {
-            tap.readv(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut rest)])
-                .ok()
+            tap.readv(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut rest)]).ok()
         });
         assert_eq!(len, Some(72));
         assert_eq!(rest[..60], frame(4));
@@ -139,10 +131,7 @@ fn made_inside_a_namespace_and_used_outside_root() {
     assert_ne!(here.ok(), Some(address));
     netns
         .run_in(|| {
-            assert_eq!(
-                Interface::open("eth0").unwrap().hardware_address().unwrap(),
-                address
-            );
+            assert_eq!(Interface::open("eth0").unwrap().hardware_address().unwrap(), address);
             ip("link set eth0 down");
             ip("link set eth0 name pod0");
             ip("link set pod0 up");

@@ -35,8 +35,7 @@ fn with_program(test: impl FnOnce(&mut DeviceXdp) + Send) {
         xdp.register_socket(0, socket.as_fd()).unwrap();
         let parse = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<Vec<_>>();
         xdp.set_tunnel_local(&parse(&[OURS, OURS6])).unwrap();
-        xdp.set_foreign_tunnels(&parse(&[FOREIGN, FOREIGN6]))
-            .unwrap();
+        xdp.set_foreign_tunnels(&parse(&[FOREIGN, FOREIGN6])).unwrap();
         xdp.set_vxlan_port(VXLAN).unwrap();
         for prefix in ["10.100.36.64/26", "192.0.2.0/24", "fd00:100:36::/64"] {
             xdp.take(prefix.parse().unwrap()).unwrap();
@@ -65,181 +64,54 @@ fn check(xdp: &DeviceXdp, cases: &Cases) {
 fn ipv4_root() {
     let inner = packet("10.1.1.1", "10.100.36.70", 17, &[], &udp(53));
     let quote = |src, protocol, options: &[u8]| packet(src, PEER, protocol, options, &udp(VXLAN));
-    let (three, eleven) = (
-        icmp(3, &quote(OURS, 4, &[])),
-        icmp(11, &quote(OURS, 41, &[])),
-    );
+    let (three, eleven) = (icmp(3, &quote(OURS, 4, &[])), icmp(11, &quote(OURS, 41, &[])));
     let quoted_vxlan = icmp(3, &quote(OURS, 17, &[1, 1, 1, 0]));
     let quoted_other = icmp(3, &packet(OURS, PEER, 17, &[], &udp(53)));
     let to_ours = |protocol, payload: &[u8]| frame(PEER, OURS, protocol, payload);
     let cases: Cases = vec![
         ("ipip from a peer", to_ours(4, &inner), TAKE),
         ("6in4 from a peer", to_ours(41, &inner), TAKE),
-        (
-            "ipip from anybody",
-            frame("198.51.100.7", OURS, 4, &inner),
-            TAKE,
-        ),
-        (
-            "ipip with options",
-            frame_with(PEER, OURS, 4, &[1; 40], &inner),
-            TAKE,
-        ),
+        ("ipip from anybody", frame("198.51.100.7", OURS, 4, &inner), TAKE),
+        ("ipip with options", frame_with(PEER, OURS, 4, &[1; 40], &inner), TAKE),
         ("ipip without a payload", to_ours(4, &[]), TAKE),
-        (
-            "ipip from a foreign tunnel",
-            frame(FOREIGN, OURS, 4, &inner),
-            PASS,
-        ),
-        (
-            "ipip to the node's other address",
-            frame(PEER, NODE, 4, &inner),
-            PASS,
-        ),
-        (
-            "ipip, first fragment",
-            fragment4(to_ours(4, &inner), 0, true),
-            TAKE,
-        ),
-        (
-            "ipip, later fragment",
-            fragment4(to_ours(4, &inner), 100, true),
-            TAKE,
-        ),
-        (
-            "ipip, last fragment",
-            fragment4(to_ours(41, &inner), 200, false),
-            TAKE,
-        ),
-        (
-            "foreign, later fragment",
-            fragment4(frame(FOREIGN, OURS, 4, &inner), 9, false),
-            PASS,
-        ),
+        ("ipip from a foreign tunnel", frame(FOREIGN, OURS, 4, &inner), PASS),
+        ("ipip to the node's other address", frame(PEER, NODE, 4, &inner), PASS),
+        ("ipip, first fragment", fragment4(to_ours(4, &inner), 0, true), TAKE),
+        ("ipip, later fragment", fragment4(to_ours(4, &inner), 100, true), TAKE),
+        ("ipip, last fragment", fragment4(to_ours(41, &inner), 200, false), TAKE),
+        ("foreign, later fragment", fragment4(frame(FOREIGN, OURS, 4, &inner), 9, false), PASS),
         ("vxlan", to_ours(17, &udp(VXLAN)), TAKE),
-        (
-            "vxlan with options",
-            frame_with(PEER, OURS, 17, &[1; 8], &udp(VXLAN)),
-            TAKE,
-        ),
-        (
-            "vxlan from a foreign tunnel",
-            frame(FOREIGN, OURS, 17, &udp(VXLAN)),
-            PASS,
-        ),
-        (
-            "vxlan port of another address",
-            frame(PEER, NODE, 17, &udp(VXLAN)),
-            PASS,
-        ),
+        ("vxlan with options", frame_with(PEER, OURS, 17, &[1; 8], &udp(VXLAN)), TAKE),
+        ("vxlan from a foreign tunnel", frame(FOREIGN, OURS, 17, &udp(VXLAN)), PASS),
+        ("vxlan port of another address", frame(PEER, NODE, 17, &udp(VXLAN)), PASS),
         ("other udp", to_ours(17, &udp(53)), PASS),
         ("udp port 0", to_ours(17, &udp(0)), PASS),
         ("udp cut short", to_ours(17, &udp(VXLAN)[..3]), PASS),
-        (
-            "udp, later fragment",
-            fragment4(to_ours(17, &udp(VXLAN)), 5, false),
-            PASS,
-        ),
+        ("udp, later fragment", fragment4(to_ours(17, &udp(VXLAN)), 5, false), PASS),
         ("tcp", to_ours(6, &udp(VXLAN)), PASS),
         ("unreachable that quotes ipip", to_ours(1, &three), TAKE),
         ("time exceeded that quotes 6in4", to_ours(1, &eleven), TAKE),
-        (
-            "parameter problem",
-            to_ours(1, &icmp(12, &quote(OURS, 4, &[]))),
-            TAKE,
-        ),
-        (
-            "unreachable, options outside",
-            frame_with(PEER, OURS, 1, &[1; 4], &three),
-            TAKE,
-        ),
-        (
-            "unreachable that quotes vxlan",
-            to_ours(1, &quoted_vxlan),
-            TAKE,
-        ),
-        (
-            "unreachable that quotes dns",
-            to_ours(1, &quoted_other),
-            PASS,
-        ),
-        (
-            "unreachable that quotes tcp",
-            to_ours(1, &icmp(3, &quote(OURS, 6, &[]))),
-            PASS,
-        ),
-        (
-            "quote of another's tunnel",
-            to_ours(1, &icmp(3, &quote(NODE, 4, &[]))),
-            PASS,
-        ),
+        ("parameter problem", to_ours(1, &icmp(12, &quote(OURS, 4, &[]))), TAKE),
+        ("unreachable, options outside", frame_with(PEER, OURS, 1, &[1; 4], &three), TAKE),
+        ("unreachable that quotes vxlan", to_ours(1, &quoted_vxlan), TAKE),
+        ("unreachable that quotes dns", to_ours(1, &quoted_other), PASS),
+        ("unreachable that quotes tcp", to_ours(1, &icmp(3, &quote(OURS, 6, &[]))), PASS),
+        ("quote of another's tunnel", to_ours(1, &icmp(3, &quote(NODE, 4, &[]))), PASS),
         ("quote cut short", to_ours(1, &three[..27]), PASS),
-        (
-            "quoted udp cut short",
-            to_ours(1, &quoted_other[..30]),
-            PASS,
-        ),
+        ("quoted udp cut short", to_ours(1, &quoted_other[..30]), PASS),
         ("redirect", to_ours(1, &icmp(5, &quote(OURS, 4, &[]))), PASS),
-        (
-            "echo request",
-            to_ours(1, &icmp(8, &quote(OURS, 4, &[]))),
-            PASS,
-        ),
-        (
-            "error to the node's other address",
-            frame(PEER, NODE, 1, &three),
-            PASS,
-        ),
-        (
-            "error, later fragment",
-            fragment4(to_ours(1, &three), 3, false),
-            PASS,
-        ),
-        (
-            "pod of the block",
-            frame(PEER, "10.100.36.103", 6, &[0; 20]),
-            TAKE,
-        ),
-        (
-            "first of the block",
-            frame(PEER, "10.100.36.64", 1, &[8, 0]),
-            TAKE,
-        ),
-        (
-            "last of the block",
-            frame(PEER, "10.100.36.127", 1, &[8, 0]),
-            TAKE,
-        ),
-        (
-            "before the block",
-            frame(PEER, "10.100.36.63", 6, &[0; 20]),
-            PASS,
-        ),
-        (
-            "after the block",
-            frame(PEER, "10.100.36.128", 6, &[0; 20]),
-            PASS,
-        ),
-        (
-            "fragment to a pod",
-            fragment4(frame(PEER, "10.100.36.103", 17, &[0; 8]), 7, true),
-            TAKE,
-        ),
-        (
-            "ipip to a pod",
-            frame(FOREIGN, "10.100.36.103", 4, &inner),
-            TAKE,
-        ),
-        (
-            "forward prefix",
-            frame(PEER, "192.0.2.127", 6, &[0; 20]),
-            TAKE,
-        ),
-        (
-            "exception of the prefix",
-            frame(PEER, "192.0.2.128", 6, &[0; 20]),
-            PASS,
-        ),
+        ("echo request", to_ours(1, &icmp(8, &quote(OURS, 4, &[]))), PASS),
+        ("error to the node's other address", frame(PEER, NODE, 1, &three), PASS),
+        ("error, later fragment", fragment4(to_ours(1, &three), 3, false), PASS),
+        ("pod of the block", frame(PEER, "10.100.36.103", 6, &[0; 20]), TAKE),
+        ("first of the block", frame(PEER, "10.100.36.64", 1, &[8, 0]), TAKE),
+        ("last of the block", frame(PEER, "10.100.36.127", 1, &[8, 0]), TAKE),
+        ("before the block", frame(PEER, "10.100.36.63", 6, &[0; 20]), PASS),
+        ("after the block", frame(PEER, "10.100.36.128", 6, &[0; 20]), PASS),
+        ("fragment to a pod", fragment4(frame(PEER, "10.100.36.103", 17, &[0; 8]), 7, true), TAKE),
+        ("ipip to a pod", frame(FOREIGN, "10.100.36.103", 4, &inner), TAKE),
+        ("forward prefix", frame(PEER, "192.0.2.127", 6, &[0; 20]), TAKE),
+        ("exception of the prefix", frame(PEER, "192.0.2.128", 6, &[0; 20]), PASS),
         ("to the node", frame(PEER, NODE, 6, &[0; 20]), PASS),
         ("multicast", frame(PEER, "224.0.0.5", 89, &[0; 20]), PASS),
     ];
@@ -261,139 +133,43 @@ fn ipv6_root() {
     let cases: Cases = vec![
         ("4in6", to_ours(4, &inner), TAKE),
         ("6in6", to_ours(41, &inner), TAKE),
-        (
-            "6in6 with an encapsulation limit",
-            to_ours(60, &limited),
-            TAKE,
-        ),
-        (
-            "foreign 6in6 with a limit",
-            frame(FOREIGN6, OURS6, 60, &limited),
-            PASS,
-        ),
+        ("6in6 with an encapsulation limit", to_ours(60, &limited), TAKE),
+        ("foreign 6in6 with a limit", frame(FOREIGN6, OURS6, 60, &limited), PASS),
         ("three extension headers", to_ours(0, &three), TAKE),
         ("four extension headers", to_ours(0, &four), PASS),
         ("a long extension header", to_ours(60, &huge), TAKE),
-        (
-            "extension header cut short",
-            to_ours(60, &limited[..7]),
-            PASS,
-        ),
-        (
-            "extension header past the end",
-            to_ours(60, &[17, 200, 0, 0, 0, 0, 0, 0]),
-            PASS,
-        ),
-        (
-            "tunnel to the node's other address",
-            frame(PEER6, NODE6, 41, &inner),
-            PASS,
-        ),
+        ("extension header cut short", to_ours(60, &limited[..7]), PASS),
+        ("extension header past the end", to_ours(60, &[17, 200, 0, 0, 0, 0, 0, 0]), PASS),
+        ("tunnel to the node's other address", frame(PEER6, NODE6, 41, &inner), PASS),
         ("foreign tunnel", frame(FOREIGN6, OURS6, 4, &inner), PASS),
         ("first fragment", to_ours(44, &first), TAKE),
-        (
-            "atomic fragment",
-            to_ours(44, &fragment6(4, 0, false, &inner)),
-            TAKE,
-        ),
-        (
-            "later fragment",
-            to_ours(44, &fragment6(41, 90, true, &inner)),
-            TAKE,
-        ),
-        (
-            "later fragment of 4in6",
-            to_ours(44, &fragment6(4, 90, false, &inner)),
-            TAKE,
-        ),
-        (
-            "later fragment of a limited one",
-            to_ours(44, &fragment6(60, 9, false, &inner)),
-            TAKE,
-        ),
-        (
-            "later fragment, foreign",
-            frame(FOREIGN6, OURS6, 44, &fragment6(4, 9, true, &[])),
-            PASS,
-        ),
-        (
-            "later fragment of udp",
-            to_ours(44, &fragment6(17, 90, true, &udp(VXLAN))),
-            PASS,
-        ),
+        ("atomic fragment", to_ours(44, &fragment6(4, 0, false, &inner)), TAKE),
+        ("later fragment", to_ours(44, &fragment6(41, 90, true, &inner)), TAKE),
+        ("later fragment of 4in6", to_ours(44, &fragment6(4, 90, false, &inner)), TAKE),
+        ("later fragment of a limited one", to_ours(44, &fragment6(60, 9, false, &inner)), TAKE),
+        ("later fragment, foreign", frame(FOREIGN6, OURS6, 44, &fragment6(4, 9, true, &[])), PASS),
+        ("later fragment of udp", to_ours(44, &fragment6(17, 90, true, &udp(VXLAN))), PASS),
         ("fragment header cut short", to_ours(44, &first[..7]), PASS),
         ("vxlan", to_ours(17, &udp(VXLAN)), TAKE),
-        (
-            "vxlan in a first fragment",
-            to_ours(44, &fragment6(17, 0, true, &udp(VXLAN))),
-            TAKE,
-        ),
-        (
-            "foreign vxlan",
-            frame(FOREIGN6, OURS6, 17, &udp(VXLAN)),
-            PASS,
-        ),
+        ("vxlan in a first fragment", to_ours(44, &fragment6(17, 0, true, &udp(VXLAN))), TAKE),
+        ("foreign vxlan", frame(FOREIGN6, OURS6, 17, &udp(VXLAN)), PASS),
         ("other udp", to_ours(17, &udp(546)), PASS),
         ("unreachable", to_ours(58, &icmp(1, &quote(OURS6, 4))), TAKE),
         ("too big", to_ours(58, &too_big), TAKE),
-        (
-            "time exceeded",
-            to_ours(58, &icmp(3, &quote(OURS6, 41))),
-            TAKE,
-        ),
-        (
-            "parameter problem that quotes vxlan",
-            to_ours(58, &icmp(4, &quote(OURS6, 17))),
-            TAKE,
-        ),
-        (
-            "quote of tcp",
-            to_ours(58, &icmp(2, &quote(OURS6, 6))),
-            PASS,
-        ),
-        (
-            "quote of another's tunnel",
-            to_ours(58, &icmp(2, &quote(NODE6, 41))),
-            PASS,
-        ),
+        ("time exceeded", to_ours(58, &icmp(3, &quote(OURS6, 41))), TAKE),
+        ("parameter problem that quotes vxlan", to_ours(58, &icmp(4, &quote(OURS6, 17))), TAKE),
+        ("quote of tcp", to_ours(58, &icmp(2, &quote(OURS6, 6))), PASS),
+        ("quote of another's tunnel", to_ours(58, &icmp(2, &quote(NODE6, 41))), PASS),
         ("quote cut short", to_ours(58, &too_big[..47]), PASS),
-        (
-            "echo request",
-            to_ours(58, &icmp(128, &quote(OURS6, 41))),
-            PASS,
-        ),
-        (
-            "neighbour solicitation",
-            to_ours(58, &icmp(135, &quote(OURS6, 41))),
-            PASS,
-        ),
-        (
-            "solicitation to a group",
-            frame(PEER6, "ff02::1:ff00:252", 58, &icmp(135, &[])),
-            PASS,
-        ),
+        ("echo request", to_ours(58, &icmp(128, &quote(OURS6, 41))), PASS),
+        ("neighbour solicitation", to_ours(58, &icmp(135, &quote(OURS6, 41))), PASS),
+        ("solicitation to a group", frame(PEER6, "ff02::1:ff00:252", 58, &icmp(135, &[])), PASS),
         ("pod", frame(PEER6, pod, 6, &[0; 20]), TAKE),
-        (
-            "exception of the prefix",
-            frame(PEER6, "fd00:100:36::1", 6, &[0; 20]),
-            PASS,
-        ),
-        (
-            "next to the block",
-            frame(PEER6, "fd00:100:37::67", 6, &[0; 20]),
-            PASS,
-        ),
-        (
-            "fragment to a pod",
-            frame(PEER6, pod, 44, &fragment6(17, 5, true, &[])),
-            TAKE,
-        ),
+        ("exception of the prefix", frame(PEER6, "fd00:100:36::1", 6, &[0; 20]), PASS),
+        ("next to the block", frame(PEER6, "fd00:100:37::67", 6, &[0; 20]), PASS),
+        ("fragment to a pod", frame(PEER6, pod, 44, &fragment6(17, 5, true, &[])), TAKE),
         ("tcp to the node", frame(PEER6, OURS6, 6, &[0; 20]), PASS),
-        (
-            "link-local",
-            frame("fe80::1", "fe80::2", 58, &icmp(136, &[])),
-            PASS,
-        ),
+        ("link-local", frame("fe80::1", "fe80::2", 58, &icmp(136, &[])), PASS),
     ];
     with_program(|xdp| check(xdp, &cases));
 }
@@ -419,11 +195,7 @@ fn what_is_not_plain_ip_passes_root() {
         ("lldp", ethernet(0x88cc, &pod[14..]), PASS),
         ("802.3 length", ethernet(40, &pod[14..]), PASS),
         ("version 6 in 0800", ethernet(0x0800, &pod6[14..]), PASS),
-        (
-            "version 4 in 86dd",
-            ethernet(0x86dd, &[&pod[14..], &[0; 20]].concat()),
-            PASS,
-        ),
+        ("version 4 in 86dd", ethernet(0x86dd, &[&pod[14..], &[0; 20]].concat()), PASS),
         ("header of 16 bytes", with(&pod, 14, 0x44), PASS),
     ];
     for len in 14..54 {

@@ -13,13 +13,7 @@ fn ifindex(name: &str) -> u32 {
 }
 
 fn small() -> XskOptions {
-    XskOptions {
-        fill_size: 64,
-        comp_size: 64,
-        rx_size: 64,
-        tx_size: 64,
-        ..XskOptions::default()
-    }
+    XskOptions { fill_size: 64, comp_size: 64, rx_size: 64, tx_size: 64, ..XskOptions::default() }
 }
 
 fn area() -> MemoryArea {
@@ -55,13 +49,7 @@ fn receive(socket: &mut XskSocket, count: usize) -> Vec<Desc> {
         all.extend_from_slice(&out[..got]);
         (all.len() >= count).then_some(())
     })
-    .unwrap_or_else(|| {
-        panic!(
-            "{} of {count} packets; {:?}",
-            all.len(),
-            socket.statistics()
-        )
-    });
+    .unwrap_or_else(|| panic!("{} of {count} packets; {:?}", all.len(), socket.statistics()));
     all
 }
 
@@ -110,11 +98,7 @@ fn round_trip(mode: AttachMode) {
             let frame = test_frame(&[n as u8; 60]);
             let addr = n * CHUNK + 300;
             put(&area, addr, &frame);
-            Desc {
-                addr,
-                len: frame.len() as u32,
-                options: 0,
-            }
+            Desc { addr, len: frame.len() as u32, options: 0 }
         })
         .collect();
     assert_eq!(socket.tx_push(&sent), 40);
@@ -123,10 +107,7 @@ fn round_trip(mode: AttachMode) {
     assert_eq!(done, sent.iter().map(|desc| desc.addr).collect::<Vec<_>>());
     assert_eq!(socket.tx_free(), 64);
     for n in 100..140u64 {
-        assert_eq!(
-            wire.receive(|f| f[12..14] == [0x88, 0xb5] && f[14] >= 100)[14],
-            n as u8
-        );
+        assert_eq!(wire.receive(|f| f[12..14] == [0x88, 0xb5] && f[14] >= 100)[14], n as u8);
     }
     let statistics = socket.statistics().unwrap();
     assert_eq!((statistics.rx_dropped, statistics.tx_invalid), (0, 0));
@@ -184,10 +165,7 @@ fn queues_of_a_device_share_memory_root() {
         })
         .unwrap_or_else(|| panic!("{per_queue:?} {:?}", xdp.counters()));
         assert!(per_queue.iter().all(|&n| n > 5), "{per_queue:?}");
-        let got: HashSet<_> = received
-            .iter()
-            .map(|desc| get_packet(&area, desc))
-            .collect();
+        let got: HashSet<_> = received.iter().map(|desc| get_packet(&area, desc)).collect();
         assert_eq!(got, expected);
 
         // A frame received on one queue goes out on the other as it is.
@@ -226,26 +204,17 @@ fn packets_of_several_frames_root() {
         veth_pair(1);
         ip("link set va mtu 9000");
         ip("link set vb mtu 9000");
-        let options = XskOptions {
-            multi_buffer: true,
-            ..small()
-        };
+        let options = XskOptions { multi_buffer: true, ..small() };
         let area = area();
         let index = ifindex("va");
         let mut socket = XskSocket::open(&area, index, 0, &options, None).unwrap();
         socket.fill_push(&(0..64).map(|n| n * CHUNK).collect::<Vec<_>>());
         let single = DeviceXdp::load(Sharing::Exclusive, false).unwrap();
-        let text = { single }
-            .attach(index, AttachMode::Native)
-            .unwrap_err()
-            .to_string();
+        let text = { single }.attach(index, AttachMode::Native).unwrap_err().to_string();
         assert!(text.contains("MTU is too large"), "{text}");
         let mut xdp = DeviceXdp::load(Sharing::Exclusive, true).unwrap();
         xdp.register_socket(0, socket.as_fd()).unwrap();
-        assert_eq!(
-            xdp.attach(index, AttachMode::Auto).unwrap(),
-            XdpMode::Native
-        );
+        assert_eq!(xdp.attach(index, AttachMode::Auto).unwrap(), XdpMode::Native);
 
         let payload: Vec<u8> = (0..8000u32).map(|n| (n % 251) as u8).collect();
         let frame = test_frame(&payload);
@@ -255,10 +224,7 @@ fn packets_of_several_frames_root() {
         let more: Vec<bool> = descs.iter().map(Desc::more).collect();
         assert_eq!(more.iter().filter(|m| !**m).count(), 1);
         assert!(!more[more.len() - 1]);
-        let joined: Vec<u8> = descs
-            .iter()
-            .flat_map(|desc| get_packet(&area, desc))
-            .collect();
+        let joined: Vec<u8> = descs.iter().flat_map(|desc| get_packet(&area, desc)).collect();
         assert_eq!(joined, frame);
 
         assert_eq!(socket.tx_push(&descs), descs.len());
@@ -273,10 +239,7 @@ fn the_kernel_completes_a_checksum_on_request_root() {
         veth_pair(1);
         ip("addr add 10.0.0.2/24 dev vb");
         let area = area();
-        let options = XskOptions {
-            tx_metadata: true,
-            ..small()
-        };
+        let options = XskOptions { tx_metadata: true, ..small() };
         let mut socket = XskSocket::open(&area, ifindex("va"), 0, &options, None).unwrap();
         let receiver = std::net::UdpSocket::bind("10.0.0.2:7").unwrap();
         receiver.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -291,16 +254,8 @@ fn the_kernel_completes_a_checksum_on_request_root() {
         frame.extend([1, 2, 3, 4]);
         let addr = 512;
         put(&area, addr, &frame);
-        put(
-            &area,
-            addr - TX_METADATA_LEN as u64,
-            &tx_checksum_request(34, 6),
-        );
-        let desc = Desc {
-            addr,
-            len: frame.len() as u32,
-            options: Desc::TX_METADATA,
-        };
+        put(&area, addr - TX_METADATA_LEN as u64, &tx_checksum_request(34, 6));
+        let desc = Desc { addr, len: frame.len() as u32, options: Desc::TX_METADATA };
         assert_eq!(socket.tx_push(&[desc]), 1);
         assert_eq!(completed(&mut socket, 1), [addr]);
         let mut buffer = [0; 64];
@@ -314,10 +269,7 @@ fn losses_are_counted_root() {
     in_new_netns(|| {
         veth_pair(1);
         let area = area();
-        let options = XskOptions {
-            rx_size: 2,
-            ..small()
-        };
+        let options = XskOptions { rx_size: 2, ..small() };
         let mut socket = XskSocket::open(&area, ifindex("va"), 0, &options, None).unwrap();
         socket.fill_push(&[0, CHUNK, 2 * CHUNK, 3 * CHUNK, 4 * CHUNK]);
         let mut xdp = DeviceXdp::load(Sharing::Exclusive, false).unwrap();
@@ -332,11 +284,7 @@ fn losses_are_counted_root() {
         assert_eq!(lost.unwrap().rx_ring_full, 1);
         assert_eq!(receive(&mut socket, 2).len(), 2);
 
-        socket.tx_push(&[Desc {
-            addr: u64::MAX / 2,
-            len: 60,
-            options: 0,
-        }]);
+        socket.tx_push(&[Desc { addr: u64::MAX / 2, len: 60, options: 0 }]);
         socket.kick_tx().unwrap();
         assert_eq!(socket.statistics().unwrap().tx_invalid, 1);
     });
@@ -353,59 +301,23 @@ fn options_are_set_or_explained_root() {
         };
         let mode = |mode| XskOptions { mode, ..small() };
         let text = open(&mode(BindMode::ZeroCopy), 0).unwrap_err();
-        assert!(
-            text.contains("queue 0 of va") && text.contains("cannot do this mode"),
-            "{text}"
-        );
+        assert!(text.contains("queue 0 of va") && text.contains("cannot do this mode"), "{text}");
         drop(open(&mode(BindMode::Copy), 0).unwrap());
         let text = open(&small(), 7).unwrap_err();
         assert!(text.contains("no such queue"), "{text}");
-        let text = open(
-            &XskOptions {
-                rx_size: 100,
-                ..small()
-            },
-            0,
-        )
-        .unwrap_err();
+        let text = open(&XskOptions { rx_size: 100, ..small() }, 0).unwrap_err();
         assert!(text.contains("powers of two"), "{text}");
-        let text = open(
-            &XskOptions {
-                chunk_size: 8192,
-                ..small()
-            },
-            0,
-        )
-        .unwrap_err();
+        let text = open(&XskOptions { chunk_size: 8192, ..small() }, 0).unwrap_err();
         assert!(text.contains("bad frame size"), "{text}");
-        let text = open(
-            &XskOptions {
-                tx_budget: Some(4096),
-                ..small()
-            },
-            0,
-        )
-        .unwrap_err();
+        let text = open(&XskOptions { tx_budget: Some(4096), ..small() }, 0).unwrap_err();
         assert!(text.contains("transmit budget"), "{text}");
 
-        let busy_poll = Some(BusyPoll {
-            micros: 20,
-            budget: 64,
-        });
-        let options = XskOptions {
-            busy_poll,
-            tx_budget: Some(64),
-            ..small()
-        };
+        let busy_poll = Some(BusyPoll { micros: 20, budget: 64 });
+        let options = XskOptions { busy_poll, tx_budget: Some(64), ..small() };
         let first = open(&options, 0).unwrap();
         assert!([32, 64].contains(&first.tx_budget()));
         let again = XskSocket::open(&area, index, 0, &small(), Some(&first)).unwrap_err();
-        assert!(
-            again
-                .to_string()
-                .contains("another queue of the same device"),
-            "{again}"
-        );
+        assert!(again.to_string().contains("another queue of the same device"), "{again}");
         let start = Instant::now();
         let text = open(&small(), 0).unwrap_err();
         assert!(text.contains("another AF_XDP socket"), "{text}");
@@ -431,15 +343,8 @@ fn a_device_that_went_down_is_an_error_root() {
         let area = area();
         let mut socket = XskSocket::open(&area, ifindex("va"), 0, &small(), None).unwrap();
         ip("link set va down");
-        socket.tx_push(&[Desc {
-            addr: 0,
-            len: 60,
-            options: 0,
-        }]);
-        assert_eq!(
-            socket.kick_tx().unwrap_err().raw_os_error(),
-            Some(libc::ENETDOWN)
-        );
+        socket.tx_push(&[Desc { addr: 0, len: 60, options: 0 }]);
+        assert_eq!(socket.kick_tx().unwrap_err().raw_os_error(), Some(libc::ENETDOWN));
         ip("link del va");
         assert!(socket.kick_tx().is_err());
     });

@@ -10,13 +10,7 @@ pub(super) fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// An IPv4 or IPv6 packet; `options` go behind the fixed header of IPv4.
-pub(super) fn packet(
-    src: &str,
-    dst: &str,
-    protocol: u8,
-    options: &[u8],
-    payload: &[u8],
-) -> Vec<u8> {
+pub(super) fn packet(src: &str, dst: &str, protocol: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
     match (src.parse().unwrap(), dst.parse().unwrap()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let len = 20 + options.len();
@@ -43,13 +37,7 @@ pub(super) fn packet(
     }
 }
 
-pub(super) fn frame_with(
-    src: &str,
-    dst: &str,
-    protocol: u8,
-    options: &[u8],
-    payload: &[u8],
-) -> Vec<u8> {
+pub(super) fn frame_with(src: &str, dst: &str, protocol: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
     let kind = if src.contains(':') { 0x86dd } else { 0x0800 };
     ethernet(kind, &packet(src, dst, protocol, options, payload))
 }
