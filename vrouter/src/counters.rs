@@ -13,7 +13,7 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::drop_reason::DropReason;
-use crate::ids::{MAX_PORTS, PortId};
+use crate::ids::{MAX_PORTS, NeighborSlot, PortId};
 
 /// A counter with a single writer.
 #[derive(Default, Debug)]
@@ -41,6 +41,8 @@ impl Counter {
 }
 
 /// What one worker counted on one port: two cache lines, the first for every packet.
+///
+/// Gauges are set by the worker about twice a second.
 #[derive(Default, Debug)]
 #[repr(align(64))]
 pub struct PortCounters {
@@ -60,10 +62,18 @@ pub struct PortCounters {
     pub originated: Counter,
     /// Packets decapsulated on this port.
     pub decapsulated: Counter,
-    /// Lost on receive on the kernel's side of the worker's queues (gauge).
-    pub kernel_rx_lost: Counter,
-    /// Refused on transmit on the kernel's side of the worker's queues (gauge).
-    pub kernel_tx_lost: Counter,
+    /// Lost by the kernel because the receive ring was full (gauge, as those below).
+    pub kernel_rx_ring_full: Counter,
+    /// Lost by the kernel because no frame waited in the fill ring.
+    pub kernel_fill_empty: Counter,
+    /// Lost by the kernel on receive for other reasons.
+    pub kernel_rx_dropped: Counter,
+    /// Addresses in the fill ring that the kernel refused.
+    pub kernel_rx_invalid: Counter,
+    /// Descriptors in the transmit ring that the kernel refused.
+    pub kernel_tx_invalid: Counter,
+    /// Times that the kernel found the transmit ring empty: no loss.
+    pub kernel_tx_empty: Counter,
     /// 1 when the other side of a queue is gone for good (gauge).
     pub broken: Counter,
     /// Frames lent to the kernel by the worker's queues (gauge).
@@ -115,6 +125,8 @@ pub struct LoopCounters {
 pub struct WorkerCounters {
     ports: Box<[PortCounters]>,
     drops: Box<[PortDrops]>,
+    /// Packets that wait now, by neighbour slot (gauges).
+    waiting: Box<[Counter]>,
     /// The worker's own.
     pub run: LoopCounters,
 }
@@ -124,6 +136,7 @@ impl Default for WorkerCounters {
         WorkerCounters {
             ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
             drops: (0..MAX_PORTS).map(|_| PortDrops::default()).collect(),
+            waiting: (0..NeighborSlot::COUNT).map(|_| Counter::default()).collect(),
             run: LoopCounters::default(),
         }
     }
@@ -140,6 +153,12 @@ impl WorkerCounters {
     #[inline]
     pub fn drops(&self, port: PortId, reason: DropReason) -> &Counter {
         &self.drops[port.index() % MAX_PORTS].0[reason as usize]
+    }
+
+    /// Packets that wait for the neighbour in `slot`.
+    #[inline]
+    pub fn waiting(&self, slot: NeighborSlot) -> &Counter {
+        &self.waiting[slot.index() % NeighborSlot::COUNT]
     }
 
     /// All drops of what entered on `port`.

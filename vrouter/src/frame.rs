@@ -101,6 +101,16 @@ impl FrameArea {
         &self.memory
     }
 
+    /// Bytes of memory that the frames take, rounded up to whole pages.
+    pub fn mapped_bytes(&self) -> usize {
+        self.memory.mapped_len()
+    }
+
+    /// Bytes of one huge page; 0 where the memory is of plain pages.
+    pub fn huge_page_bytes(&self) -> usize {
+        self.memory.huge_page_bytes()
+    }
+
     /// Bytes in a frame.
     pub fn frame_size(&self) -> u32 {
         self.frame_size

@@ -49,6 +49,11 @@ index_type! {
 /// Upper bound of ports in one router; counters are laid out for it.
 pub const MAX_PORTS: usize = 2048;
 
+impl NeighborSlot {
+    /// Number of slots.
+    pub const COUNT: usize = 8192;
+}
+
 impl PortId {
     /// Stands for "no port": never an index of a real one.
     pub const NONE: PortId = PortId(u16::MAX);

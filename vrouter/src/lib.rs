@@ -16,6 +16,7 @@ pub mod neighbor;
 pub mod neighbor_ports;
 pub mod pipeline;
 pub mod port;
+pub mod port_totals;
 pub mod publish;
 pub mod router;
 pub mod rpc;

@@ -37,6 +37,7 @@ use crate::pipeline::punt::{Punt, PuntQueue, PuntSender};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::{self, Record, Tracer};
 use crate::port::PortQueue;
+use crate::port_totals::PortTotals;
 use crate::publish;
 use crate::tables::NeighborState;
 use crate::worker::handoff::{Doorbell, Handoffs, Owners};
@@ -255,6 +256,8 @@ pub struct PortPlacement {
     pub name: String,
     /// The worker that owns each queue.
     pub queues: Vec<WorkerId>,
+    /// What the port's number had counted before it was this port's.
+    start: PortTotals,
 }
 
 /// A router: the engine, the workers until they run, and what connects them.
@@ -312,7 +315,10 @@ impl Router {
             handle.send(WorkerId(index as u16), Command::PortAppears(port))?;
         }
         let start = self.least_loaded();
-        let mut placement = PortPlacement { port, name, queues: Vec::with_capacity(queues.len()) };
+        let counters = self.handles.iter().map(|handle| &*handle.counters);
+        let start_totals = PortTotals::sum(port, counters);
+        let mut placement =
+            PortPlacement { port, name, queues: Vec::with_capacity(queues.len()), start: start_totals };
         for (index, queue) in queues.into_iter().enumerate() {
             let worker = WorkerId(((start + index) % self.handles.len()) as u16);
             self.handles[worker.index()].send(worker, Command::AddQueue(port, queue))?;
@@ -539,6 +545,20 @@ impl Router {
         &self.ports
     }
 
+    /// What a port counted since it was added; `None` where there is no such port.
+    pub fn port_totals(&self, port: PortId) -> Option<PortTotals> {
+        let placement = self.ports.iter().find(|placement| placement.port == port)?;
+        let counters = self.handles.iter().map(|handle| &*handle.counters);
+        Some(PortTotals::sum(port, counters).since(&placement.start))
+    }
+
+    /// Packets that wait for a neighbour now.
+    pub fn waiting_for(&self, port: PortId, address: IpAddr) -> u32 {
+        let Some(slot) = self.engine.neighbor_slot(port, address) else { return 0 };
+        let waiting: u64 = self.handles.iter().map(|handle| handle.counters.waiting(slot).get()).sum();
+        u32::try_from(waiting).unwrap_or(u32::MAX)
+    }
+
     /// What workers do without work.
     pub fn idle_mode(&self) -> IdleMode {
         self.idle
@@ -572,9 +592,12 @@ impl Router {
     }
 }
 
+/// A worker in its thread: how it is told something, how it is woken, how it ends.
+type WorkerThread = (Arc<ArrayQueue<Command>>, Arc<Doorbell>, JoinHandle<()>);
+
 /// Workers in threads. They stop when this is dropped.
 pub struct Workers {
-    threads: Vec<(Arc<ArrayQueue<Command>>, Arc<Doorbell>, JoinHandle<()>)>,
+    threads: Vec<WorkerThread>,
 }
 
 impl Drop for Workers {

@@ -164,7 +164,7 @@ pub struct NeighborTable {
 
 impl NeighborTable {
     /// Slots of a table.
-    pub const CAPACITY: usize = 8192;
+    pub const CAPACITY: usize = NeighborSlot::COUNT;
     const USABLE: u64 = 1 << 48;
     const FAILED: u64 = 2 << 48;
 

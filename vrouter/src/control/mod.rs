@@ -21,8 +21,10 @@ pub mod engine;
 pub mod event;
 pub mod groups;
 pub mod neighbors;
+pub mod show;
 
 pub use desired::{Encap, IpipMode, Pool, PortRole, PortSpec, RouteSpec, RouteTarget};
 pub use engine::{Engine, EngineError};
 pub use event::Event;
 pub use neighbors::NeighborRequest;
+pub use show::RouteView;

@@ -10,6 +10,8 @@
 
 pub mod check;
 pub mod host;
+pub mod kernel_neighbors;
+pub mod load;
 pub mod node;
 pub mod pods;
 pub mod resources;

@@ -13,17 +13,24 @@
 //! in one commit, so that the API answers when every worker has adopted the change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
+
+use tokio::sync::Notify;
 
 use crate::agent::netlink::Netlink;
 use crate::agent::state_store::{StateError, StateStore};
 use crate::config::{self, Config};
 use crate::control::Event;
 use crate::daemon::host::HostSide;
+use crate::daemon::kernel_neighbors::KernelNeighbor;
+use crate::daemon::load::Loads;
 use crate::daemon::pods::AttachedPodPort;
 use crate::daemon::resources::Resources;
 use crate::daemon::uplinks::UplinkPort;
 use crate::daemon::watchdog::Watchdog;
+use crate::ids::PortId;
 use crate::router::{Router, RouterError, Workers};
 use crate::worker::idle::IdleMode;
 
@@ -64,6 +71,9 @@ pub enum NodeError {
     /// What was named exists already.
     #[error("{0}")]
     Exists(String),
+    /// Something else needs it to stay as it is.
+    #[error("{0}")]
+    InUse(String),
 }
 
 /// A running node.
@@ -91,6 +101,11 @@ pub struct Node {
     /// Prefixes that the uplinks' XDP programs take.
     pub(super) taken: BTreeSet<ipnet::IpNet>,
     pub(super) watchdog: Watchdog,
+    pub(super) loads: Loads,
+    pub(super) kernel_neighbors: BTreeMap<(PortId, IpAddr), KernelNeighbor>,
+    /// Wakes the event loop after a change from outside it: requests to the kernel and
+    /// to the neighbour machines may wait.
+    pub(crate) changed: Arc<Notify>,
     workers: Option<Workers>,
 }
 
@@ -133,6 +148,9 @@ impl Node {
             store,
             taken: BTreeSet::new(),
             watchdog: Watchdog::default(),
+            loads: Loads::default(),
+            kernel_neighbors: BTreeMap::new(),
+            changed: Arc::default(),
             workers: None,
         };
         match node.bring_up().await {

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use api::{EncapMode, Kind, Problem, Resource, RouteEncap, RouteType};
-use fib::RouteSource;
+use fib::{AnyPrefix, RouteSource};
+use ipnet::IpNet;
 
 use crate::control::engine::net_prefix;
 use crate::control::{Encap, Event, IpipMode, Pool, RouteSpec, RouteTarget};
@@ -46,6 +47,49 @@ impl Resources {
         self.0.iter().filter(move |((of, _), _)| of == kind.as_str()).map(|(_, given)| given)
     }
 
+    /// What the engine is told of: every pool, and of each prefix the route with the
+    /// lowest metric. By prefix, which is what the engine knows them by.
+    fn in_force(&self) -> BTreeMap<(&str, IpNet), &Resource> {
+        let mut out: BTreeMap<(&str, IpNet), &Resource> = BTreeMap::new();
+        for ((kind, _), given) in &self.0 {
+            match &given.resource {
+                Resource::IpPool(pool) => drop(out.insert((kind, pool.spec.cidr), &given.resource)),
+                Resource::Route(route) => {
+                    let best = out.entry((kind, route.spec.prefix)).or_insert(&given.resource);
+                    if matches!(best, Resource::Route(other) if route.spec.metric < other.spec.metric) {
+                        *best = &given.resource;
+                    }
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    /// The route resource that stands behind the engine's static route to a prefix.
+    pub fn route_in_force(&self, prefix: &AnyPrefix) -> Option<&Given> {
+        self.routes()
+            .filter(|(_, route)| net_prefix(route.spec.prefix) == *prefix)
+            .min_by_key(|(_, route)| route.spec.metric)
+            .map(|(given, _)| given)
+    }
+
+    /// Route resources that another one of the same prefix keeps out of the engine.
+    pub fn shadowed(&self) -> impl Iterator<Item = &Given> {
+        let in_force = self.in_force();
+        self.routes().filter_map(move |(given, route)| {
+            let best = in_force.get(&(Kind::Route.as_str(), route.spec.prefix))?;
+            (best.name() != given.resource.name()).then_some(given)
+        })
+    }
+
+    fn routes(&self) -> impl Iterator<Item = (&Given, &api::Route)> {
+        self.of_kind(Kind::Route).filter_map(|given| match &given.resource {
+            Resource::Route(route) => Some((given, route)),
+            _ => None,
+        })
+    }
+
     fn problems(&self) -> Vec<Problem> {
         api::check_set(self.0.values().map(|given| &given.resource))
     }
@@ -66,11 +110,8 @@ impl Node {
     /// Takes the resources of the configuration and of the durable state.
     pub(super) fn load_resources(&mut self) -> Result<(), NodeError> {
         let mut next = Resources::default();
-        for pool in &self.config.pools {
-            next.put(Resource::IpPool(pool.resource.clone()), Origin::Config);
-        }
-        for route in &self.config.routes {
-            next.put(Resource::Route(route.resource.clone()), Origin::Config);
+        for resource in self.all_configured() {
+            next.put(resource, Origin::Config);
         }
         let applied: Vec<(String, String)> = self
             .store
@@ -83,14 +124,20 @@ impl Node {
             for object in api::read(&text) {
                 match object.outcome {
                     Ok(resource) => drop(next.put(resource, Origin::Api)),
-                    Err(problems) => {
-                        let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                        self.note_problem(&format!("resource {name}"), Some(words.join("; ")));
-                    }
+                    Err(problems) => self.note_problem(&format!("resource {name}"), Some(words(&problems))),
                 }
             }
         }
         self.put_in_force(next)
+    }
+
+    fn all_configured(&self) -> Vec<Resource> {
+        let pools = self.config.pools.iter().map(|pool| Resource::IpPool(pool.resource.clone()));
+        pools.chain(self.config.routes.iter().map(|route| Resource::Route(route.resource.clone()))).collect()
+    }
+
+    fn configured(&self, kind: Kind, name: &str) -> Option<Resource> {
+        self.all_configured().into_iter().find(|resource| resource.kind() == kind && resource.name() == name)
     }
 
     /// Applies well-formed resources together.
@@ -105,12 +152,16 @@ impl Node {
         let mut next = self.resources.clone();
         let mut applied = Vec::with_capacity(resources.len());
         for resource in &resources {
-            applied.push(match next.get(resource.kind(), resource.name()) {
+            let outcome = match next.get(resource.kind(), resource.name()) {
                 None => Applied::Created,
                 Some(old) if old.resource == *resource => Applied::Unchanged,
                 Some(_) => Applied::Replaced,
-            });
-            next.put(resource.clone(), Origin::Api);
+            };
+            applied.push(outcome);
+            // What says the same as the configuration file stays the file's.
+            if outcome != Applied::Unchanged {
+                next.put(resource.clone(), Origin::Api);
+            }
         }
         let problems = next.problems();
         if !problems.is_empty() {
@@ -123,7 +174,9 @@ impl Node {
         let failed = |error: NodeError| vec![Problem::new("", error.to_string(), "")];
         self.store
             .update(|state| {
-                for resource in &resources {
+                for (resource, _) in
+                    resources.iter().zip(&applied).filter(|(_, outcome)| **outcome != Applied::Unchanged)
+                {
                     state
                         .resources
                         .entry(resource.kind().as_str().to_owned())
@@ -143,12 +196,25 @@ impl Node {
     /// There is none, or something needs it.
     pub async fn delete_resource(&mut self, kind: Kind, name: &str) -> Result<u64, NodeError> {
         let mut next = self.resources.clone();
-        if next.0.remove(&(kind.as_str().to_owned(), name.to_owned())).is_none() {
-            return Err(NodeError::NotFound(format!("there is no {} {name}", kind.as_str())));
+        let removed = next
+            .0
+            .remove(&(kind.as_str().to_owned(), name.to_owned()))
+            .ok_or_else(|| NodeError::NotFound(format!("there is no {kind} {name}")))?;
+        if removed.origin == Origin::Config {
+            return Err(NodeError::InUse(format!(
+                "{kind} {name} is of the configuration file {}: remove it there",
+                self.config_file
+            )));
         }
-        self.check_pods_in_pools(&next).map_err(|problems| {
-            NodeError::Invalid(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-        })?;
+        // What the API replaced is there again.
+        if let Some(resource) = self.configured(kind, name) {
+            next.put(resource, Origin::Config);
+        }
+        let problems = next.problems();
+        if !problems.is_empty() {
+            return Err(NodeError::InUse(words(&problems)));
+        }
+        self.check_pods_in_pools(&next).map_err(|problems| NodeError::InUse(words(&problems)))?;
         self.store.update(|state| {
             if let Some(of_kind) = state.resources.get_mut(kind.as_str()) {
                 of_kind.remove(name);
@@ -160,7 +226,7 @@ impl Node {
 
     /// Every attached pod must keep a pool that holds its addresses.
     fn check_pods_in_pools(&self, next: &Resources) -> Result<(), Vec<Problem>> {
-        let pools: Vec<ipnet::IpNet> = next
+        let pools: Vec<IpNet> = next
             .of_kind(Kind::IpPool)
             .filter_map(|given| match &given.resource {
                 Resource::IpPool(pool) => Some(pool.spec.cidr),
@@ -185,16 +251,17 @@ impl Node {
 
     /// Tells the engine what changed between the resources in force and `next`.
     fn put_in_force(&mut self, next: Resources) -> Result<(), NodeError> {
-        for (key, old) in &self.resources.0 {
-            let kept = next.0.get(key).is_some_and(|new| same_key(&old.resource, &new.resource));
-            if !kept && let Some(event) = removal(&old.resource) {
+        let (old, new) = (self.resources.in_force(), next.in_force());
+        for (key, resource) in &old {
+            if !new.contains_key(key)
+                && let Some(event) = removal(resource)
+            {
                 self.router.apply(event)?;
             }
         }
-        for (key, new) in &next.0 {
-            let unchanged = self.resources.0.get(key).is_some_and(|old| old.resource == new.resource);
-            if !unchanged {
-                self.router.apply(announcement(&new.resource))?;
+        for (key, resource) in &new {
+            if old.get(key) != Some(resource) {
+                self.router.apply(announcement(resource))?;
             }
         }
         self.resources = next;
@@ -202,13 +269,8 @@ impl Node {
     }
 }
 
-/// Whether two resources of one name are the same object to the engine.
-fn same_key(old: &Resource, new: &Resource) -> bool {
-    match (old, new) {
-        (Resource::IpPool(old), Resource::IpPool(new)) => old.spec.cidr == new.spec.cidr,
-        (Resource::Route(old), Resource::Route(new)) => old.spec.prefix == new.spec.prefix,
-        _ => false,
-    }
+fn words(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn removal(resource: &Resource) -> Option<Event> {

@@ -1,19 +1,18 @@
 //! The event loop: waits for whatever concerns the node and has it done.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::agent::link::{LinkEvent, LinkWatch};
-use crate::agent::neighbor_mirror::{KeepResolved, NeighborEvent, NeighborMirror, NeighborState};
+use crate::agent::neighbor_mirror::{KeepResolved, NeighborEvent, NeighborMirror};
 use crate::clock;
 use crate::config::Config;
 use crate::control::NeighborRequest;
 use crate::daemon::node::{Node, NodeError};
-use crate::tables;
 
 /// How often what has no event is looked after: grace periods, vanished pods.
 const TICK: Duration = Duration::from_secs(1);
@@ -31,7 +30,10 @@ pub async fn run(config: Config, config_file: &str, keep: bool) -> Result<(), No
     let api_socket = crate::rpc_server::bind(&api)?;
     let metrics_socket = crate::metrics::bind(metrics).await?;
     let node = Arc::new(Mutex::new(Node::start(config, config_file).await?));
-    let bell = node.lock().await.router.slow_path_bell().clone();
+    let (bell, changed) = {
+        let node = node.lock().await;
+        (node.router.slow_path_bell().clone(), node.changed.clone())
+    };
     let bell_fd = bell.event().register().map_err(signals)?;
     bell.announce_sleep();
     let api_task = tokio::spawn(crate::rpc_server::serve(node.clone(), api_socket));
@@ -65,6 +67,7 @@ pub async fn run(config: Config, config_file: &str, keep: bool) -> Result<(), No
                 bell.announce_awake();
                 bell.announce_sleep();
             }
+            () = changed.notified() => {}
             () = tokio::time::sleep(timeout) => {}
             _ = tick.tick() => node.lock().await.tick(),
         }
@@ -110,13 +113,9 @@ async fn pass_requests(node: &Mutex<Node>, mirror: &mut NeighborMirror) {
 
 async fn on_neighbor(node: &Mutex<Node>, event: NeighborEvent) {
     let mut node = node.lock().await;
-    let Some(port) = node.port_of(event.ifindex) else { return };
-    let state = match event.mac.filter(|_| event.state.is_usable()) {
-        Some(mac) => tables::NeighborState::Usable(mac),
-        None if event.state == NeighborState::Failed => tables::NeighborState::Failed,
-        None => tables::NeighborState::Unresolved,
-    };
-    node.router.neighbor(port, event.ip, state);
+    if let Some(port) = node.port_of(event.ifindex) {
+        node.neighbor_changed(port, &event, Instant::now());
+    }
 }
 
 async fn on_link(node: &Mutex<Node>, links: &LinkWatch, event: LinkEvent) {
@@ -148,7 +147,9 @@ impl Node {
     fn tick(&mut self) {
         self.watch_pods();
         self.watch_workers();
+        self.watch_load();
         self.router.expire_gleaned();
+        self.forget_gone_neighbors();
         if let Err(error) = self.router.commit() {
             self.note_problem("tables", Some(error.to_string()));
         }

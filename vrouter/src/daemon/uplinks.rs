@@ -111,7 +111,8 @@ impl Node {
         let options = options(&uplink.config, area.count(), self.config.uplinks.len());
         let (device, queues) =
             Device::open(&area, &name, &options).map_err(|error| NodeError::Device(name.clone(), error))?;
-        tracing::info!("uplink {name}: {} queues, {}", device.queues(), device.mode());
+        let (crossing, reason) = (device.crossing(), device.crossing_reason());
+        tracing::info!("uplink {name}: {} queues, {crossing} {reason}", device.queues());
         self.warn_of_mtu(uplink);
         self.router.add_port(uplink.spec(&area), queues)?;
         uplink.device = Some(device);

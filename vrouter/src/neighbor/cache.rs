@@ -239,13 +239,12 @@ impl Cache {
 
     /// All neighbours, by address.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.table.iter().map(|(address, neighbor)| Entry {
-            address,
-            state: neighbor.state,
-            mac: neighbor.mac,
-            since: neighbor.since,
-            keep: neighbor.keep,
-        })
+        self.table.iter().map(|(address, neighbor)| neighbor.show(address))
+    }
+
+    /// One neighbour.
+    pub fn entry(&self, address: IpAddr) -> Option<Entry> {
+        self.table.get(address).map(|neighbor| neighbor.show(address))
     }
 
     /// What happened so far.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use encap::MacAddr;
 
-use super::event::Event;
+use super::event::{Entry, Event};
 use super::state::{Demand, Offer, State};
 use crate::ids::Timestamp;
 
@@ -47,6 +47,11 @@ pub(super) struct Neighbor {
 }
 
 impl Neighbor {
+    /// The neighbour as people see it.
+    pub(super) fn show(&self, address: IpAddr) -> Entry {
+        Entry { address, state: self.state, mac: self.mac, since: self.since, keep: self.keep }
+    }
+
     pub(super) fn new(now: Timestamp) -> Neighbor {
         Neighbor {
             state: State::Incomplete,

@@ -42,8 +42,8 @@ fn emit_all(burst: &mut Burst, lane: usize, mtu: u32, state: &mut WorkerState) -
         return Err(DropReason::NoFrame);
     }
     state.tracer.note(burst, lane, Stage::Fragment, count as u32, u32::from(mtu));
-    let mut pieces = plan;
-    while let Some(piece) = pieces.next() {
+    let pieces = plan;
+    for piece in pieces {
         let mut frame = state.fresh_frame().ok_or(DropReason::NoFrame)?;
         let l3 = HEADROOM + ethernet::HEADER_LEN;
         let out = &mut area.chunk_mut(&mut frame)[l3..];

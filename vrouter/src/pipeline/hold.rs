@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 use crate::burst::{Burst, LANES, TxPacket};
 use crate::drop_reason::DropReason;
 use crate::frame::FramePool;
-use crate::ids::Timestamp;
+use crate::ids::{NeighborSlot, Timestamp};
 use crate::pipeline::icmp_error::{self, Unreachable};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Outcome;
-use crate::tables::{Adjacency, Tables};
+use crate::tables::{Action, Adjacency, Tables};
 
 /// Packets that wait in one worker.
 const CAPACITY: usize = 256;
@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_millis(3500);
 struct Held {
     packet: TxPacket,
     next_hop: IpAddr,
+    /// The next hop's slot, if it has one yet.
+    slot: Option<NeighborSlot>,
     deadline: Timestamp,
     facts: Facts,
 }
@@ -151,7 +153,14 @@ pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, state: &mut W
     let deadline = if bit(burst.held) { state.hold.deadlines[lane] } else { state.now.after(PATIENCE) };
     let packet = burst.take_tx(lane);
     state.hold.next_deadline = state.hold.next_deadline.min(deadline);
-    state.hold.queue.push_back(Held { packet, next_hop, deadline, facts });
+    let slot = match adjacency.action {
+        Action::Neighbor(slot) => Some(slot),
+        _ => None,
+    };
+    if let Some(slot) = slot {
+        state.counters.waiting(slot).add(1);
+    }
+    state.hold.queue.push_back(Held { packet, next_hop, slot, deadline, facts });
     state.counters.run.held.set(state.hold.queue.len() as u64);
 }
 
@@ -162,7 +171,11 @@ pub fn release(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> u
     while state.hold.round > 0 && burst.room() > 0 {
         state.hold.round -= 1;
         let Some(held) = state.hold.queue.pop_front() else { break };
-        let Held { packet, deadline, facts, .. } = held;
+        let Held { packet, slot, deadline, facts, .. } = held;
+        if let Some(slot) = slot {
+            let waiting = state.counters.waiting(slot);
+            waiting.set(waiting.get().saturating_sub(1));
+        }
         let (checksum, gso) = (packet.checksum, packet.gso);
         let Ok(lane) = burst.push(packet.frame, packet.offset, packet.len, packet.in_port) else { break };
         let meta = &mut burst.meta;

@@ -49,8 +49,23 @@ pub struct KernelLosses {
     pub rx_fill_empty: u64,
     /// Dropped on receive for other reasons.
     pub rx_dropped: u64,
+    /// Addresses in the fill ring that the kernel refused.
+    pub rx_invalid: u64,
     /// Descriptors that the kernel refused to send.
     pub tx_invalid: u64,
+    /// Times that the kernel found nothing to send: no loss.
+    pub tx_empty: u64,
+}
+
+impl core::ops::AddAssign for KernelLosses {
+    fn add_assign(&mut self, other: Self) {
+        self.rx_ring_full += other.rx_ring_full;
+        self.rx_fill_empty += other.rx_fill_empty;
+        self.rx_dropped += other.rx_dropped;
+        self.rx_invalid += other.rx_invalid;
+        self.tx_invalid += other.tx_invalid;
+        self.tx_empty += other.tx_empty;
+    }
 }
 
 /// One queue of a port, owned by one worker.

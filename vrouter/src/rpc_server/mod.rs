@@ -1,14 +1,46 @@
 //! The API's server: `vrouter.v1` over a Unix socket, answered from the node.
+//!
+//! ```text
+//!   request --> [lock] Node --> reply          reads: status, ports, routes, ...
+//!           --> task: [lock] Node, change it   writes: pods, resources
+//!           --> stream of packets              trace, capture
+//! ```
+//!
+//! A write runs in a task of its own: a client that goes away does not stop it half-way.
 
+mod drops;
+mod error;
+mod memory;
+mod neighbors;
+mod pods;
+mod ports;
+mod resources;
+mod routes;
+mod status;
+mod workers;
+
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::net::UnixListener;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
 
 use crate::daemon::{Node, NodeError};
+use crate::rpc::v1;
+use crate::rpc::v1::router_server::{Router, RouterServer};
 
-/// Binds the API's socket. A socket that nobody listens on is removed first.
+/// Who may use the socket: its owner and group.
+const MODE: u32 = 0o660;
+/// The largest request that is taken: resources of a large site in one text.
+const LARGEST_REQUEST: usize = 64 << 20;
+
+/// Binds the API's socket, for its owner and group. A socket that nobody listens on is
+/// removed first.
 ///
 /// # Errors
 /// Another process listens there, or the path cannot be used.
@@ -28,7 +60,9 @@ pub fn bind(path: &Path) -> Result<UnixListener, NodeError> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    UnixListener::bind(path).map_err(failed)
+    let socket = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE)).map_err(failed)?;
+    Ok(socket)
 }
 
 /// Removes the socket.
@@ -39,6 +73,126 @@ pub fn unbind(path: &Path) {
 
 /// Serves until aborted.
 pub async fn serve(node: Arc<Mutex<Node>>, socket: UnixListener) {
-    let _ = (node, socket);
-    std::future::pending::<()>().await;
+    let service = RouterServer::new(Service { node }).max_decoding_message_size(LARGEST_REQUEST);
+    let server = tonic::transport::Server::builder().add_service(service);
+    if let Err(error) = server.serve_with_incoming(UnixListenerStream::new(socket)).await {
+        tracing::error!("api: {error}");
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Packets<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+struct Service {
+    node: Arc<Mutex<Node>>,
+}
+
+impl Service {
+    async fn read<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
+        look(&*self.node.lock().await)
+    }
+
+    /// Runs a change to its end, whatever becomes of the client.
+    async fn change<T, F>(&self, change: impl FnOnce(OwnedMutexGuard<Node>) -> F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Status>> + Send + 'static,
+    {
+        let node = self.node.clone().lock_owned().await;
+        let changed = node.changed.clone();
+        let outcome = tokio::spawn(change(node)).await;
+        changed.notify_one();
+        outcome.unwrap_or_else(|error| Err(Status::internal(format!("the change ended early: {error}"))))
+    }
+}
+
+#[tonic::async_trait]
+impl Router for Service {
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusReply> {
+        Ok(Response::new(self.read(status::status).await))
+    }
+
+    async fn list_ports(&self, _: Request<v1::ListPortsRequest>) -> Answer<v1::ListPortsReply> {
+        let ports = self.read(ports::list).await;
+        Ok(Response::new(v1::ListPortsReply { ports }))
+    }
+
+    async fn list_routes(&self, request: Request<v1::ListRoutesRequest>) -> Answer<v1::ListRoutesReply> {
+        let routes = self.read(|node| routes::list(node, request.get_ref())).await?;
+        Ok(Response::new(v1::ListRoutesReply { routes }))
+    }
+
+    async fn get_route(&self, request: Request<v1::GetRouteRequest>) -> Answer<v1::RouteDecision> {
+        Ok(Response::new(self.read(|node| routes::decide(node, request.get_ref())).await?))
+    }
+
+    async fn list_neighbors(&self, _: Request<v1::ListNeighborsRequest>) -> Answer<v1::ListNeighborsReply> {
+        let neighbors = self.read(neighbors::list).await;
+        Ok(Response::new(v1::ListNeighborsReply { neighbors }))
+    }
+
+    async fn list_drops(&self, request: Request<v1::ListDropsRequest>) -> Answer<v1::ListDropsReply> {
+        let drops = self.read(|node| drops::list(node, request.get_ref().include_zero)).await;
+        Ok(Response::new(v1::ListDropsReply { drops }))
+    }
+
+    async fn list_workers(&self, _: Request<v1::ListWorkersRequest>) -> Answer<v1::ListWorkersReply> {
+        let workers = self.read(workers::list).await;
+        Ok(Response::new(v1::ListWorkersReply { workers }))
+    }
+
+    async fn memory(&self, _: Request<v1::MemoryRequest>) -> Answer<v1::MemoryReply> {
+        Ok(Response::new(self.read(memory::memory).await))
+    }
+
+    async fn list_tunnels(&self, _: Request<v1::ListTunnelsRequest>) -> Answer<v1::ListTunnelsReply> {
+        Err(Status::unimplemented("tunnels are not shown yet"))
+    }
+
+    async fn attach_pod(&self, request: Request<v1::AttachPodRequest>) -> Answer<v1::AttachPodReply> {
+        let request = request.into_inner();
+        let reply = self.change(|mut node| async move { pods::attach(&mut node, request).await }).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn detach_pod(&self, request: Request<v1::DetachPodRequest>) -> Answer<v1::DetachPodReply> {
+        let request = request.into_inner();
+        let reply = self.change(|mut node| async move { pods::detach(&mut node, request).await }).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn list_pods(&self, _: Request<v1::ListPodsRequest>) -> Answer<v1::ListPodsReply> {
+        let pods = self.read(pods::list).await;
+        Ok(Response::new(v1::ListPodsReply { pods }))
+    }
+
+    async fn apply(&self, request: Request<v1::ApplyRequest>) -> Answer<v1::ApplyReply> {
+        let request = request.into_inner();
+        let reply =
+            self.change(|mut node| async move { Ok(resources::apply(&mut node, request).await) }).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Answer<v1::GetReply> {
+        Ok(Response::new(self.read(|node| resources::get(node, request.get_ref())).await?))
+    }
+
+    async fn delete(&self, request: Request<v1::DeleteRequest>) -> Answer<v1::DeleteReply> {
+        let request = request.into_inner();
+        let reply =
+            self.change(|mut node| async move { resources::delete(&mut node, &request).await }).await?;
+        Ok(Response::new(reply))
+    }
+
+    type TraceStream = Packets<v1::TraceRecord>;
+
+    async fn trace(&self, _: Request<v1::TraceRequest>) -> Answer<Self::TraceStream> {
+        Err(Status::unimplemented("packets are not traced yet"))
+    }
+
+    type CaptureStream = Packets<v1::CapturedPacket>;
+
+    async fn capture(&self, _: Request<v1::CaptureRequest>) -> Answer<Self::CaptureStream> {
+        Err(Status::unimplemented("packets are not captured yet"))
+    }
 }

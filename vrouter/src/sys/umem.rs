@@ -103,6 +103,14 @@ impl MemoryArea {
         self.len
     }
 
+    /// Bytes of one of its huge pages; 0 where it has plain ones.
+    pub(crate) fn huge_page_bytes(&self) -> usize {
+        match self.page_kind {
+            PageKind::Huge => HUGE_PAGE,
+            PageKind::Plain => 0,
+        }
+    }
+
     /// Which pages it got.
     pub(crate) fn page_kind(&self) -> PageKind {
         self.page_kind

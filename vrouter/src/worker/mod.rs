@@ -27,7 +27,7 @@ use crate::frame::Frame;
 use crate::ids::{MAX_PORTS, PortId, Timestamp, WorkerId};
 use crate::pipeline;
 use crate::pipeline::state::WorkerState;
-use crate::port::{PortQueue, QueueIo};
+use crate::port::{KernelLosses, PortQueue, QueueIo};
 use crate::publish::Subscriber;
 use crate::tables::Tables;
 use handoff::{Handoffs, Owners};
@@ -90,6 +90,8 @@ pub struct Worker {
     stop: bool,
     last_turn: Option<(Timestamp, bool)>,
     surveyed: Timestamp,
+    /// Scratch of [`Self::survey`]: losses and lent frames by queue.
+    survey: Vec<(KernelLosses, u64)>,
 }
 
 /// The parts a worker is made of.
@@ -136,6 +138,7 @@ impl Worker {
             stop: false,
             last_turn: None,
             surveyed: Timestamp::default(),
+            survey: Vec::with_capacity(Self::MAX_QUEUES),
         }
     }
 
@@ -400,19 +403,32 @@ impl Worker {
     #[cold]
     fn survey(&mut self, now: Timestamp) {
         self.surveyed = now;
+        // Queues of one port are summed at the place of the port's first queue, so that
+        // a reader never meets half a sum.
+        let mut sums = core::mem::take(&mut self.survey);
+        sums.clear();
+        sums.resize(self.queues.len(), (KernelLosses::default(), 0));
         for owned in &self.queues {
-            let counters = self.state.counters.port(owned.port);
-            counters.kernel_rx_lost.set(0);
-            counters.kernel_tx_lost.set(0);
-            counters.lent_frames.set(0);
+            let first = self.tx_queue[owned.port.index()] as usize;
+            let Some((losses, lent)) = sums.get_mut(first) else { continue };
+            *losses += owned.queue.kernel_losses();
+            *lent += owned.queue.outstanding() as u64;
         }
-        for owned in &self.queues {
-            let counters = self.state.counters.port(owned.port);
-            let losses = owned.queue.kernel_losses();
-            counters.kernel_rx_lost.add(losses.rx_ring_full + losses.rx_fill_empty + losses.rx_dropped);
-            counters.kernel_tx_lost.add(losses.tx_invalid);
-            counters.lent_frames.add(owned.queue.outstanding() as u64);
+        for (index, (losses, lent)) in sums.iter().enumerate() {
+            let port = self.queues[index].port;
+            if self.tx_queue[port.index()] as usize != index {
+                continue;
+            }
+            let counters = self.state.counters.port(port);
+            counters.kernel_rx_ring_full.set(losses.rx_ring_full);
+            counters.kernel_fill_empty.set(losses.rx_fill_empty);
+            counters.kernel_rx_dropped.set(losses.rx_dropped);
+            counters.kernel_rx_invalid.set(losses.rx_invalid);
+            counters.kernel_tx_invalid.set(losses.tx_invalid);
+            counters.kernel_tx_empty.set(losses.tx_empty);
+            counters.lent_frames.set(*lent);
         }
+        self.survey = sums;
     }
 
     /// Gives every frame back.

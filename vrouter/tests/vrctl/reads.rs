@@ -33,7 +33,7 @@ Conditions:    uplink eth1: not ok the device is gone
             "show ports",
             "\
 ID  NAME     KIND    ROLE    STATE    MODE         MTU   RX   TX  DROPS  KERNEL-LOSS  POD
- 1  eth1     af_xdp  uplink  up       generic     1500  120  110      3            3  -
+ 1  eth1     af_xdp  uplink  up       generic     1500  120  110      3            2  -
 12  tap-web  tap     pod     no link  read_write  1480    0    0      0            0  default/web
 ",
         ),

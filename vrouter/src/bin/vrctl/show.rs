@@ -164,15 +164,14 @@ fn link(port: &Port) -> String {
     .to_owned()
 }
 
-/// Losses on the kernel's side; what was left to it on purpose is none.
+/// Losses on the kernel's side. Empty rings are none (a packet that finds no frame counts
+/// as dropped), nor is what was left to the kernel on purpose.
 fn kernel_losses(port: &Port) -> u64 {
     port.kernel.as_ref().map_or(0, |kernel| {
         kernel.rx_dropped
             + kernel.rx_ring_full
-            + kernel.rx_fill_ring_empty
             + kernel.rx_invalid
             + kernel.tx_invalid
-            + kernel.tx_ring_empty
             + kernel.xdp_dropped
     })
 }

@@ -45,6 +45,27 @@ pub enum Mode {
     Generic,
 }
 
+/// How packets get from and to a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Crossing {
+    /// The device writes into and reads from the frames.
+    ZeroCopy,
+    /// The driver's XDP; the kernel copies.
+    NativeCopy,
+    /// XDP on socket buffers; the kernel copies.
+    Generic,
+}
+
+impl fmt::Display for Crossing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Crossing::ZeroCopy => "zero-copy",
+            Crossing::NativeCopy => "native copy",
+            Crossing::Generic => "generic copy",
+        })
+    }
+}
+
 /// How to open a device.
 #[derive(Clone, Debug)]
 pub struct DeviceOptions {
@@ -109,7 +130,8 @@ impl From<AttachError> for DeviceError {
 #[derive(Debug)]
 pub struct Device {
     xdp: DeviceXdp,
-    mode: String,
+    crossing: Crossing,
+    crossing_reason: String,
     mac: MacAddr,
     mtu: u32,
     queues: u32,
@@ -169,14 +191,19 @@ impl Device {
         };
         let attached = xdp.attach(ifindex, attach)?;
         let zero_copy = queues.first().is_some_and(|queue| queue.socket().zero_copy());
-        let mode = describe(attached, zero_copy, &xdp);
+        let (crossing, crossing_reason) = describe(attached, zero_copy, &xdp);
         let queues = queues.into_iter().map(|queue| queue as Box<dyn PortQueue>).collect();
-        Ok((Device { xdp, mode, mac, mtu, queues: count }, queues))
+        Ok((Device { xdp, crossing, crossing_reason, mac, mtu, queues: count }, queues))
     }
 
-    /// How packets get from and to the device, and why not in a better way.
-    pub fn mode(&self) -> &str {
-        &self.mode
+    /// How packets get from and to the device.
+    pub fn crossing(&self) -> Crossing {
+        self.crossing
+    }
+
+    /// Why not in a better way; empty where there is none.
+    pub fn crossing_reason(&self) -> &str {
+        &self.crossing_reason
     }
 
     /// The device's MAC address when it was opened.
@@ -241,13 +268,13 @@ impl Device {
     }
 }
 
-fn describe(attached: XdpMode, zero_copy: bool, xdp: &DeviceXdp) -> String {
+fn describe(attached: XdpMode, zero_copy: bool, xdp: &DeviceXdp) -> (Crossing, String) {
     match (attached, zero_copy) {
-        (XdpMode::Native, true) => "zero-copy".to_owned(),
-        (XdpMode::Native, false) => "native copy: the driver has no zero-copy AF_XDP".to_owned(),
-        (XdpMode::Generic, _) => match xdp.native_refusal() {
-            Some(refusal) => format!("generic copy: {refusal}"),
-            None => "generic copy: asked for".to_owned(),
-        },
+        (XdpMode::Native, true) => (Crossing::ZeroCopy, String::new()),
+        (XdpMode::Native, false) => (Crossing::NativeCopy, "the driver has no zero-copy AF_XDP".to_owned()),
+        (XdpMode::Generic, _) => {
+            let refusal = xdp.native_refusal().map(ToString::to_string);
+            (Crossing::Generic, refusal.unwrap_or_else(|| "asked for".to_owned()))
+        }
     }
 }

@@ -8,11 +8,11 @@
 //!
 //! [`Device`] holds what belongs to the device as a whole (the XDP program, its
 //! maps), [`Queue`] what one worker owns. The kernel tries, in this order, zero
-//! copy, native copy and generic copy; [`Device::mode`] says which it was, and why
-//! not better.
+//! copy, native copy and generic copy; [`Device::crossing`] says which it was, and
+//! [`Device::crossing_reason`] why not better.
 
 mod device;
 mod queue;
 
-pub use device::{Device, DeviceError, DeviceOptions, Mode, Sharing};
+pub use device::{Crossing, Device, DeviceError, DeviceOptions, Mode, Sharing};
 pub use queue::Queue;

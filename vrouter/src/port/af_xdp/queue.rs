@@ -187,8 +187,10 @@ impl PortQueue for Queue {
         KernelLosses {
             rx_ring_full: statistics.rx_ring_full,
             rx_fill_empty: statistics.fill_empty,
-            rx_dropped: statistics.rx_dropped + statistics.rx_invalid,
+            rx_dropped: statistics.rx_dropped,
+            rx_invalid: statistics.rx_invalid,
             tx_invalid: statistics.tx_invalid,
+            tx_empty: statistics.tx_empty,
         }
     }
 
