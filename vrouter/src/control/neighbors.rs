@@ -124,6 +124,11 @@ impl Neighbors {
         }
     }
 
+    /// The slot of a neighbour, if it is wanted and has one.
+    pub fn slot_of(&self, port: PortId, address: IpAddr) -> Option<NeighborSlot> {
+        self.slots.get(&(port, address)).copied()
+    }
+
     /// Asks for a neighbour that packets wait for.
     pub fn resolve(&mut self, port: PortId, address: IpAddr) {
         self.requests.push_back(NeighborRequest::Resolve(port, address));

@@ -128,7 +128,7 @@ impl Engine {
 
     /// The slot of such a neighbour.
     pub fn neighbor_slot(&self, port: PortId, address: IpAddr) -> Option<NeighborSlot> {
-        self.neighbors.is_wanted(port, address).then(|| self.neighbors.slot(port, address))
+        self.neighbors.slot_of(port, address)
     }
 
     /// The name of a policy rule.
