@@ -13,7 +13,7 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::drop_reason::DropReason;
-use crate::ids::{MAX_PORTS, NeighborSlot, PortId};
+use crate::ids::{MAX_PORTS, NeighborSlot, PortId, TRACE_SLOTS, TunnelId};
 
 /// A counter with a single writer.
 #[derive(Default, Debug)]
@@ -80,6 +80,20 @@ pub struct PortCounters {
     pub lent_frames: Counter,
 }
 
+/// What one worker counted on one tunnel. Packets and bytes are the inner ones.
+#[derive(Default, Debug)]
+#[repr(align(32))]
+pub struct TunnelCounters {
+    /// Packets encapsulated.
+    pub tx_packets: Counter,
+    /// Their bytes, from the inner IP header on.
+    pub tx_bytes: Counter,
+    /// Packets decapsulated.
+    pub rx_packets: Counter,
+    /// Their bytes, from the inner IP header on.
+    pub rx_bytes: Counter,
+}
+
 /// Drops by reason of what entered on one port.
 #[derive(Debug)]
 struct PortDrops([Counter; DropReason::COUNT]);
@@ -114,8 +128,9 @@ pub struct LoopCounters {
     pub adoptions: Counter,
     /// ICMP errors not sent because of the rate limit.
     pub icmp_suppressed: Counter,
-    /// Trace or capture records lost because their ring was full.
-    pub trace_lost: Counter,
+    /// Packets that a trace or capture may have wanted and that found no record, by
+    /// the slot of its filter.
+    pub trace_lost: [Counter; TRACE_SLOTS],
     /// Frames in the worker's own free list now (gauge).
     pub free_frames: Counter,
 }
@@ -127,6 +142,7 @@ pub struct WorkerCounters {
     drops: Box<[PortDrops]>,
     /// Packets that wait now, by neighbour slot (gauges).
     waiting: Box<[Counter]>,
+    tunnels: Box<[TunnelCounters]>,
     /// The worker's own.
     pub run: LoopCounters,
 }
@@ -137,6 +153,7 @@ impl Default for WorkerCounters {
             ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
             drops: (0..MAX_PORTS).map(|_| PortDrops::default()).collect(),
             waiting: (0..NeighborSlot::COUNT).map(|_| Counter::default()).collect(),
+            tunnels: (0..TunnelId::COUNT).map(|_| TunnelCounters::default()).collect(),
             run: LoopCounters::default(),
         }
     }
@@ -153,6 +170,12 @@ impl WorkerCounters {
     #[inline]
     pub fn drops(&self, port: PortId, reason: DropReason) -> &Counter {
         &self.drops[port.index() % MAX_PORTS].0[reason as usize]
+    }
+
+    /// Counters of a tunnel.
+    #[inline]
+    pub fn tunnel(&self, tunnel: TunnelId) -> &TunnelCounters {
+        &self.tunnels[tunnel.index() % TunnelId::COUNT]
     }
 
     /// Packets that wait for the neighbour in `slot`.

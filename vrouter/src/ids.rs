@@ -42,9 +42,16 @@ index_type! {
     NeighborSlot(u32)
 }
 index_type! {
+    /// A tunnel, for its counters. Below [`TunnelId::COUNT`].
+    TunnelId(u16)
+}
+index_type! {
     /// A worker: one thread that runs the pipeline to completion.
     WorkerId(u16)
 }
+
+/// Traces and captures that run at a time.
+pub const TRACE_SLOTS: usize = 8;
 
 /// Upper bound of ports in one router; counters are laid out for it.
 pub const MAX_PORTS: usize = 2048;
@@ -52,6 +59,13 @@ pub const MAX_PORTS: usize = 2048;
 impl NeighborSlot {
     /// Number of slots.
     pub const COUNT: usize = 8192;
+}
+
+impl TunnelId {
+    /// Number of tunnels that are counted apart, one of them [`Self::NONE`].
+    pub const COUNT: usize = 4096;
+    /// Stands for "no tunnel", and for tunnels beyond the last number.
+    pub const NONE: TunnelId = TunnelId(Self::COUNT as u16 - 1);
 }
 
 impl PortId {

@@ -16,13 +16,13 @@ pub mod neighbor;
 pub mod neighbor_ports;
 pub mod pipeline;
 pub mod port;
-pub mod port_totals;
 pub mod publish;
 pub mod router;
 pub mod rpc;
 pub mod rpc_server;
 pub(crate) mod sys;
 pub mod tables;
+pub mod totals;
 pub mod worker;
 
 pub use control::{Event, PortSpec};

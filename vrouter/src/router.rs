@@ -23,23 +23,24 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeMap;
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::control::{Engine, EngineError, Event, NeighborRequest, PortSpec};
 use crate::counters::WorkerCounters;
 use crate::frame::{FrameArea, FramePool, FrameStore};
-use crate::ids::{PortId, Timestamp, WorkerId};
+use crate::ids::{PortId, Timestamp, TunnelId, WorkerId};
 use crate::neighbor_ports::NeighborPorts;
 use crate::pipeline::hook::{Hook, HookPoint, Stage};
 use crate::pipeline::punt::{Punt, PuntQueue, PuntSender};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::{self, Record, Tracer};
 use crate::port::PortQueue;
-use crate::port_totals::PortTotals;
 use crate::publish;
 use crate::tables::NeighborState;
+use crate::totals::{PortTotals, TunnelTotals};
 use crate::worker::handoff::{Doorbell, Handoffs, Owners};
 use crate::worker::idle::{IdleMode, IdlePolicy};
 use crate::worker::ready::ReadySet;
@@ -208,6 +209,8 @@ impl RouterBuilder {
             ports: Vec::new(),
             neighbors: NeighborPorts::new(self.seed),
             idle: self.idle,
+            equipped: false,
+            tunnel_starts: BTreeMap::new(),
             now: Timestamp::default(),
         })
     }
@@ -273,6 +276,10 @@ pub struct Router {
     ports: Vec<PortPlacement>,
     neighbors: NeighborPorts,
     idle: IdleMode,
+    /// Whether the workers have records to trace with.
+    equipped: bool,
+    /// What a tunnel's number had counted before it was this tunnel's.
+    tunnel_starts: BTreeMap<TunnelId, TunnelTotals>,
     /// The time of the latest call that brought one.
     now: Timestamp,
 }
@@ -372,7 +379,11 @@ impl Router {
     /// # Errors
     /// The event is refused whole.
     pub fn apply(&mut self, event: Event) -> Result<(), EngineError> {
-        if let Event::SetTrace(Some(_)) = &event {
+        if let Event::SetTrace(filters) = &event
+            && !filters.is_empty()
+            && !self.equipped
+        {
+            self.equipped = true;
             self.handles.iter().for_each(|handle| Tracer::equip(&handle.returned));
         }
         self.engine.apply(event)
@@ -385,6 +396,9 @@ impl Router {
     /// Where the FIB is full.
     pub fn commit(&mut self) -> Result<u64, EngineError> {
         let generation = self.engine.commit()?;
+        for id in self.engine.take_reused_tunnels() {
+            self.tunnel_starts.insert(id, self.count_tunnel(id));
+        }
         let now = self.now;
         self.neighbors.configure(self.engine.desired(), |name| self.engine.port_id(name), now);
         Ok(generation)
@@ -575,15 +589,23 @@ impl Router {
         self.records.pop()
     }
 
-    /// Gives a record back for reuse.
+    /// Gives a record back to its worker for reuse.
     pub fn recycle(&self, record: Box<Record>) {
-        let mut record = Some(record);
-        for handle in &self.handles {
-            match record.take().map(|record| handle.returned.push(record)) {
-                Some(Err(back)) => record = Some(back),
-                _ => break,
-            }
+        if let Some(handle) = self.handles.get(record.worker.index()) {
+            // There is room for every record of a worker.
+            let _ = handle.returned.push(record);
         }
+    }
+
+    /// What a tunnel counted, over all workers.
+    pub fn tunnel_totals(&self, remote: Ipv4Addr) -> TunnelTotals {
+        let id = self.engine.tunnel_id(remote);
+        let start = self.tunnel_starts.get(&id).copied().unwrap_or_default();
+        self.count_tunnel(id).since(start)
+    }
+
+    fn count_tunnel(&self, id: TunnelId) -> TunnelTotals {
+        TunnelTotals::sum(id, self.handles.iter().map(|handle| &*handle.counters))
     }
 
     /// The neighbour machines of exclusive uplinks.

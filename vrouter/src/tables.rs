@@ -23,7 +23,7 @@ use encap::wire::ethernet::MacAddr;
 use fib::Fib;
 
 use crate::drop_reason::DropReason;
-use crate::ids::{AdjacencyId, MAX_PORTS, NeighborSlot, PortId};
+use crate::ids::{AdjacencyId, MAX_PORTS, NeighborSlot, PortId, TunnelId};
 
 /// The gateway's MAC address toward pods.
 pub const GATEWAY_MAC: MacAddr = MacAddr([0xee; 6]);
@@ -101,6 +101,8 @@ pub struct Adjacency {
     pub destination_mac: MacAddr,
     /// Outer header to put on, if the adjacency is a tunnel.
     pub tunnel: Option<OuterIpv4>,
+    /// Whose counters the tunnel has.
+    pub tunnel_id: TunnelId,
     /// Whether this is delivery to the node itself (no TTL decrement, RFC 1812 5.3.1).
     pub local: bool,
     /// The neighbour's address, for traces and unreachable reports.
@@ -117,6 +119,7 @@ impl Adjacency {
             source_mac: MacAddr([0; 6]),
             destination_mac: MacAddr([0; 6]),
             tunnel: None,
+            tunnel_id: TunnelId::NONE,
             local: false,
             next_hop: None,
         }
@@ -224,18 +227,21 @@ impl Default for NeighborTable {
 pub struct TunnelPeers {
     locals: Box<[Ipv4Addr]>,
     remotes: Box<[Ipv4Addr]>,
+    /// In the order of `remotes`.
+    ids: Box<[TunnelId]>,
 }
 
 impl TunnelPeers {
     /// Tunnels that end at `locals` and begin at any of `remotes`.
     pub fn new(
         locals: impl IntoIterator<Item = Ipv4Addr>,
-        remotes: impl IntoIterator<Item = Ipv4Addr>,
+        remotes: impl IntoIterator<Item = (Ipv4Addr, TunnelId)>,
     ) -> Self {
         let mut remotes: Vec<_> = remotes.into_iter().collect();
         remotes.sort_unstable();
-        remotes.dedup();
-        TunnelPeers { locals: locals.into_iter().collect(), remotes: remotes.into() }
+        remotes.dedup_by_key(|(remote, _)| *remote);
+        let (remotes, ids): (Vec<_>, Vec<_>) = remotes.into_iter().unzip();
+        TunnelPeers { locals: locals.into_iter().collect(), remotes: remotes.into(), ids: ids.into() }
     }
 
     /// Whether tunnels end at this address of ours.
@@ -244,10 +250,10 @@ impl TunnelPeers {
         self.locals.contains(&address)
     }
 
-    /// Whether `address` may send us tunnel packets.
+    /// The tunnel from `address`, if it may send us tunnel packets.
     #[inline]
-    pub fn is_peer(&self, address: Ipv4Addr) -> bool {
-        self.remotes.binary_search(&address).is_ok()
+    pub fn tunnel(&self, address: Ipv4Addr) -> Option<TunnelId> {
+        self.remotes.binary_search(&address).ok().map(|at| self.ids[at])
     }
 
     /// The peers, sorted.
@@ -256,19 +262,26 @@ impl TunnelPeers {
     }
 }
 
-/// Which packets a trace or capture follows. `None` and empty match everything.
+/// Which packets a trace or capture follows: all conditions hold, `None` holds always.
 #[derive(Clone, Debug, Default)]
 pub struct TraceFilter {
+    /// Tells filters that are in force together apart; below
+    /// [`TRACE_SLOTS`](crate::ids::TRACE_SLOTS).
+    pub slot: u8,
     /// Source prefix as (address, length).
     pub source: Option<ipnet::IpNet>,
     /// Destination prefix.
     pub destination: Option<ipnet::IpNet>,
     /// Transport protocol.
     pub protocol: Option<u8>,
+    /// Transport source port.
+    pub source_port: Option<u16>,
     /// Transport destination port.
     pub destination_port: Option<u16>,
-    /// Port where the packet enters.
-    pub in_port: Option<PortId>,
+    /// Port where the packet enters or leaves.
+    pub port: Option<PortId>,
+    /// Only what is dropped.
+    pub drops_only: bool,
 }
 
 /// Everything that the packet path reads, but for what changes in place.
@@ -292,8 +305,8 @@ pub struct Tables {
     pub icmp_source4: Ipv4Addr,
     /// Source of ICMPv6 errors that we send.
     pub icmp_source6: Ipv6Addr,
-    /// What a trace or capture follows; `None` while there is none.
-    pub trace: Option<TraceFilter>,
+    /// What traces and captures follow.
+    pub trace: Box<[TraceFilter]>,
 }
 
 impl Tables {
@@ -309,7 +322,7 @@ impl Tables {
             tunnel_peers: TunnelPeers::default(),
             icmp_source4: GATEWAY_V4,
             icmp_source6: GATEWAY_V6,
-            trace: None,
+            trace: Box::new([]),
         }
     }
 
@@ -359,9 +372,10 @@ mod tests {
     #[test]
     fn tunnel_peers_are_looked_up_in_any_order() {
         let [a, b, c] = [1, 9, 5].map(|n| Ipv4Addr::new(1, 0, 0, n));
-        let peers = TunnelPeers::new([a], [b, c, b]);
+        let [one, two] = [TunnelId(1), TunnelId(2)];
+        let peers = TunnelPeers::new([a], [(b, one), (c, two), (b, one)]);
         assert!(peers.is_local(a) && !peers.is_local(b));
-        assert!(peers.is_peer(b) && peers.is_peer(c) && !peers.is_peer(a));
+        assert_eq!([a, b, c].map(|address| peers.tunnel(address)), [None, Some(one), Some(two)]);
         assert_eq!(peers.remotes(), [c, b]);
     }
 }

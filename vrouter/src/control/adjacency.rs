@@ -22,7 +22,7 @@ use ipnet::IpNet;
 
 use crate::control::desired::{Desired, Encap, IpipMode};
 use crate::drop_reason::DropReason;
-use crate::ids::{NeighborSlot, PortId};
+use crate::ids::{NeighborSlot, PortId, TunnelId};
 use crate::tables::{Action, Adjacency};
 
 /// How many routes a next hop may lie behind.
@@ -157,11 +157,13 @@ pub fn to_ipnet(prefix: &Prefix<Ipv4Addr>) -> IpNet {
 
 /// Builds the adjacency of a hop from the ports as they are.
 ///
-/// `slot` gives the neighbour slot of (port, address).
+/// `slot` gives the neighbour slot of (port, address), `tunnel_id` the number of the
+/// tunnel to a remote.
 pub fn build(
     hop: &Hop,
     port_of: &dyn Fn(PortId) -> Option<(MacAddr, MacAddr, u32)>,
     slot: &dyn Fn(PortId, IpAddr) -> NeighborSlot,
+    tunnel_id: &dyn Fn(Ipv4Addr) -> TunnelId,
 ) -> Adjacency {
     let base = |port: PortId, action: Action| {
         let (source_mac, destination_mac, mtu) =
@@ -173,6 +175,7 @@ pub fn build(
             source_mac,
             destination_mac,
             tunnel: None,
+            tunnel_id: TunnelId::NONE,
             local: false,
             next_hop: None,
         }
@@ -191,6 +194,7 @@ pub fn build(
                 next_hop: Some(address),
                 mtu: u32::from(encap::tunnel::mtu::inner_mtu(under.mtu, ipip::OVERHEAD as u16)),
                 tunnel: Some(OuterIpv4::new(local, remote)),
+                tunnel_id: tunnel_id(remote),
                 ..under
             }
         }

@@ -17,6 +17,7 @@ use crate::control::desired::{Desired, PortRole, PortSpec, RouteSpec, RouteTarge
 use crate::control::event::Event;
 use crate::control::groups::Groups;
 use crate::control::neighbors::{NeighborRequest, Neighbors};
+use crate::control::tunnel_ids::TunnelIds;
 use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, PortId};
 use crate::publish::{Epoch, Publisher};
@@ -93,7 +94,8 @@ pub struct Engine {
     ids: BTreeMap<String, PortId>,
     retired_ids: Vec<PortId>,
     next_id: u16,
-    trace: Option<TraceFilter>,
+    pub(super) tunnel_ids: TunnelIds,
+    trace: Vec<TraceFilter>,
     publisher: Publisher<Tables>,
     generation: u64,
     /// Ports, pools or blocks changed: every route is resolved anew.
@@ -120,7 +122,8 @@ impl Engine {
             ids: BTreeMap::new(),
             retired_ids: Vec::new(),
             next_id: 0,
-            trace: None,
+            tunnel_ids: TunnelIds::default(),
+            trace: Vec::new(),
             publisher: make(Arc::new(tables)),
             generation: 0,
             environment_changed: false,
@@ -176,8 +179,8 @@ impl Engine {
                 self.tables_changed = true;
             }
             Event::SetBlocks(blocks) => self.set_blocks(blocks),
-            Event::SetTrace(filter) => {
-                self.trace = filter;
+            Event::SetTrace(filters) => {
+                self.trace = filters;
                 self.tables_changed = true;
             }
         }
@@ -469,13 +472,16 @@ impl Engine {
             Some((port.mac, port.peer_mac, port.mtu))
         };
         let slot = |port, address| self.neighbors.slot(port, address);
-        let mut adjacencies: Vec<Adjacency> =
-            hops.iter().map(|hop| adjacency::build(hop, &port_of, &slot)).collect();
-        adjacencies.push(Adjacency::dropping(DropReason::NextHopUnresolved));
         let tunnels = hops.iter().filter_map(|hop| match hop {
             Hop::Ipip(_, remote, ..) => Some(*remote),
             _ => None,
         });
+        let remotes: BTreeSet<Ipv4Addr> = tunnels.chain(self.desired.peers.iter().copied()).collect();
+        self.tunnel_ids.assign(remotes.iter().copied());
+        let tunnel_id = |remote| self.tunnel_ids.of(remote);
+        let mut adjacencies: Vec<Adjacency> =
+            hops.iter().map(|hop| adjacency::build(hop, &port_of, &slot, &tunnel_id)).collect();
+        adjacencies.push(Adjacency::dropping(DropReason::NextHopUnresolved));
         let locals =
             self.desired.uplinks().flat_map(|(_, _, addresses)| addresses).filter_map(|net| match net {
                 ipnet::IpNet::V4(net) => Some(net.addr()),
@@ -488,10 +494,13 @@ impl Engine {
             groups,
             adjacencies: adjacencies.into(),
             neighbors: self.neighbor_table.clone(),
-            tunnel_peers: TunnelPeers::new(locals, tunnels.chain(self.desired.peers.iter().copied())),
+            tunnel_peers: TunnelPeers::new(
+                locals,
+                remotes.iter().map(|remote| (*remote, tunnel_id(*remote))),
+            ),
             icmp_source4: self.desired.first_v4().unwrap_or(GATEWAY_V4),
             icmp_source6: self.desired.first_v6().unwrap_or(GATEWAY_V6),
-            trace: self.trace.clone(),
+            trace: self.trace.as_slice().into(),
         };
         let epoch = self.publisher.publish(Arc::new(tables));
         self.generation += 1;

@@ -34,6 +34,6 @@ pub enum Event {
     RemovePeer(Ipv4Addr),
     /// This node's own pod blocks.
     SetBlocks(Vec<IpNet>),
-    /// What a trace or capture follows.
-    SetTrace(Option<TraceFilter>),
+    /// What traces and captures follow, all of them; none: nothing.
+    SetTrace(Vec<TraceFilter>),
 }

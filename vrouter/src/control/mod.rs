@@ -22,6 +22,7 @@ pub mod event;
 pub mod groups;
 pub mod neighbors;
 pub mod show;
+pub mod tunnel_ids;
 
 pub use desired::{Encap, IpipMode, Pool, PortRole, PortSpec, RouteSpec, RouteTarget};
 pub use engine::{Engine, EngineError};

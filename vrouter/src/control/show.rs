@@ -3,7 +3,7 @@
 //! Everything is read from the RIB, the FIB and the desired state at the time of the
 //! call; nothing is kept for display.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use acl::RuleId;
 use fib::{Address, AnyPrefix, Candidate, FibWriter, GroupId, Prefix, Rib, RouteSource};
@@ -11,7 +11,7 @@ use fib::{Address, AnyPrefix, Candidate, FibWriter, GroupId, Prefix, Rib, RouteS
 use crate::control::adjacency::{Hop, NextHop, Resolver};
 use crate::control::engine::Engine;
 use crate::control::neighbors::NeighborEntry;
-use crate::ids::{NeighborSlot, PortId};
+use crate::ids::{NeighborSlot, PortId, TunnelId};
 
 /// A candidate route.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -129,6 +129,16 @@ impl Engine {
     /// The slot of such a neighbour.
     pub fn neighbor_slot(&self, port: PortId, address: IpAddr) -> Option<NeighborSlot> {
         self.neighbors.slot_of(port, address)
+    }
+
+    /// The number of the tunnel to a remote, by which workers count.
+    pub fn tunnel_id(&self, remote: Ipv4Addr) -> TunnelId {
+        self.tunnel_ids.of(remote)
+    }
+
+    /// Tunnel numbers that belong to another remote than at the last call.
+    pub(crate) fn take_reused_tunnels(&mut self) -> Vec<TunnelId> {
+        self.tunnel_ids.take_reused()
     }
 
     /// The name of a policy rule.

@@ -14,6 +14,7 @@ use encap::wire::{ethernet, protocol};
 use crate::burst::{Burst, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
+use crate::ids::TunnelId;
 use crate::pipeline::parse;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
@@ -32,20 +33,26 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         if !on_uplink || !tables.tunnel_peers.is_local(local) {
             continue;
         }
-        if let Err(reason) = packet(burst, lane, tables, state.pool.area()) {
-            state.drop_packet(burst, lane, reason);
-            continue;
-        }
+        let remote = burst.meta.src4[lane];
+        let tunnel = match packet(burst, lane, tables, state.pool.area()) {
+            Ok(tunnel) => tunnel,
+            Err(reason) => {
+                state.drop_packet(burst, lane, reason);
+                continue;
+            }
+        };
+        let inner_len = burst.meta.ip_len[lane];
         state.counters.port(burst.meta.in_port[lane]).decapsulated.add(1);
-        state.tracer.note(burst, lane, Stage::Decap, burst.meta.src4[lane], burst.meta.ip_len[lane]);
+        let counters = state.counters.tunnel(tunnel);
+        counters.rx_packets.add(1);
+        counters.rx_bytes.add(u64::from(inner_len));
+        state.tracer.note(burst, lane, Stage::Decap, remote, inner_len);
     }
 }
 
-fn packet(burst: &mut Burst, lane: usize, tables: &Tables, area: &FrameArea) -> Result<(), DropReason> {
+fn packet(burst: &mut Burst, lane: usize, tables: &Tables, area: &FrameArea) -> Result<TunnelId, DropReason> {
     let remote = core::net::Ipv4Addr::from(burst.meta.src4[lane]);
-    if !tables.tunnel_peers.is_peer(remote) {
-        return Err(DropReason::TunnelUnknownPeer);
-    }
+    let tunnel = tables.tunnel_peers.tunnel(remote).ok_or(DropReason::TunnelUnknownPeer)?;
     if burst.fragments >> lane & 1 == 1 {
         return Err(DropReason::TunnelFragment);
     }
@@ -79,5 +86,5 @@ fn packet(burst: &mut Burst, lane: usize, tables: &Tables, area: &FrameArea) -> 
         let mark = ecn::decapsulate(outer_ecn, inner.ecn()).map_err(|_| DropReason::TunnelEcn)?;
         inner.mark_ecn(mark);
     }
-    Ok(())
+    Ok(tunnel)
 }

@@ -31,6 +31,9 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             state.drop_packet(burst, lane, DropReason::NoHeadroom);
             continue;
         }
+        let counters = state.counters.tunnel(adjacency.tunnel_id);
+        counters.tx_packets.add(1);
+        counters.tx_bytes.add(u64::from(inner_len));
         let meta = &mut burst.meta;
         meta.l3[lane] -= ipip::OVERHEAD as u16;
         meta.len[lane] += ipip::OVERHEAD as u16;

@@ -47,8 +47,8 @@ use state::WorkerState;
 
 /// Runs received packets through every stage. The burst is empty afterwards.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    if let Some(filter) = &tables.trace {
-        trace::select(burst, filter, state);
+    if !tables.trace.is_empty() {
+        trace::select(burst, &tables.trace, state);
     }
     let asked = parse::run(burst, tables, state);
     if asked.any() {

@@ -4,6 +4,10 @@
 //! with the verdict). While no filter is set it costs one test of a mask. Records
 //! are preallocated boxes that travel to control through a bounded ring and come
 //! back for reuse; when none is left the packet goes on untraced, counted.
+//!
+//! Several filters may be in force, each in a slot of its own: a record says by a bit
+//! for each slot who wants it. Where a packet leaves, and whether it is dropped, is
+//! known only at the end of its way; what nobody wants then is not sent.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -12,7 +16,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::burst::{Burst, LANES, lanes};
 use crate::drop_reason::DropReason;
-use crate::ids::{PortId, Timestamp};
+use crate::ids::{PortId, TRACE_SLOTS, Timestamp, WorkerId};
 use crate::pipeline::state::WorkerState;
 use crate::tables::TraceFilter;
 
@@ -70,11 +74,29 @@ pub enum Outcome {
     Consumed,
 }
 
+/// What a filter asks of the end of a packet's way.
+#[derive(Clone, Copy, Default, Debug)]
+struct AtEnd {
+    port: Option<PortId>,
+    drops_only: bool,
+}
+
+impl AtEnd {
+    fn holds(self, in_port: PortId, outcome: Outcome) -> bool {
+        self.port.is_none_or(|port| in_port == port || outcome == Outcome::Sent(port))
+            && (!self.drops_only || matches!(outcome, Outcome::Dropped(_)))
+    }
+}
+
 /// One packet's way through the router.
 #[derive(Debug)]
 pub struct Record {
     /// When its burst ran.
     pub at: Timestamp,
+    /// Which worker carried it.
+    pub worker: WorkerId,
+    /// Slots of the filters that want it, one bit each.
+    pub wanted_by: u8,
     /// Where it entered.
     pub in_port: PortId,
     /// How it ended.
@@ -95,6 +117,8 @@ impl Record {
     fn new() -> Self {
         Record {
             at: Timestamp::default(),
+            worker: WorkerId(0),
+            wanted_by: 0,
             in_port: PortId::NONE,
             outcome: Outcome::Consumed,
             group: u32::MAX,
@@ -127,6 +151,9 @@ pub struct Tracer {
     spare: Vec<Box<Record>>,
     done: Arc<ArrayQueue<Box<Record>>>,
     returned: Arc<ArrayQueue<Box<Record>>>,
+    worker: WorkerId,
+    /// By slot, as of the latest `select`.
+    at_end: [AtEnd; TRACE_SLOTS],
 }
 
 impl Tracer {
@@ -138,7 +165,14 @@ impl Tracer {
             spare: Vec::with_capacity(RECORDS),
             done,
             returned: Arc::new(ArrayQueue::new(RECORDS)),
+            worker: WorkerId(0),
+            at_end: [AtEnd::default(); TRACE_SLOTS],
         }
+    }
+
+    /// Says whose tracer it is.
+    pub fn set_worker(&mut self, worker: WorkerId) {
+        self.worker = worker;
     }
 
     /// Where control returns records, and where it puts new ones to equip the worker.
@@ -180,7 +214,17 @@ impl Tracer {
     pub fn finish(&mut self, burst: &mut Burst, lane: usize, outcome: Outcome, now: Timestamp) {
         burst.traced &= !(1 << lane);
         let Some(mut record) = self.lanes[lane].take() else { return };
+        for (slot, at_end) in self.at_end.iter().enumerate() {
+            if !at_end.holds(record.in_port, outcome) {
+                record.wanted_by &= !(1 << slot);
+            }
+        }
+        if record.wanted_by == 0 {
+            self.spare.push(record);
+            return;
+        }
         record.at = now;
+        record.worker = self.worker;
         record.outcome = outcome;
         record.group = burst.meta.group[lane];
         record.rule = burst.meta.rule[lane];
@@ -192,21 +236,33 @@ impl Tracer {
 
 /// Chooses the packets of a burst to follow and keeps their bytes.
 #[cold]
-pub fn select(burst: &mut Burst, filter: &TraceFilter, state: &mut WorkerState) {
+pub fn select(burst: &mut Burst, filters: &[TraceFilter], state: &mut WorkerState) {
+    for filter in filters {
+        let at_end = AtEnd { port: filter.port, drops_only: filter.drops_only };
+        if let Some(slot) = state.tracer.at_end.get_mut(usize::from(filter.slot)) {
+            *slot = at_end;
+        }
+    }
     for lane in lanes(burst.alive) {
         let bytes = burst.bytes(lane, state.pool.area());
-        if !matches(filter, burst.meta.in_port[lane], bytes) {
+        let matching = filters.iter().filter(|filter| matches(filter, bytes));
+        let wanted_by =
+            matching.fold(0, |mask, filter| mask | 1_u8.checked_shl(filter.slot.into()).unwrap_or(0));
+        if wanted_by == 0 {
             continue;
         }
         let tracer = &mut state.tracer;
         let Some(mut record) = tracer.spare.pop().or_else(|| tracer.returned.pop()) else {
-            state.counters.run.trace_lost.add(1);
+            for (slot, lost) in state.counters.run.trace_lost.iter().enumerate() {
+                lost.add(u64::from(wanted_by >> slot & 1));
+            }
             continue;
         };
         let len = bytes.len().min(SNAP_LEN);
         record.bytes[..len].copy_from_slice(&bytes[..len]);
         record.len = len as u16;
         record.original_len = bytes.len() as u32;
+        record.wanted_by = wanted_by;
         record.in_port = burst.meta.in_port[lane];
         record.notes = [None; NOTES];
         record.note_count = 0;
@@ -215,15 +271,13 @@ pub fn select(burst: &mut Burst, filter: &TraceFilter, state: &mut WorkerState) 
     }
 }
 
-/// Whether a frame is one that the filter wants. A tunnel packet matches by its
-/// outer or by its inner addresses.
-fn matches(filter: &TraceFilter, port: PortId, frame: &[u8]) -> bool {
-    if filter.in_port.is_some_and(|wanted| wanted != port) {
-        return false;
-    }
+/// Whether a frame is one that the filter wants, as far as its bytes tell. A tunnel
+/// packet matches by its outer or by its inner addresses.
+fn matches(filter: &TraceFilter, frame: &[u8]) -> bool {
     let unconditional = filter.source.is_none()
         && filter.destination.is_none()
         && filter.protocol.is_none()
+        && filter.source_port.is_none()
         && filter.destination_port.is_none();
     unconditional || frame.get(14..).is_some_and(|ip| matches_ip(filter, ip, true))
 }
@@ -233,7 +287,8 @@ fn matches_ip(filter: &TraceFilter, ip: &[u8], may_nest: bool) -> bool {
     let hit = filter.source.is_none_or(|net| net.contains(&found.source))
         && filter.destination.is_none_or(|net| net.contains(&found.destination))
         && filter.protocol.is_none_or(|wanted| wanted == found.protocol)
-        && filter.destination_port.is_none_or(|wanted| found.destination_port == Some(wanted));
+        && filter.source_port.is_none_or(|wanted| found.ports.is_some_and(|(source, _)| source == wanted))
+        && filter.destination_port.is_none_or(|wanted| found.ports.is_some_and(|(_, port)| port == wanted));
     hit || (may_nest
         && matches!(found.protocol, encap::wire::protocol::IPIP | encap::wire::protocol::IPV6)
         && matches_ip(filter, found.payload, false))
@@ -243,7 +298,7 @@ struct Summary<'a> {
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,
-    destination_port: Option<u16>,
+    ports: Option<(u16, u16)>,
     payload: &'a [u8],
 }
 
@@ -269,11 +324,12 @@ impl<'a> Summary<'a> {
             }
             _ => return None,
         };
-        let destination_port = if encap::wire::ipv4::has_ports(protocol) {
-            payload.get(2..4).map(|b| u16::from_be_bytes([b[0], b[1]]))
-        } else {
-            None
+        let ports = match payload.first_chunk::<4>() {
+            Some([a, b, c, d]) if encap::wire::ipv4::has_ports(protocol) => {
+                Some((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])))
+            }
+            _ => None,
         };
-        Some(Summary { source, destination, protocol, destination_port, payload })
+        Some(Summary { source, destination, protocol, ports, payload })
     }
 }

@@ -8,15 +8,20 @@
 //!
 //! A write runs in a task of its own: a client that goes away does not stop it half-way.
 
+mod capture;
 mod drops;
 mod error;
+mod filter;
+mod follow;
 mod memory;
-mod neighbors;
+pub(crate) mod neighbors;
 mod pods;
-mod ports;
+pub(crate) mod ports;
 mod resources;
 mod routes;
 mod status;
+mod trace;
+pub(crate) mod tunnels;
 mod workers;
 
 use std::os::unix::fs::PermissionsExt;
@@ -27,12 +32,13 @@ use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_stream::Stream;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status};
 
 use crate::daemon::{Node, NodeError};
 use crate::rpc::v1;
 use crate::rpc::v1::router_server::{Router, RouterServer};
+use follow::{Followers, Sink};
 
 /// Who may use the socket: its owner and group.
 const MODE: u32 = 0o660;
@@ -73,7 +79,8 @@ pub fn unbind(path: &Path) {
 
 /// Serves until aborted.
 pub async fn serve(node: Arc<Mutex<Node>>, socket: UnixListener) {
-    let service = RouterServer::new(Service { node }).max_decoding_message_size(LARGEST_REQUEST);
+    let service = RouterServer::new(Service { node, followers: Arc::default() })
+        .max_decoding_message_size(LARGEST_REQUEST);
     let server = tonic::transport::Server::builder().add_service(service);
     if let Err(error) = server.serve_with_incoming(UnixListenerStream::new(socket)).await {
         tracing::error!("api: {error}");
@@ -85,11 +92,17 @@ type Packets<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 struct Service {
     node: Arc<Mutex<Node>>,
+    followers: Arc<Mutex<Followers>>,
 }
 
 impl Service {
     async fn read<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
         look(&*self.node.lock().await)
+    }
+
+    async fn follow(&self, filter: Option<v1::PacketFilter>, count: u64, sink: Sink) -> Result<(), Status> {
+        let filter = filter::compile(&*self.node.lock().await, filter)?;
+        follow::begin(&self.followers, &self.node, filter, count, sink).await
     }
 
     /// Runs a change to its end, whatever becomes of the client.
@@ -146,7 +159,8 @@ impl Router for Service {
     }
 
     async fn list_tunnels(&self, _: Request<v1::ListTunnelsRequest>) -> Answer<v1::ListTunnelsReply> {
-        Err(Status::unimplemented("tunnels are not shown yet"))
+        let tunnels = self.read(tunnels::list).await;
+        Ok(Response::new(v1::ListTunnelsReply { tunnels }))
     }
 
     async fn attach_pod(&self, request: Request<v1::AttachPodRequest>) -> Answer<v1::AttachPodReply> {
@@ -186,13 +200,19 @@ impl Router for Service {
 
     type TraceStream = Packets<v1::TraceRecord>;
 
-    async fn trace(&self, _: Request<v1::TraceRequest>) -> Answer<Self::TraceStream> {
-        Err(Status::unimplemented("packets are not traced yet"))
+    async fn trace(&self, request: Request<v1::TraceRequest>) -> Answer<Self::TraceStream> {
+        let v1::TraceRequest { filter, count } = request.into_inner();
+        let (sender, receiver) = follow::queue();
+        self.follow(filter, count, Sink::Trace(sender)).await?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     type CaptureStream = Packets<v1::CapturedPacket>;
 
-    async fn capture(&self, _: Request<v1::CaptureRequest>) -> Answer<Self::CaptureStream> {
-        Err(Status::unimplemented("packets are not captured yet"))
+    async fn capture(&self, request: Request<v1::CaptureRequest>) -> Answer<Self::CaptureStream> {
+        let v1::CaptureRequest { filter, snaplen, count } = request.into_inner();
+        let (sender, receiver) = follow::queue();
+        self.follow(filter, count, Sink::Capture(sender, snaplen)).await?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }

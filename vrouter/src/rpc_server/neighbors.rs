@@ -14,7 +14,7 @@ use crate::rpc::v1;
 use crate::tables::NeighborState;
 
 /// Neighbours that a route or a packet needs.
-pub(super) fn list(node: &Node) -> Vec<v1::Neighbor> {
+pub(crate) fn list(node: &Node) -> Vec<v1::Neighbor> {
     node.router.engine().neighbors().map(|entry| look(node, entry.port, entry.address)).collect()
 }
 

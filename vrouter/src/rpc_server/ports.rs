@@ -5,11 +5,11 @@ use crate::control::PortRole;
 use crate::daemon::Node;
 use crate::daemon::host::HOST_PORT;
 use crate::port::af_xdp::{Crossing, Device};
-use crate::port_totals::PortTotals;
 use crate::rpc::v1;
+use crate::totals::PortTotals;
 
 /// All ports: uplinks that wait for their device too, without a number.
-pub(super) fn list(node: &Node) -> Vec<v1::Port> {
+pub(crate) fn list(node: &Node) -> Vec<v1::Port> {
     let mut out: Vec<v1::Port> = node
         .router
         .placements()

@@ -121,7 +121,8 @@ impl Worker {
     pub const MAX_QUEUES: usize = MAX_PORTS;
 
     /// A worker without queues.
-    pub fn new(parts: WorkerParts) -> Self {
+    pub fn new(mut parts: WorkerParts) -> Self {
+        parts.state.tracer.set_worker(parts.id);
         Worker {
             id: parts.id,
             state: parts.state,

@@ -168,11 +168,7 @@ fn link(port: &Port) -> String {
 /// as dropped), nor is what was left to the kernel on purpose.
 fn kernel_losses(port: &Port) -> u64 {
     port.kernel.as_ref().map_or(0, |kernel| {
-        kernel.rx_dropped
-            + kernel.rx_ring_full
-            + kernel.rx_invalid
-            + kernel.tx_invalid
-            + kernel.xdp_dropped
+        kernel.rx_dropped + kernel.rx_ring_full + kernel.rx_invalid + kernel.tx_invalid + kernel.xdp_dropped
     })
 }
 

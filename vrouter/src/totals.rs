@@ -1,12 +1,12 @@
-//! What a port counted, over all workers, since it was added.
+//! What ports and tunnels counted, over all workers, since they were added.
 //!
-//! Workers count by port number and never reset a counter. A number that served a
-//! port before starts with that port's counts: they are remembered when the new
-//! port is added and taken off whenever it is looked at.
+//! Workers count by number and never reset a counter. A number that served another
+//! port or tunnel before starts with its counts: they are remembered when the number
+//! changes hands and taken off whenever they are looked at.
 
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
-use crate::ids::PortId;
+use crate::ids::{PortId, TunnelId};
 use crate::port::KernelLosses;
 
 /// Sums over workers. The first six fields and `drops` grow; the rest are gauges.
@@ -97,6 +97,44 @@ impl PortTotals {
     /// Drops for all reasons.
     pub fn dropped(&self) -> u64 {
         self.drops.iter().sum()
+    }
+}
+
+/// Sums over workers of what a tunnel counted. Packets and bytes are the inner ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TunnelTotals {
+    /// Packets encapsulated.
+    pub tx_packets: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Packets decapsulated.
+    pub rx_packets: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+}
+
+impl TunnelTotals {
+    /// The sum over workers, whichever tunnels had the number.
+    pub fn sum<'a>(tunnel: TunnelId, workers: impl Iterator<Item = &'a WorkerCounters>) -> Self {
+        let mut sum = TunnelTotals::default();
+        for worker in workers {
+            let at = worker.tunnel(tunnel);
+            sum.tx_packets += at.tx_packets.get();
+            sum.tx_bytes += at.tx_bytes.get();
+            sum.rx_packets += at.rx_packets.get();
+            sum.rx_bytes += at.rx_bytes.get();
+        }
+        sum
+    }
+
+    /// What was counted after `start`.
+    pub fn since(self, start: TunnelTotals) -> Self {
+        TunnelTotals {
+            tx_packets: self.tx_packets.saturating_sub(start.tx_packets),
+            tx_bytes: self.tx_bytes.saturating_sub(start.tx_bytes),
+            rx_packets: self.rx_packets.saturating_sub(start.rx_packets),
+            rx_bytes: self.rx_bytes.saturating_sub(start.rx_bytes),
+        }
     }
 }
 
