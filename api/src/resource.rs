@@ -95,6 +95,10 @@ impl FromStr for Kind {
 
     /// Reads a kind as people type it: any case, singular or plural.
     fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        // The word of the configuration file for the kind.
+        if matches!(text.to_ascii_lowercase().as_str(), "pool" | "pools") {
+            return Ok(Self::IpPool);
+        }
         let is = |name: &str| {
             let rest = text
                 .get(..name.len())

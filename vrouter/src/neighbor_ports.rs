@@ -32,14 +32,17 @@ impl NeighborPorts {
         NeighborPorts { seed, caches: BTreeMap::new(), kernel: VecDeque::new(), refused: Vec::new() }
     }
 
-    /// Gives every exclusive uplink its machine, with the addresses it has now.
+    /// Gives every exclusive uplink its machine, with the addresses it has now. Returns
+    /// the ports whose machine is new or changed: its neighbours are to be asked for
+    /// again, since a machine forgets what its addresses do not reach.
     pub(crate) fn configure(
         &mut self,
         desired: &Desired,
         id: impl Fn(&str) -> Option<PortId>,
         now: Timestamp,
-    ) {
+    ) -> Vec<PortId> {
         let mut live = Vec::new();
+        let mut changed = Vec::new();
         for (spec, exclusive, addresses) in desired.uplinks() {
             let Some(port) = id(&spec.name).filter(|_| exclusive) else { continue };
             let mut config = Config::new(spec.mac);
@@ -52,15 +55,22 @@ impl NeighborPorts {
             live.push(port);
             let outcome = match self.caches.get_mut(&port) {
                 Some(cache) if *cache.config() == config => Ok(()),
-                Some(cache) => cache.set_config(config, now),
-                None => Cache::new(config, self.seed ^ u64::from(port.0))
-                    .map(|cache| drop(self.caches.insert(port, cache))),
+                Some(cache) => {
+                    changed.push(port);
+                    cache.set_config(config, now)
+                }
+                None => Cache::new(config, self.seed ^ u64::from(port.0)).map(|mut cache| {
+                    changed.push(port);
+                    cache.announce(now);
+                    self.caches.insert(port, cache);
+                }),
             };
             if let Err(error) = outcome {
                 tracing::error!("neighbours of port {}: {error}", spec.name);
             }
         }
         self.caches.retain(|port, _| live.contains(port));
+        changed
     }
 
     /// Passes a request on.

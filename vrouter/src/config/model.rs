@@ -100,7 +100,7 @@ pub struct Uplink {
     pub forward: Vec<Setting<IpNet>>,
     /// The router's addresses on the link; empty: the device's own.
     pub addresses: Vec<Setting<IpNet>>,
-    /// Local addresses whose tunnels belong to others and stay with the kernel.
+    /// Other hosts whose tunnel packets stay with the kernel.
     pub foreign_tunnels: Vec<Setting<IpAddr>>,
     /// MTU in bytes; 0: the device's.
     pub mtu: Setting<u32>,

@@ -402,6 +402,11 @@ impl Engine {
         }
     }
 
+    /// Asks anew for every neighbour of a port.
+    pub fn ask_again(&mut self, port: PortId) {
+        self.neighbors.ask_again(port);
+    }
+
     /// The next request for the resolver of a port.
     pub fn next_neighbor_request(&mut self) -> Option<NeighborRequest> {
         self.neighbors.next_request()

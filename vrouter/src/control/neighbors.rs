@@ -111,6 +111,12 @@ impl Neighbors {
         }
     }
 
+    /// Asks anew for every neighbour of a port.
+    pub fn ask_again(&mut self, port: PortId) {
+        let wanted = self.slots.keys().filter(|(at, _)| *at == port);
+        self.requests.extend(wanted.map(|(port, address)| NeighborRequest::Keep(*port, *address)));
+    }
+
     /// Forgets everything about a port.
     pub fn forget_port(&mut self, port: PortId) {
         self.known.retain(|(at, _), _| *at != port);

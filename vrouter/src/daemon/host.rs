@@ -104,7 +104,12 @@ impl Node {
             plan.routes.push(HostRoute { prefix: pool.cidr, src, mtu });
         }
         for (_, exclusive, addresses) in desired.uplinks() {
-            for net in addresses.iter().filter(|_| exclusive) {
+            // Link-local destinations are never routed, not even by halves.
+            let global = |net: &&IpNet| match net {
+                IpNet::V4(_) => true,
+                IpNet::V6(net) => !net.addr().is_unicast_link_local(),
+            };
+            for net in addresses.iter().filter(global).filter(|_| exclusive) {
                 let halves = net.trunc().subnets(net.prefix_len() + 1);
                 for prefix in
                     halves.into_iter().flatten().filter(|half| half.prefix_len() < half.max_prefix_len())
