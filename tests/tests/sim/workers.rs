@@ -8,7 +8,7 @@ use vrouter::ids::WorkerId;
 use vrouter::port::PortQueue;
 use vrouter::port::memory::MemoryHost;
 use vrouter::{IdleMode, MemoryPort, Router};
-use vrouter_tests::lab::{Lab, pod_spec};
+use vrouter_tests::wires::{Lab, pod_spec};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Mac};
 
 const DEPTH: usize = 8192;

@@ -17,7 +17,7 @@ use vrouter::control::{Encap, IpipMode, Pool, PortRole, PortSpec, RouteSpec, Rou
 use vrouter::router::RouterBuilder;
 use vrouter::tables::NeighborState;
 use vrouter::{Event, Router};
-use vrouter_tests::lab::{Lab, mac_text, moved};
+use vrouter_tests::wires::{Lab, mac_text, moved};
 use vrouter_tests::model::{Expected, Kind, Model, Port, Target};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Mac};
 
