@@ -1,1 +1,1 @@
-//! TBD
+//! Measurements of vRouter: what benches and `vrouter-pktgen` share.
