@@ -1,1 +1,9 @@
-//! Measurements of vRouter: what benches and `vrouter-pktgen` share.
+//! Measurements of vRouter: what the benches share.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cycles`] | the processor's cycle counter |
+//! | [`rig`] | a router between a packet source and a sink in memory |
+
+pub mod cycles;
+pub mod rig;

@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         options.ring_size = arguments.ring_size;
         let (device, queues) = Device::open(router.frames().area(), name, &options)?;
         let port = router.add_port(PortSpec::uplink(name, device.mac(), [*address]), queues)?;
-        eprintln!("{name}: {} queue(s), {}", device.queues(), device.mode());
+        eprintln!("{name}: {} queue(s), {}", device.queues(), device.crossing());
         devices.push((name, port, device));
     }
     let workers = router.start()?;
@@ -114,7 +114,8 @@ fn report(router: &Router, devices: &[(&String, vrouter::ids::PortId, Device)]) 
         let at = counters.port(*port);
         let value = serde_json::json!({
             "rx": at.rx_packets.get(), "tx": at.tx_packets.get(), "drops": drops,
-            "kernel_rx_lost": at.kernel_rx_lost.get(), "kernel_tx_lost": at.kernel_tx_lost.get(),
+            "kernel_rx_lost": at.kernel_rx_ring_full.get() + at.kernel_fill_empty.get() + at.kernel_rx_dropped.get(),
+            "kernel_tx_lost": at.kernel_tx_invalid.get(),
             "xdp": { "passed": passed, "redirected": redirected, "no_socket": no_socket },
         });
         ports.insert((*name).clone(), value);

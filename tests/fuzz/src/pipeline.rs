@@ -21,7 +21,7 @@ use vrouter::ids::{PortId, Timestamp};
 use vrouter::pipeline::punt::PuntSender;
 use vrouter::pipeline::state::WorkerState;
 use vrouter::port::memory::{MemoryHost, WirePacket};
-use vrouter::tables::{NeighborState, TraceFilter};
+use vrouter::tables::{GATEWAY_V4, NeighborState, TraceFilter};
 use vrouter::{Event, MemoryPort, PortSpec, Router};
 
 use crate::script::Script;
@@ -252,7 +252,8 @@ impl Rig {
         assert!(total <= self.specs[port].mtu as usize, "larger than the MTU");
         let Some(pod) = self.from_pod else { return };
         let source = |ip: &[u8]| Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
-        let allowed = |from| from == POD_ADDRESSES[pod] || NODE_ADDRESSES.contains(&from);
+        let ours = |from| NODE_ADDRESSES.contains(&from) || from == GATEWAY_V4;
+        let allowed = |from| from == POD_ADDRESSES[pod] || ours(from);
         assert!(allowed(source(header)), "a pod's packet left with source {}", source(header));
         if header[9] == 4 && NODE_ADDRESSES.contains(&source(header)) {
             let inner = &bytes[14 + header_len..];
