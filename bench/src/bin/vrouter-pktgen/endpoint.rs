@@ -1,0 +1,208 @@
+//! The port that packets are sent on or received from.
+
+use core::net::IpAddr;
+use core::str::FromStr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use encap::MacAddr;
+use vrouter::MemoryPort;
+use vrouter::burst::{Burst, Checksum, Gso, TxPacket, lanes};
+use vrouter::clock;
+use vrouter::counters::WorkerCounters;
+use vrouter::frame::{FrameArea, FramePool, FrameStore, HEADROOM};
+use vrouter::ids::PortId;
+use vrouter::neighbor::{Cache, Config, Event};
+use vrouter::port::af_xdp::{Device, DeviceOptions, Sharing};
+use vrouter::port::{PortQueue, QueueIo};
+
+/// How long a next hop has time to answer.
+const RESOLVE_PATIENCE: Duration = Duration::from_millis(3500);
+/// Packets on a memory wire.
+const WIRE_DEPTH: usize = 4096;
+const PORT: PortId = PortId(0);
+
+/// `KIND:NAME` of a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum PortName {
+    /// A network device under AF_XDP, all of it ours.
+    AfXdp(String),
+    /// One end of a wire within this process; the first use of a name is one end, the second the other.
+    Memory(String),
+}
+
+impl FromStr for PortName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((_, "")) => Err(format!("{text}: a name is missing behind the colon")),
+            Some(("af_xdp", name)) => Ok(PortName::AfXdp(name.to_owned())),
+            Some(("memory", name)) => Ok(PortName::Memory(name.to_owned())),
+            Some((kind @ ("pcap" | "tap" | "packet_socket" | "memif"), _)) => {
+                Err(format!("{kind}: this release sends and receives on af_xdp and memory ports only"))
+            }
+            _ => Err(format!("{text}: expected af_xdp:DEVICE or memory:NAME")),
+        }
+    }
+}
+
+/// Opens ports over one set of frames.
+pub(crate) struct Ports {
+    store: Arc<FrameStore>,
+    wires: BTreeMap<String, MemoryPort>,
+}
+
+impl Ports {
+    /// Frames for `frames` packets.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub(crate) fn new(frames: u32) -> Result<Self, String> {
+        let area =
+            FrameArea::new(frames, 2048).map_err(|error| format!("{frames} packet frames: {error}"))?;
+        Ok(Ports { store: FrameStore::new(area), wires: BTreeMap::new() })
+    }
+
+    /// Opens a port.
+    ///
+    /// # Errors
+    /// Why the device cannot be opened.
+    pub(crate) fn open(&mut self, name: &PortName) -> Result<Endpoint, String> {
+        let (queues, device, mac) = match name {
+            PortName::AfXdp(device) => {
+                let options = DeviceOptions::uplink(Sharing::Exclusive);
+                let (device, queues) =
+                    Device::open(self.store.area(), device, &options).map_err(|error| error.to_string())?;
+                let mac = device.mac();
+                (queues, Some(device), mac)
+            }
+            PortName::Memory(name) => {
+                let end = self.wires.remove(name).unwrap_or_else(|| {
+                    let (one, other) = MemoryPort::pair(WIRE_DEPTH);
+                    self.wires.insert(name.clone(), other);
+                    one
+                });
+                (vec![Box::new(end) as Box<dyn PortQueue>], None, MacAddr([2, 0, 0, 0, 0, 1]))
+            }
+        };
+        Ok(Endpoint {
+            queues,
+            _device: device,
+            mac,
+            pool: FramePool::new(self.store.clone()),
+            counters: Box::default(),
+            burst: Box::default(),
+            batch: Vec::with_capacity(64),
+        })
+    }
+}
+
+/// An open port with everything that its queues need.
+pub(crate) struct Endpoint {
+    queues: Vec<Box<dyn PortQueue>>,
+    /// Dropped last: it holds the XDP program.
+    _device: Option<Device>,
+    /// The port's own MAC address.
+    pub(crate) mac: MacAddr,
+    pool: FramePool,
+    counters: Box<WorkerCounters>,
+    burst: Box<Burst>,
+    batch: Vec<TxPacket>,
+}
+
+impl Endpoint {
+    /// Sends `count` packets (at most 64 are sensible) that `write` puts into frames;
+    /// returns how many the port took, with their bytes.
+    pub(crate) fn send(&mut self, count: usize, mut write: impl FnMut(&mut [u8]) -> usize) -> (u64, u64) {
+        for _ in 0..count {
+            let Some(mut frame) = self.pool.alloc() else { break };
+            let len = write(&mut self.pool.area().chunk_mut(&mut frame)[HEADROOM..]);
+            self.batch.push(TxPacket {
+                frame,
+                offset: HEADROOM as u16,
+                len: len as u16,
+                in_port: PORT,
+                checksum: Checksum::Complete,
+                gso: Gso::default(),
+            });
+        }
+        let mut io = QueueIo { pool: &mut self.pool, counters: &self.counters };
+        self.queues[0].tx_burst(&mut self.batch, &mut io)
+    }
+
+    /// Receives what is there on all queues; returns how many frames `take` was called with.
+    pub(crate) fn receive(&mut self, mut take: impl FnMut(&[u8])) -> usize {
+        let mut received = 0;
+        for queue in &mut self.queues {
+            let mut io = QueueIo { pool: &mut self.pool, counters: &self.counters };
+            received += queue.rx_burst(PORT, &mut self.burst, &mut io);
+            for lane in lanes(self.burst.alive) {
+                take(self.burst.bytes(lane, self.pool.area()));
+                let frame = self.burst.take(lane);
+                self.pool.free(frame);
+            }
+            self.burst.clear();
+        }
+        received
+    }
+
+    /// Asks by ARP or neighbour discovery for the MAC address of `next_hop`, as `own`.
+    ///
+    /// # Errors
+    /// Nobody answered, or the addresses do not fit each other.
+    pub(crate) fn resolve(&mut self, own: (IpAddr, u8), next_hop: IpAddr) -> Result<MacAddr, String> {
+        let mut config = Config::new(self.mac);
+        match own {
+            (IpAddr::V4(address), len) => config.addresses4.push((address, len)),
+            (IpAddr::V6(address), len) => config.addresses6.push((address, len)),
+        }
+        let mut cache = Cache::new(config, 1).map_err(|error| error.to_string())?;
+        let start = clock::now();
+        cache.resolve(next_hop, start).map_err(|error| format!("{next_hop}: {error}"))?;
+        loop {
+            let now = clock::now();
+            self.receive(|frame| {
+                // Other traffic is ignored, with a reason that nobody needs here.
+                let _ = cache.handle_frame(frame, now);
+            });
+            if cache.poll_timeout().is_some_and(|due| due <= now) {
+                cache.handle_timeout(now);
+            }
+            while let Some(event) = cache.poll_event() {
+                match event {
+                    Event::Resolved { address, mac } if address == next_hop => return Ok(mac),
+                    Event::Failed { .. } => return Err(format!("{next_hop} does not answer on this port")),
+                    _ => {}
+                }
+            }
+            let mut out = [0; 256];
+            while let Some(len) = cache.poll_transmit(&mut out) {
+                self.send(1, |chunk| {
+                    chunk[..len].copy_from_slice(&out[..len]);
+                    len
+                });
+            }
+            if now.since(start) > RESOLVE_PATIENCE {
+                return Err(format!("{next_hop} does not answer on this port"));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Packets that the kernel lost on its side of the queues: on receive, on transmit.
+    pub(crate) fn kernel_losses(&self) -> (u64, u64) {
+        self.queues.iter().map(|queue| queue.kernel_losses()).fold((0, 0), |(rx, tx), losses| {
+            (rx + losses.rx_ring_full + losses.rx_fill_empty + losses.rx_dropped, tx + losses.tx_invalid)
+        })
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        for queue in self.queues.drain(..) {
+            queue.close(&mut self.pool);
+        }
+    }
+}
