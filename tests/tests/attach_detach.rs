@@ -7,13 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use vrouter_tests::lab::{Attach, Netns, Pinger, Router, TwoNodes, ping, tcp_transfer, within};
 
-fn attach(
-    router: &Router,
-    netns: &Netns,
-    name: &str,
-    address: &str,
-    kind: Attach,
-) -> std::process::Output {
+fn attach(router: &Router, netns: &Netns, name: &str, address: &str, kind: Attach) -> std::process::Output {
     let path = netns.path();
     router.try_vrctl(&[
         "pod",
@@ -36,24 +30,14 @@ fn descriptors(pid: u32) -> usize {
 }
 
 fn free_frames(router: &Router) -> u64 {
-    router.vrctl_json(&["show", "memory"])["frames_free"]
-        .as_u64()
-        .expect("a number")
+    router.vrctl_json(&["show", "memory"])["frames_free"].as_u64().expect("a number")
 }
 
 /// What attaching and detaching must leave as it was.
 fn footprint(lab: &TwoNodes) -> (u64, usize, usize) {
     let node = &lab.nodes[0];
-    let links = node
-        .netns
-        .ip_json("link show")
-        .as_array()
-        .map_or(0, Vec::len);
-    (
-        free_frames(&node.router),
-        descriptors(node.router.pid()),
-        links,
-    )
+    let links = node.netns.ip_json("link show").as_array().map_or(0, Vec::len);
+    (free_frames(&node.router), descriptors(node.router.pid()), links)
 }
 
 #[test]
@@ -62,27 +46,16 @@ fn a_thousand_cycles_under_load_leave_nothing() {
     let [one, two] = &lab.nodes;
     let guests = Attach::ALL.map(|kind| (kind, lab.lab.netns(&format!("guest-{}", kind.word()))));
     let interval = Duration::from_millis(2);
-    let load: Vec<Pinger> = one
-        .pods
-        .iter()
-        .map(|pod| Pinger::start(&pod.netns, two.pods[0].ip4, interval))
-        .collect();
+    let load: Vec<Pinger> =
+        one.pods.iter().map(|pod| Pinger::start(&pod.netns, two.pods[0].ip4, interval)).collect();
     let cycle = |number: u32| {
         for (kind, netns) in &guests {
             let address = format!("10.77.1.{}", 40 + number % 20);
             let output = attach(&one.router, netns, "test/guest", &address, *kind);
-            assert!(
-                output.status.success(),
-                "cycle {number}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            assert!(output.status.success(), "cycle {number}: {}", String::from_utf8_lossy(&output.stderr));
             // Every so often the guest talks: its frames must come home too.
             if number % 50 == 0 {
-                assert_eq!(
-                    ping(netns, two.pods[0].ip4, 1).received,
-                    1,
-                    "cycle {number}"
-                );
+                assert_eq!(ping(netns, two.pods[0].ip4, 1).received, 1, "cycle {number}");
             }
             one.router.vrctl(&["pod", "detach", "test/guest"]);
         }
@@ -117,28 +90,16 @@ fn an_attached_pod_works_and_is_shown() {
     for kind in Attach::ALL {
         let guest = lab.lab.netns(&format!("guest-{}", kind.word()));
         let output = attach(&one.router, &guest, "test/guest", "10.77.1.50", kind);
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         // It is in force when vrctl returns: not one packet is lost.
         assert_eq!(ping(&guest, two.pods[0].ip4, 3).ttls, [62; 3]);
-        tcp_transfer(
-            &two.pods[0].netns,
-            &guest,
-            std::net::Ipv4Addr::new(10, 77, 1, 50),
-            100_000,
-        );
+        tcp_transfer(&two.pods[0].netns, &guest, std::net::Ipv4Addr::new(10, 77, 1, 50), 100_000);
         let pods = one.router.vrctl_json(&["show", "pods"]);
         assert_eq!(pods[0]["name"], "test/guest");
         assert_eq!(pods[0]["state"], "ready");
         one.router.vrctl(&["pod", "detach", "test/guest"]);
         assert!(guest.link("eth0").is_none());
-        assert_eq!(
-            one.router.vrctl_json(&["show", "pods"]),
-            Value::Array(Vec::new())
-        );
+        assert_eq!(one.router.vrctl_json(&["show", "pods"]), Value::Array(Vec::new()));
     }
 }
 
@@ -149,17 +110,10 @@ fn a_pod_whose_namespace_is_gone_can_be_detached() {
     for kind in Attach::ALL {
         let guest = lab.lab.netns(&format!("gone-{}", kind.word()));
         let output = attach(&one.router, &guest, "test/guest", "10.77.1.50", kind);
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         drop(guest);
         one.router.vrctl(&["pod", "detach", "test/guest"]);
-        assert_eq!(
-            one.router.vrctl_json(&["show", "pods"]),
-            Value::Array(Vec::new())
-        );
+        assert_eq!(one.router.vrctl_json(&["show", "pods"]), Value::Array(Vec::new()));
     }
 }
 
@@ -170,16 +124,8 @@ fn what_cannot_be_attached_is_refused_with_the_reason_and_leaves_nothing() {
     let guest = lab.lab.netns("guest");
     let before = footprint(&lab);
     let refused = |name: &str, netns: &str, address: &str| {
-        let output = one.router.try_vrctl(&[
-            "pod",
-            "attach",
-            "--netns",
-            netns,
-            "--name",
-            name,
-            "--address",
-            address,
-        ]);
+        let output =
+            one.router.try_vrctl(&["pod", "attach", "--netns", netns, "--name", name, "--address", address]);
         assert_eq!(output.status.code(), Some(1), "{name} {netns} {address}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -188,18 +134,8 @@ fn what_cannot_be_attached_is_refused_with_the_reason_and_leaves_nothing() {
     for (name, netns, address, reason) in [
         ("test/guest", path.as_str(), "192.0.2.1", "192.0.2.1"),
         ("test/guest", path.as_str(), taken.as_str(), taken.as_str()),
-        (
-            one.pods[0].name.as_str(),
-            path.as_str(),
-            "10.77.1.50",
-            one.pods[0].name.as_str(),
-        ),
-        (
-            "test/guest",
-            "/run/netns/there-is-none",
-            "10.77.1.50",
-            "there-is-none",
-        ),
+        (one.pods[0].name.as_str(), path.as_str(), "10.77.1.50", one.pods[0].name.as_str()),
+        ("test/guest", "/run/netns/there-is-none", "10.77.1.50", "there-is-none"),
     ] {
         let said = refused(name, netns, address);
         assert!(said.contains(reason), "{said}");

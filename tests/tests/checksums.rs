@@ -25,11 +25,7 @@ fn toggled_under_way(attach: [&[Attach]; 2], across: bool) {
         let mut session = TcpSession::open(&from.netns, &to.netns, ip);
         for ours in OFFLOADS {
             for theirs in OFFLOADS {
-                eprintln!(
-                    "{} ({ours}) to {} ({theirs}) at {ip}",
-                    from.attach.word(),
-                    to.attach.word()
-                );
+                eprintln!("{} ({ours}) to {} ({theirs}) at {ip}", from.attach.word(), to.attach.word());
                 set(from, ours);
                 set(to, theirs);
                 session.exchange(300_000);
@@ -40,30 +36,17 @@ fn toggled_under_way(attach: [&[Attach]; 2], across: bool) {
         }
     }
     for pod in [from, to] {
-        assert_eq!(
-            checksum_errors(&pod.netns),
-            0,
-            "{} refused packets",
-            pod.name
-        );
+        assert_eq!(checksum_errors(&pod.netns), 0, "{} refused packets", pod.name);
     }
     // Whatever the kernels would forgive each other, the wire must carry complete checksums.
     if across {
         capture.wait_for(1000, Duration::from_secs(5));
     }
-    let packets = capture.stop(&[
-        "ip.checksum.status",
-        "tcp.checksum.status",
-        "udp.checksum.status",
-        "tcp.len",
-    ]);
+    let packets =
+        capture.stop(&["ip.checksum.status", "tcp.checksum.status", "udp.checksum.status", "tcp.len"]);
     let mut judged = 0;
     for packet in &packets {
-        for field in [
-            "ip.checksum.status",
-            "tcp.checksum.status",
-            "udp.checksum.status",
-        ] {
+        for field in ["ip.checksum.status", "tcp.checksum.status", "udp.checksum.status"] {
             for status in packet.all(field) {
                 // 0: bad. Fragments and the zero of IPv4 UDP have none to judge.
                 assert_ne!(status, "0", "bad {field} on the wire");

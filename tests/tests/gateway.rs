@@ -10,11 +10,9 @@ fn drops_grow(lab: &TwoNodes, reason: &str, work: impl FnOnce()) {
     let router = &lab.nodes[0].router;
     let before = router.drops(reason);
     work();
-    within(
-        Duration::from_secs(3),
-        &format!("a drop for {reason}"),
-        || (router.drops(reason) > before).then_some(()),
-    );
+    within(Duration::from_secs(3), &format!("a drop for {reason}"), || {
+        (router.drops(reason) > before).then_some(())
+    });
 }
 
 fn pods(lab: &TwoNodes) -> &[Pod] {
@@ -26,26 +24,14 @@ fn any_address_is_at_the_gateway_except_the_pods_own() {
     let lab = TwoNodes::new([&Attach::ALL, &[]]).start();
     for pod in pods(&lab) {
         for address in ["169.254.1.1", "10.77.1.33", "203.0.113.200"] {
-            let said = pod
-                .netns
-                .run(&format!("arping -c 1 -w 3 -I eth0 {address}"));
-            assert!(
-                said.to_ascii_lowercase().contains(GATEWAY),
-                "{address}: {said}"
-            );
+            let said = pod.netns.run(&format!("arping -c 1 -w 3 -I eth0 {address}"));
+            assert!(said.to_ascii_lowercase().contains(GATEWAY), "{address}: {said}");
         }
         // Duplicate address detection: status 0 when nobody answers.
-        let detection = pod
-            .netns
-            .try_run(&format!("arping -D -c 1 -w 1 -I eth0 {}", pod.ip4));
-        assert!(
-            detection.status.success(),
-            "{}",
-            String::from_utf8_lossy(&detection.stdout)
-        );
+        let detection = pod.netns.try_run(&format!("arping -D -c 1 -w 1 -I eth0 {}", pod.ip4));
+        assert!(detection.status.success(), "{}", String::from_utf8_lossy(&detection.stdout));
         drops_grow(&lab, "arp-own-address", || {
-            pod.netns
-                .try_run(&format!("arping -U -c 1 -w 1 -I eth0 {}", pod.ip4));
+            pod.netns.try_run(&format!("arping -U -c 1 -w 1 -I eth0 {}", pod.ip4));
         });
     }
 }
@@ -68,12 +54,7 @@ fn neighbour_discovery_likewise() {
                     pod.ip6
                 ),
             );
-            assert_eq!(
-                said.trim(),
-                format!("{GATEWAY} {address} 255"),
-                "{}",
-                pod.attach.word()
-            );
+            assert_eq!(said.trim(), format!("{GATEWAY} {address} 255"), "{}", pod.attach.word());
         }
         // The pod takes another address by itself: its duplicate address detection must find nobody.
         drops_grow(&lab, "nd-duplicate-probe", || {
@@ -96,15 +77,10 @@ fn forged_and_broken_messages_are_dropped_by_name() {
     let lab = TwoNodes::new([&Attach::ALL, &[]]).start();
     for pod in pods(&lab) {
         let send = |frame: &str| {
-            scapy(
-                &pod.netns,
-                &format!("sendp({frame}, iface='eth0', verbose=0)"),
-            );
+            scapy(&pod.netns, &format!("sendp({frame}, iface='eth0', verbose=0)"));
         };
         drops_grow(&lab, "arp-spoofed", || {
-            send(
-                "Ether(dst='ff:ff:ff:ff:ff:ff') / ARP(op=1, psrc='10.77.1.61', pdst='169.254.1.1')",
-            );
+            send("Ether(dst='ff:ff:ff:ff:ff:ff') / ARP(op=1, psrc='10.77.1.61', pdst='169.254.1.1')");
         });
         drops_grow(&lab, "arp-malformed", || {
             send("Ether(dst='ff:ff:ff:ff:ff:ff', type=0x0806) / Raw(bytes(ARP())[:10])");

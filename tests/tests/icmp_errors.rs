@@ -36,10 +36,7 @@ fn a_pod_learns_the_mtu_of_a_path() {
         said(from, &format!("ping -n -c 1 -W 2 -M {flag} -s {size} {ip}"))
     };
     // 28 bytes of headers for IPv4, 48 for IPv6; 20 more are the tunnel's.
-    for (ip, fits, mtu) in [
-        (to.ips()[0], 1480 - 28, "mtu = 1480"),
-        (to.ips()[1], 1500 - 48, "mtu=1500"),
-    ] {
+    for (ip, fits, mtu) in [(to.ips()[0], 1480 - 28, "mtu = 1480"), (to.ips()[1], 1500 - 48, "mtu=1500")] {
         let text = sized(fits + 1, "do", ip);
         assert!(text.contains(mtu), "{text}");
         from.ip("route flush cache");
@@ -57,10 +54,7 @@ fn unreachable_where_no_route_leads() {
     let lab = TwoNodes::new([&Attach::ALL, &[]]).start();
     let one = &lab.nodes[0];
     for pod in &one.pods {
-        let nowhere: [IpAddr; 2] = [
-            Ipv4Addr::new(198, 51, 100, 1).into(),
-            "2001:db8::1".parse().unwrap(),
-        ];
+        let nowhere: [IpAddr; 2] = [Ipv4Addr::new(198, 51, 100, 1).into(), "2001:db8::1".parse().unwrap()];
         for ip in nowhere {
             let text = said(&pod.netns, &format!("ping -n -c 2 -i 1.2 -W 2 {ip}"));
             assert!(text.contains("nreachable"), "{} {text}", pod.attach.word());
@@ -75,11 +69,6 @@ fn unreachable_where_no_route_leads() {
 fn the_router_answers_echo_to_its_own_addresses() {
     let lab = TwoNodes::new([&Attach::ALL, &[]]).start();
     for pod in &lab.nodes[0].pods {
-        assert_eq!(
-            ping(&pod.netns, Ipv4Addr::new(169, 254, 1, 1), 2).received,
-            2,
-            "{}",
-            pod.attach.word()
-        );
+        assert_eq!(ping(&pod.netns, Ipv4Addr::new(169, 254, 1, 1), 2).received, 2, "{}", pod.attach.word());
     }
 }

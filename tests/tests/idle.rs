@@ -8,12 +8,7 @@ use vrouter_tests::lab::{Attach, TwoNodes, ping, within};
 /// Clock ticks of a process in user and kernel mode.
 fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
-    let fields: Vec<&str> = stat
-        .rsplit_once(") ")
-        .expect("a name in parentheses")
-        .1
-        .split(' ')
-        .collect();
+    let fields: Vec<&str> = stat.rsplit_once(") ").expect("a name in parentheses").1.split(' ').collect();
     // Fields 14 and 15 of proc_pid_stat(5); this list begins with field 3.
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
@@ -21,16 +16,8 @@ fn ticks(pid: u32) -> u64 {
 /// Bytes in memory.
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("procfs");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .expect("VmRSS");
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        * 1024
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
 #[test]
@@ -53,11 +40,7 @@ fn ten_pods_cost_less_than_300_megabytes_and_2_percent_of_a_core() {
     // A tick is 10 ms.
     let share = spent as f64 * 0.01 / start.elapsed().as_secs_f64();
     let bytes = resident(pid);
-    eprintln!(
-        "{:.2} % of a core, {} MB resident",
-        share * 100.0,
-        bytes / 1_000_000
-    );
+    eprintln!("{:.2} % of a core, {} MB resident", share * 100.0, bytes / 1_000_000);
     assert!(share < 0.02, "{:.1} % of a core", share * 100.0);
     assert!(bytes < 300_000_000, "{bytes} bytes resident");
 }

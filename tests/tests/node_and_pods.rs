@@ -10,12 +10,7 @@ fn nodes_and_pods_reach_each_other(lab: &TwoNodes) {
     for node in [one, two] {
         for pod in one.pods.iter().chain(&two.pods) {
             for ip in pod.ips() {
-                eprintln!(
-                    "{} to {} ({}) at {ip}",
-                    node.netns.name(),
-                    pod.name,
-                    pod.attach.word()
-                );
+                eprintln!("{} to {} ({}) at {ip}", node.netns.name(), pod.name, pod.attach.word());
                 let stats = ping(&node.netns, ip, 2);
                 assert_eq!(stats.received, 2, "{}", stats.text);
                 tcp_transfer(&node.netns, &pod.netns, ip, 300_000);
@@ -39,11 +34,7 @@ fn through_a_fabric_that_knows_no_pods() {
     lab.switch.drop_outside_tunnels(TwoNodes::POOL);
     let lab = lab.start();
     nodes_and_pods_reach_each_other(&lab);
-    assert_eq!(
-        lab.switch.dropped(),
-        0,
-        "pool addresses were on the wire outside tunnels"
-    );
+    assert_eq!(lab.switch.dropped(), 0, "pool addresses were on the wire outside tunnels");
 }
 
 #[test]
@@ -60,11 +51,7 @@ fn the_node_uses_a_block_address_where_the_pool_encapsulates() {
         let route = one.netns.ip_json(&format!("route get {to}"));
         route[0]["prefsrc"].as_str().unwrap_or_default().to_owned()
     };
-    assert!(
-        source(two.pods[0].ip4).starts_with("10.77.1."),
-        "{}",
-        source(two.pods[0].ip4)
-    );
+    assert!(source(two.pods[0].ip4).starts_with("10.77.1."), "{}", source(two.pods[0].ip4));
     for node in &lab.nodes {
         node.router.apply(&TwoNodes::pool_yaml("Never"));
     }

@@ -3,19 +3,14 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use vrouter_tests::lab::{
-    Attach, Capture, Node, Packet, Pod, TwoNodes, ping, tcp_transfer, udp_exchange,
-};
+use vrouter_tests::lab::{Attach, Capture, Node, Packet, Pod, TwoNodes, ping, tcp_transfer, udp_exchange};
 
 const BOTH: &[Attach] = &Attach::ALL;
 
 /// Pairs of different pods, with how many routers are between them.
 fn pairs(nodes: &[Node; 2]) -> Vec<(&Pod, &Pod, u8)> {
     let [one, two] = nodes;
-    let mut pairs = vec![
-        (&one.pods[0], &one.pods[1], 1),
-        (&one.pods[1], &one.pods[0], 1),
-    ];
+    let mut pairs = vec![(&one.pods[0], &one.pods[1], 1), (&one.pods[1], &one.pods[0], 1)];
     for from in &one.pods {
         for to in &two.pods {
             pairs.push((from, to, 2));
@@ -27,13 +22,7 @@ fn pairs(nodes: &[Node; 2]) -> Vec<(&Pod, &Pod, u8)> {
 
 fn says(pair: (&Pod, &Pod)) -> String {
     let (from, to) = pair;
-    format!(
-        "from {} of {} to {} of {}",
-        from.attach.word(),
-        from.name,
-        to.attach.word(),
-        to.name
-    )
+    format!("from {} of {} to {} of {}", from.attach.word(), from.name, to.attach.word(), to.name)
 }
 
 #[test]
@@ -42,11 +31,7 @@ fn a_pod_sees_its_address_and_one_gateway() {
     for pod in &lab.nodes[0].pods {
         let link = pod.netns.link("eth0").expect("eth0");
         assert_eq!(link["mtu"], 1480, "{link}");
-        assert_eq!(
-            link["operstate"].as_str().map(|state| state != "DOWN"),
-            Some(true),
-            "{link}"
-        );
+        assert_eq!(link["operstate"].as_str().map(|state| state != "DOWN"), Some(true), "{link}");
 
         let addresses = pod.netns.ip_json("addr show dev eth0 scope global");
         let addresses: Vec<(String, u64)> = addresses[0]["addr_info"]
@@ -55,16 +40,10 @@ fn a_pod_sees_its_address_and_one_gateway() {
             .iter()
             .map(|info| (text(&info["local"]), info["prefixlen"].as_u64().unwrap()))
             .collect();
-        assert_eq!(
-            addresses,
-            [(pod.ip4.to_string(), 32), (pod.ip6.to_string(), 128)]
-        );
+        assert_eq!(addresses, [(pod.ip4.to_string(), 32), (pod.ip6.to_string(), 128)]);
 
         let route = &pod.netns.ip_json("route show default")[0];
-        assert_eq!(
-            (text(&route["gateway"]), text(&route["dev"])),
-            ("169.254.1.1".into(), "eth0".into())
-        );
+        assert_eq!((text(&route["gateway"]), text(&route["dev"])), ("169.254.1.1".into(), "eth0".into()));
         let route = &pod.netns.ip_json("-6 route show default")[0];
         assert_eq!(text(&route["gateway"]), "fe80::ecee:eeff:feee:eeee");
 
@@ -109,9 +88,7 @@ fn tcp_and_udp_arrive_byte_by_byte() {
 
 /// What the switch sees of a ping between pods in this mode.
 fn on_the_wire(mode: &str, ipv6: bool) -> (TwoNodes, Vec<Packet>) {
-    let lab = TwoNodes::new([&[Attach::Tap], &[Attach::Veth]])
-        .ipip_mode(mode)
-        .start();
+    let lab = TwoNodes::new([&[Attach::Tap], &[Attach::Veth]]).ipip_mode(mode).start();
     let [one, two] = &lab.nodes;
     let capture = Capture::start(
         &lab.lab,
@@ -174,11 +151,7 @@ fn ipv6_travels_plainly_in_every_mode() {
         let (lab, packets) = on_the_wire(mode, true);
         assert_eq!(packets.len(), 4, "{mode}");
         let request = &packets[0];
-        assert_eq!(
-            request.all("eth.dst"),
-            [lab.nodes[1].netns.mac("eth1")],
-            "{mode}"
-        );
+        assert_eq!(request.all("eth.dst"), [lab.nodes[1].netns.mac("eth1")], "{mode}");
         assert_eq!(request.all("ipv6.src"), ["fd00:77:1::10"], "{mode}");
         assert_eq!(request.all("ipv6.hlim"), ["63"], "{mode}");
         assert!(request.all("ip.src").is_empty(), "{mode}");

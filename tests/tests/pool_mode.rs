@@ -15,11 +15,8 @@ fn no_packet_is_lost_when_the_mode_changes() {
     }
     let mut session = TcpSession::open(&one.pods[0].netns, &there.netns, there.ip4);
     let interval = Duration::from_millis(5);
-    let pingers: Vec<Pinger> = one
-        .pods
-        .iter()
-        .map(|pod| Pinger::start(&pod.netns, there.ip4, interval))
-        .collect();
+    let pingers: Vec<Pinger> =
+        one.pods.iter().map(|pod| Pinger::start(&pod.netns, there.ip4, interval)).collect();
     for mode in ["Never", "Always", "CrossSubnet", "Always", "Never"] {
         for node in &lab.nodes {
             node.router.apply(&TwoNodes::pool_yaml(mode));
@@ -30,11 +27,7 @@ fn no_packet_is_lost_when_the_mode_changes() {
         let expected = if mode == "Always" { &tunnel } else { &plain };
         expected.wait_for(20, Duration::from_secs(5));
         let counts = [tunnel, plain].map(|capture| capture.stop(&["ip.src"]).len());
-        let other = if mode == "Always" {
-            counts[1]
-        } else {
-            counts[0]
-        };
+        let other = if mode == "Always" { counts[1] } else { counts[0] };
         assert_eq!(other, 0, "{mode}: tunnelled and plain packets: {counts:?}");
     }
     for pinger in pingers {

@@ -10,12 +10,7 @@ fn check(lab: &TwoNodes, node: &Node, config: &Config) -> Output {
     let file = lab.lab.dir().join("check.toml");
     fs::write(&file, config.toml(lab.lab.dir())).unwrap();
     let program = binary("vrouter");
-    node.netns
-        .command(&program.to_string_lossy())
-        .args(["check", "--config"])
-        .arg(&file)
-        .output()
-        .unwrap()
+    node.netns.command(&program.to_string_lossy()).args(["check", "--config"]).arg(&file).output().unwrap()
 }
 
 /// Everything a half-made start could leave in the node and its pods.
@@ -45,11 +40,7 @@ fn refused(change: impl FnOnce(&mut Config), reasons: &[&str]) {
     let status = node.router.wait_for_end();
     assert_eq!(status.code(), Some(1), "{}", node.router.log());
     for reason in reasons {
-        assert!(
-            node.router.log().contains(reason),
-            "{reason} in: {}",
-            node.router.log()
-        );
+        assert!(node.router.log().contains(reason), "{reason} in: {}", node.router.log());
     }
     assert_eq!(devices(node), before);
 }
@@ -59,52 +50,33 @@ fn a_good_configuration_is_called_good() {
     let lab = TwoNodes::new([&[Attach::Tap], &[]]);
     let before = devices(&lab.nodes[0]);
     let output = check(&lab, &lab.nodes[0], &lab.nodes[0].config);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(devices(&lab.nodes[0]), before);
 }
 
 #[test]
 fn a_device_that_is_not_there() {
-    refused(
-        |config| config.uplinks[0].device = "eth7".to_owned(),
-        &["eth7", "uplink"],
-    );
+    refused(|config| config.uplinks[0].device = "eth7".to_owned(), &["eth7", "uplink"]);
 }
 
 #[test]
 fn a_network_namespace_that_is_not_there() {
-    refused(
-        |config| config.pods[1].netns = "/run/netns/there-is-none".into(),
-        &["there-is-none", "pod"],
-    );
+    refused(|config| config.pods[1].netns = "/run/netns/there-is-none".into(), &["there-is-none", "pod"]);
 }
 
 #[test]
 fn pods_with_one_address() {
-    refused(
-        |config| config.pods[1].addresses = config.pods[0].addresses.clone(),
-        &["10.77.1.10"],
-    );
+    refused(|config| config.pods[1].addresses = config.pods[0].addresses.clone(), &["10.77.1.10"]);
 }
 
 #[test]
 fn an_address_outside_every_pool() {
-    refused(
-        |config| config.pods[1].addresses = vec!["192.0.2.9".to_owned()],
-        &["192.0.2.9", "pool"],
-    );
+    refused(|config| config.pods[1].addresses = vec!["192.0.2.9".to_owned()], &["192.0.2.9", "pool"]);
 }
 
 #[test]
 fn a_key_that_does_not_exist() {
-    refused(
-        |config| config.uplinks[0].lines = "devise = \"eth1\"".to_owned(),
-        &["devise"],
-    );
+    refused(|config| config.uplinks[0].lines = "devise = \"eth1\"".to_owned(), &["devise"]);
 }
 
 #[test]

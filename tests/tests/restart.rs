@@ -25,11 +25,7 @@ fn connections([one, two]: &[Node; 2]) -> Vec<TcpSession> {
             sessions.push(TcpSession::open(&pod.netns, &two.pods[0].netns, ip));
         }
     }
-    sessions.push(TcpSession::open(
-        &one.pods[0].netns,
-        &one.pods[1].netns,
-        one.pods[1].ip4,
-    ));
+    sessions.push(TcpSession::open(&one.pods[0].netns, &one.pods[1].netns, one.pods[1].ip4));
     sessions
 }
 
@@ -37,9 +33,7 @@ fn connections([one, two]: &[Node; 2]) -> Vec<TcpSession> {
 fn devices(node: &Node) -> Vec<String> {
     let links = node.netns.ip_json("link show");
     let links = links.as_array().expect("a list").iter();
-    links
-        .filter_map(|link| link["ifname"].as_str().map(str::to_owned))
-        .collect()
+    links.filter_map(|link| link["ifname"].as_str().map(str::to_owned)).collect()
 }
 
 #[test]
@@ -93,20 +87,11 @@ fn sigterm_removes_what_the_router_made() {
     assert_eq!(devices(one), devices_before);
     assert_eq!(one.netns.ip("route show table all"), routes_before);
     for pod in &one.pods {
-        assert!(
-            pod.netns.link("eth0").is_none(),
-            "{} keeps its eth0",
-            pod.name
-        );
+        assert!(pod.netns.link("eth0").is_none(), "{} keeps its eth0", pod.name);
     }
     // And all of it comes again.
     one.start();
-    tcp_transfer(
-        &one.pods[0].netns,
-        &one.pods[1].netns,
-        one.pods[1].ip4,
-        100_000,
-    );
+    tcp_transfer(&one.pods[0].netns, &one.pods[1].netns, one.pods[1].ip4, 100_000);
 }
 
 #[test]
@@ -137,9 +122,7 @@ fn a_pod_that_left_the_configuration_is_removed_at_the_next_start() {
     one.start();
     let pods = one.router.vrctl_json(&["show", "pods"]);
     assert_eq!(pods.as_array().map(Vec::len), Some(1), "{pods}");
-    within(
-        Duration::from_secs(5),
-        &format!("{} loses its eth0", gone.name),
-        || one.pods[1].netns.link("eth0").is_none().then_some(()),
-    );
+    within(Duration::from_secs(5), &format!("{} loses its eth0", gone.name), || {
+        one.pods[1].netns.link("eth0").is_none().then_some(())
+    });
 }

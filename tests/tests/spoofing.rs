@@ -5,11 +5,9 @@ use std::time::Duration;
 use vrouter_tests::lab::{Attach, Capture, Router, TwoNodes, ping, scapy, within};
 
 fn counted(router: &Router, reason: &str, at_least: u64) {
-    within(
-        Duration::from_secs(3),
-        &format!("{at_least} drops for {reason}"),
-        || (router.drops(reason) >= at_least).then_some(()),
-    );
+    within(Duration::from_secs(3), &format!("{at_least} drops for {reason}"), || {
+        (router.drops(reason) >= at_least).then_some(())
+    });
 }
 
 #[test]
@@ -52,10 +50,7 @@ fn tunnels_are_taken_from_known_peers_only() {
     lab.switch.plug("stranger", &stranger, "eth1", 1);
     stranger.ip("addr add 172.30.5.99/24 dev eth1");
     let capture = Capture::start(&lab.lab, &pod.netns, "eth0", "udp port 7777");
-    let inner = format!(
-        "IP(src='{}', dst='{}') / UDP(sport=1, dport=7777)",
-        two.pods[0].ip4, pod.ip4
-    );
+    let inner = format!("IP(src='{}', dst='{}') / UDP(sport=1, dport=7777)", two.pods[0].ip4, pod.ip4);
     let send = |from: &vrouter_tests::lab::Netns, source: &str, inner: &str, count: u32| {
         scapy(
             from,
@@ -68,18 +63,8 @@ fn tunnels_are_taken_from_known_peers_only() {
     send(&stranger, "172.30.5.99", &inner, 3);
     counted(&one.router, "tunnel-unknown-peer", 3);
     // A known peer, but what is inside is for nobody here.
-    send(
-        &two.netns,
-        "172.30.5.12",
-        "IP(src='10.77.2.10', dst='198.51.100.1') / UDP()",
-        2,
-    );
-    send(
-        &two.netns,
-        "172.30.5.12",
-        "Raw(b'\\x45' + b'\\x00' * 30)",
-        2,
-    );
+    send(&two.netns, "172.30.5.12", "IP(src='10.77.2.10', dst='198.51.100.1') / UDP()", 2);
+    send(&two.netns, "172.30.5.12", "Raw(b'\\x45' + b'\\x00' * 30)", 2);
     counted(&one.router, "tunnel-bad-inner", 2);
     // And from the peer itself it arrives.
     send(&two.netns, "172.30.5.12", &inner, 1);

@@ -2,16 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use vrouter_tests::lab::{
-    Attach, Node, TcpSession, TwoNodes, checksum_errors, ping, udp_exchange, within,
-};
+use vrouter_tests::lab::{Attach, Node, TcpSession, TwoNodes, checksum_errors, ping, udp_exchange, within};
 
 const POD: &[Attach] = &[Attach::Tap];
 
 fn has_xdp(node: &Node) -> bool {
-    node.netns
-        .link("eth1")
-        .is_some_and(|link| !link["xdp"].is_null())
+    node.netns.link("eth1").is_some_and(|link| !link["xdp"].is_null())
 }
 
 /// Sessions between the nodes' own addresses, both ways round.
@@ -52,18 +48,13 @@ fn through_the_life_of_a_router(offloads: &str) {
 
     lab.nodes[0].router.kill();
     let killed = Instant::now();
-    within(Duration::from_secs(1), "the XDP program is gone", || {
-        (!has_xdp(&lab.nodes[0])).then_some(())
-    });
+    within(Duration::from_secs(1), "the XDP program is gone", || (!has_xdp(&lab.nodes[0])).then_some(()));
     eprintln!("XDP gone {:?} after the process", killed.elapsed());
     host_traffic_works(&lab.nodes, &mut old, "after kill -9");
 
     lab.nodes[0].start();
     host_traffic_works(&lab.nodes, &mut old, "after a new start");
-    assert_eq!(
-        ping(&lab.nodes[0].pods[0].netns, lab.nodes[1].pods[0].ip4, 2).received,
-        2
-    );
+    assert_eq!(ping(&lab.nodes[0].pods[0].netns, lab.nodes[1].pods[0].ip4, 2).received, 2);
 
     for node in &mut lab.nodes {
         let status = node.router.terminate();

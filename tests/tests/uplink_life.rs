@@ -10,11 +10,9 @@ fn recovers(lab: &TwoNodes) {
     let [one, two] = &lab.nodes;
     for pod in &one.pods {
         for ip in two.pods[0].ips() {
-            within(
-                Duration::from_secs(15),
-                &format!("{ip} answers {} again", pod.name),
-                || (ping(&pod.netns, ip, 1).received == 1).then_some(()),
-            );
+            within(Duration::from_secs(15), &format!("{ip} answers {} again", pod.name), || {
+                (ping(&pod.netns, ip, 1).received == 1).then_some(())
+            });
             tcp_transfer(&pod.netns, &two.pods[0].netns, ip, 500_000);
         }
     }
@@ -33,11 +31,7 @@ fn link_down_and_up() {
         let port = one.router.port(|port| port["role"] == "uplink");
         (port["link_up"] == false).then_some(())
     });
-    assert_eq!(
-        ping(&one.pods[0].netns, one.pods[1].ip4, 2).received,
-        2,
-        "pods here need no uplink"
-    );
+    assert_eq!(ping(&one.pods[0].netns, one.pods[1].ip4, 2).received, 2, "pods here need no uplink");
     lab.switch.netns.ip("link set node1 up");
     session.exchange(100_000);
     recovers(&lab);
@@ -45,8 +39,7 @@ fn link_down_and_up() {
     // Switched off by hand, IPv6 addresses go.
     one.netns.ip("link set eth1 down");
     one.netns.ip("link set eth1 up");
-    one.netns
-        .ip(&format!("addr replace {}/64 dev eth1 nodad", one.ip6));
+    one.netns.ip(&format!("addr replace {}/64 dev eth1 nodad", one.ip6));
     session.exchange(100_000);
     recovers(&lab);
 }
@@ -72,12 +65,7 @@ fn a_smaller_mtu_is_respected() {
     recovers(&lab);
     // 1400 - 20 of the tunnel: 1352 bytes of echo data fit with 28 of IP and ICMP, one more does not.
     let pod = &one.pods[0].netns;
-    let sized = |size: u32| {
-        pod.try_run(&format!(
-            "ping -n -c 1 -W 2 -M do -s {size} {}",
-            two.pods[0].ip4
-        ))
-    };
+    let sized = |size: u32| pod.try_run(&format!("ping -n -c 1 -W 2 -M do -s {size} {}", two.pods[0].ip4));
     assert!(sized(1352).status.success());
     let refused = String::from_utf8_lossy(&sized(1353).stdout).into_owned();
     assert!(!refused.contains(" 1 received"), "{refused}");
@@ -92,24 +80,15 @@ fn a_device_that_goes_and_comes_again() {
     let mut session = TcpSession::open(&one.pods[0].netns, &two.pods[0].netns, two.pods[0].ip4);
     session.exchange(100_000);
     one.netns.ip("link del eth1");
-    within(
-        Duration::from_secs(5),
-        "the router reports the loss",
-        || {
-            let status = one.router.vrctl_json(&["status"]);
-            (status["ports_down"].as_u64() > Some(0) || status["ready"] == false).then_some(())
-        },
-    );
-    assert_eq!(
-        ping(&one.pods[0].netns, one.pods[1].ip4, 2).received,
-        2,
-        "pods here need no uplink"
-    );
+    within(Duration::from_secs(5), "the router reports the loss", || {
+        let status = one.router.vrctl_json(&["status"]);
+        (status["ports_down"].as_u64() > Some(0) || status["ready"] == false).then_some(())
+    });
+    assert_eq!(ping(&one.pods[0].netns, one.pods[1].ip4, 2).received, 2, "pods here need no uplink");
 
     lab.switch.plug("node1", &one.netns, "eth1", 1);
     one.netns.ip(&format!("addr add {}/24 dev eth1", one.ip4));
-    one.netns
-        .ip(&format!("addr add {}/64 dev eth1 nodad", one.ip6));
+    one.netns.ip(&format!("addr add {}/64 dev eth1 nodad", one.ip6));
     session.exchange(100_000);
     recovers(&lab);
     assert_eq!(one.router.pid(), pid);

@@ -14,11 +14,7 @@ fn carries_traffic(cores: &str, queues: u32) {
     let port = one.router.port(|port| port["role"] == "uplink");
     assert_eq!(port["queues"], queues, "{port}");
     let workers = one.router.vrctl_json(&["show", "workers"]);
-    assert_eq!(
-        workers.as_array().map(Vec::len),
-        Some(cores.split(',').count()),
-        "{workers}"
-    );
+    assert_eq!(workers.as_array().map(Vec::len), Some(cores.split(',').count()), "{workers}");
     let all: Vec<&Pod> = one.pods.iter().chain(&two.pods).collect();
     for from in &all {
         for to in &all {
@@ -27,14 +23,7 @@ fn carries_traffic(cores: &str, queues: u32) {
             }
             for ip in to.ips() {
                 let stats = ping(&from.netns, ip, 3);
-                assert_eq!(
-                    stats.lost(),
-                    0,
-                    "{} to {}\n{}",
-                    from.name,
-                    to.name,
-                    stats.text
-                );
+                assert_eq!(stats.lost(), 0, "{} to {}\n{}", from.name, to.name, stats.text);
                 // Several connections: their hashes choose queues.
                 for _ in 0..3 {
                     tcp_transfer(&from.netns, &to.netns, ip, 300_000);

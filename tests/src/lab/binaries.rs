@@ -28,7 +28,5 @@ fn directory() -> PathBuf {
         .expect("cargo, which runs this test, can be started");
     assert!(status.success(), "the programs do not build");
     let target = std::env::var_os("CARGO_TARGET_DIR");
-    target
-        .map_or_else(|| workspace.join("target"), PathBuf::from)
-        .join("release")
+    target.map_or_else(|| workspace.join("target"), PathBuf::from).join("release")
 }

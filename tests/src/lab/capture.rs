@@ -95,9 +95,7 @@ impl Capture {
         for field in fields {
             tshark.args(["-e", field]);
         }
-        let output = tshark
-            .output()
-            .map_err(|error| format!("tshark: {error}"))?;
+        let output = tshark.output().map_err(|error| format!("tshark: {error}"))?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }

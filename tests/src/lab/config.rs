@@ -100,8 +100,7 @@ impl Config {
             self.name, self.blocks
         );
         let mut put = |text: String| {
-            out.write_str(&text)
-                .expect("a string takes what it is given");
+            out.write_str(&text).expect("a string takes what it is given");
         };
         for (table, lines) in [("memory", &self.memory), ("workers", &self.workers)] {
             put(format!("\n[{table}]\n{lines}\n"));

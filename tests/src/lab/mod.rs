@@ -36,9 +36,7 @@ pub use config::{Attach, Config, PodConfig, Pool, Route, Uplink};
 pub use netns::Netns;
 pub use router::Router;
 pub use switch::Switch;
-pub use traffic::{
-    PingStats, Pinger, TcpSession, checksum_errors, ping, scapy, tcp_transfer, udp_exchange,
-};
+pub use traffic::{PingStats, Pinger, TcpSession, checksum_errors, ping, scapy, tcp_transfer, udp_exchange};
 pub use two_nodes::{Node, Pod, TwoNodes};
 
 /// First letters of every name that a lab makes, before the process id.
@@ -58,10 +56,7 @@ impl Lab {
     /// Without root: the test cannot run, so it fails.
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "network namespaces need root"
-        );
+        assert!(rustix::process::geteuid().is_root(), "network namespaces need root");
         sweep();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{PREFIX}-{}-{number}", std::process::id());
@@ -140,9 +135,7 @@ pub fn within<R>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<
 /// Runs a command to its end and returns what it printed.
 #[track_caller]
 fn output_of(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",

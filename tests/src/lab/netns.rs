@@ -20,9 +20,7 @@ impl Netns {
     /// Adds the namespace, with its loopback device up.
     pub(super) fn add(name: &str) -> Self {
         output_of(Command::new("ip").args(["netns", "add", name]));
-        let netns = Self {
-            name: name.to_owned(),
-        };
+        let netns = Self { name: name.to_owned() };
         netns.ip("link set lo up");
         netns
     }
@@ -54,9 +52,7 @@ impl Netns {
     #[track_caller]
     pub fn try_run(&self, line: &str) -> Output {
         let mut command = self.prepared(line);
-        command
-            .output()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
     fn prepared(&self, line: &str) -> Command {
@@ -104,15 +100,12 @@ impl Netns {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 let path = self.path();
-                let netns =
-                    File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let netns = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
                 move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
                     .expect("root may enter a namespace");
                 work()
             });
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 

@@ -26,11 +26,7 @@ impl Router {
     /// A router that is not started yet, for the namespace `netns`; its files go into `dir`.
     pub fn new(netns: &Netns, dir: PathBuf) -> Self {
         fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-        Self {
-            netns: netns.name().to_owned(),
-            dir,
-            child: None,
-        }
+        Self { netns: netns.name().to_owned(), dir, child: None }
     }
 
     /// Starts it with `config` and waits until it is ready.
@@ -142,16 +138,13 @@ impl Router {
     #[track_caller]
     pub fn vrctl_json(&self, arguments: &[&str]) -> Value {
         let text = output_of(self.vrctl_command(&["-o", "json"]).args(arguments));
-        serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("vrctl {arguments:?}: {error}: {text}"))
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("vrctl {arguments:?}: {error}: {text}"))
     }
 
     /// `vrctl ARGUMENTS`, however it ends.
     pub fn try_vrctl(&self, arguments: &[&str]) -> Output {
         let mut command = self.vrctl_command(arguments);
-        command
-            .output()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
     /// `vrctl apply` of a text, which must succeed.
@@ -164,10 +157,7 @@ impl Router {
 
     fn vrctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(binary("vrctl"));
-        command
-            .arg("--api")
-            .arg(format!("unix:{}/api.sock", self.dir.display()))
-            .args(arguments);
+        command.arg("--api").arg(format!("unix:{}/api.sock", self.dir.display())).args(arguments);
         command
     }
 
@@ -183,9 +173,7 @@ impl Router {
         let ports = self.vrctl_json(&["show", "ports"]);
         let mut found = ports.as_array().into_iter().flatten();
         let found = found.find(|port| wanted(port));
-        found
-            .unwrap_or_else(|| panic!("no such port: {ports:#}"))
-            .clone()
+        found.unwrap_or_else(|| panic!("no such port: {ports:#}")).clone()
     }
 
     /// Packets dropped for `reason` so far, on all ports.
@@ -201,19 +189,14 @@ impl Router {
     #[track_caller]
     pub fn metrics(&self, netns: &Netns) -> String {
         netns.enter(|| {
-            let mut stream = within(PATIENCE, "a connection to /metrics", || {
-                TcpStream::connect("127.0.0.1:9091").ok()
-            });
-            stream
-                .set_read_timeout(Some(PATIENCE))
-                .expect("a timeout above 0");
+            let mut stream =
+                within(PATIENCE, "a connection to /metrics", || TcpStream::connect("127.0.0.1:9091").ok());
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above 0");
             stream
                 .write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")
                 .expect("the router reads its requests");
             let mut answer = String::new();
-            stream
-                .read_to_string(&mut answer)
-                .expect("the router answers");
+            stream.read_to_string(&mut answer).expect("the router answers");
             answer
         })
     }

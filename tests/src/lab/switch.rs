@@ -13,10 +13,8 @@ impl Switch {
         for key in ["all", "default"] {
             netns.set_sysctl(&format!("ipv6/conf/{key}/disable_ipv6"), "1");
         }
-        netns.ip(
-            "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0 \
-             nf_call_iptables 0 nf_call_ip6tables 0 nf_call_arptables 0",
-        );
+        netns.ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0 \
+             nf_call_iptables 0 nf_call_ip6tables 0 nf_call_arptables 0");
         netns.ip("link set br0 mtu 9000 up");
         Self { netns }
     }
@@ -36,12 +34,9 @@ impl Switch {
     /// fabric does that has no routes for it.
     pub fn drop_outside_tunnels(&self, prefix: &str) {
         self.netns.run("nft add table bridge filter");
-        self.netns
-            .run("nft add chain bridge filter forward { type filter hook forward priority 0 ; }");
+        self.netns.run("nft add chain bridge filter forward { type filter hook forward priority 0 ; }");
         for side in ["saddr", "daddr"] {
-            self.netns.run(&format!(
-                "nft add rule bridge filter forward ip {side} {prefix} counter drop"
-            ));
+            self.netns.run(&format!("nft add rule bridge filter forward ip {side} {prefix} counter drop"));
         }
     }
 
@@ -51,9 +46,7 @@ impl Switch {
         let rules: serde_json::Value = serde_json::from_str(&text).expect("nft writes JSON");
         let objects = rules["nftables"].as_array().into_iter().flatten();
         let statements = objects.flat_map(|object| object["rule"]["expr"].as_array());
-        let counters = statements
-            .flatten()
-            .filter_map(|statement| statement["counter"]["packets"].as_u64());
+        let counters = statements.flatten().filter_map(|statement| statement["counter"]["packets"].as_u64());
         counters.sum()
     }
 }

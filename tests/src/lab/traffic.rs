@@ -38,15 +38,12 @@ impl PingStats {
     }
 
     fn read(text: String) -> Self {
-        let summary = text
-            .lines()
-            .find(|line| line.contains("packets transmitted"));
+        let summary = text.lines().find(|line| line.contains("packets transmitted"));
         let summary = summary.unwrap_or_else(|| panic!("ping printed no summary: {text}"));
         let count = |words: &str| -> u32 {
             let mut parts = summary.split(", ");
             let part = parts.find_map(|part| part.strip_suffix(words));
-            part.and_then(|number| number.trim().parse().ok())
-                .unwrap_or(0)
+            part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
         };
         let values = |key: &str| -> Vec<u32> {
             let answers = text.lines().filter(|line| line.contains("bytes from"));
@@ -61,14 +58,8 @@ impl PingStats {
         Self {
             sent: count("packets transmitted"),
             received: count("received"),
-            ttls: values("ttl=")
-                .iter()
-                .filter_map(|ttl| u8::try_from(*ttl).ok())
-                .collect(),
-            gaps: numbers
-                .windows(2)
-                .map(|pair| pair[1].saturating_sub(pair[0] + 1))
-                .sum(),
+            ttls: values("ttl=").iter().filter_map(|ttl| u8::try_from(*ttl).ok()).collect(),
+            gaps: numbers.windows(2).map(|pair| pair[1].saturating_sub(pair[0] + 1)).sum(),
             text,
         }
     }
@@ -155,9 +146,7 @@ fn send(mut stream: &TcpStream, seed: u64, bytes: usize) -> Result<(), String> {
     for offset in (0..bytes).step_by(BLOCK) {
         let len = BLOCK.min(bytes - offset);
         noise.fill(&mut block);
-        stream
-            .write_all(&block[..len])
-            .map_err(|error| format!("sending at byte {offset}: {error}"))?;
+        stream.write_all(&block[..len]).map_err(|error| format!("sending at byte {offset}: {error}"))?;
     }
     Ok(())
 }
@@ -173,10 +162,7 @@ fn receive(mut stream: &TcpStream, seed: u64, bytes: usize) -> Result<(), String
             .read_exact(&mut block[..len])
             .map_err(|error| format!("receiving at byte {offset}: {error}"))?;
         if block[..len] != wanted[..len] {
-            return Err(format!(
-                "other bytes than were sent, in {offset}..{}",
-                offset + len
-            ));
+            return Err(format!("other bytes than were sent, in {offset}..{}", offset + len));
         }
     }
     Ok(())
@@ -196,9 +182,8 @@ impl TcpSession {
         let listener = to
             .enter(|| TcpListener::bind((address, 0)))
             .map_err(|error| format!("listening on {address}: {error}"))?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| format!("a bound socket has an address: {error}"))?;
+        let address =
+            listener.local_addr().map_err(|error| format!("a bound socket has an address: {error}"))?;
         let client = from
             .enter(|| TcpStream::connect_timeout(&address, PATIENCE))
             .map_err(|error| format!("connecting to {address}: {error}"))?;
@@ -210,11 +195,7 @@ impl TcpSession {
                 .map_err(|error| error.to_string())?;
         }
         let seed = 0x9e37_79b9_7f4a_7c15;
-        Ok(Self {
-            client,
-            server,
-            seed,
-        })
+        Ok(Self { client, server, seed })
     }
 
     /// The same, where failing to connect fails the test.
@@ -243,8 +224,7 @@ impl TcpSession {
     /// The same, where an error fails the test.
     #[track_caller]
     pub fn exchange(&mut self, bytes: usize) {
-        self.try_exchange(bytes)
-            .unwrap_or_else(|why| panic!("{why}"));
+        self.try_exchange(bytes).unwrap_or_else(|why| panic!("{why}"));
     }
 }
 
@@ -266,16 +246,10 @@ pub fn udp_exchange(from: &Netns, to: &Netns, address: impl Into<IpAddr>, sizes:
         SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
         SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
     };
-    let client = from
-        .enter(|| UdpSocket::bind(any))
-        .expect("any port is free");
-    client
-        .connect(address)
-        .expect("UDP connects without a word");
+    let client = from.enter(|| UdpSocket::bind(any)).expect("any port is free");
+    client.connect(address).expect("UDP connects without a word");
     for socket in [&client, &server] {
-        socket
-            .set_read_timeout(Some(Duration::from_secs(3)))
-            .expect("a timeout above 0");
+        socket.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout above 0");
     }
     let mut noise = Noise(0x2545_f491_4f6c_dd1d);
     let mut buffer = vec![0; 65536];
@@ -287,19 +261,13 @@ pub fn udp_exchange(from: &Netns, to: &Netns, address: impl Into<IpAddr>, sizes:
         let (len, peer) = server
             .recv_from(&mut buffer)
             .unwrap_or_else(|error| panic!("{size} bytes did not come to {address}: {error}"));
-        assert!(
-            buffer[..len] == datagram,
-            "other bytes than were sent to {address}"
-        );
+        assert!(buffer[..len] == datagram, "other bytes than were sent to {address}");
         let sent = server.send_to(&buffer[..len], peer);
         sent.unwrap_or_else(|error| panic!("sending {size} bytes to {peer}: {error}"));
         let len = client
             .recv(&mut buffer)
             .unwrap_or_else(|error| panic!("{size} bytes did not come back to {peer}: {error}"));
-        assert!(
-            buffer[..len] == datagram,
-            "other bytes than were sent to {peer}"
-        );
+        assert!(buffer[..len] == datagram, "other bytes than were sent to {peer}");
     }
 }
 
@@ -323,9 +291,7 @@ pub fn checksum_errors(netns: &Netns) -> u64 {
         }
         for line in snmp6.lines().filter(|line| line.contains("InCsumErrors")) {
             let value = line.split_whitespace().next_back();
-            sum += value
-                .and_then(|value| value.parse::<u64>().ok())
-                .unwrap_or(0);
+            sum += value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
         }
         sum
     })

@@ -122,12 +122,7 @@ impl TwoNodes {
 fn node(lab: &Lab, netns: Netns, number: u8, attach: &[Attach]) -> Node {
     let ip4 = |number: u8| Ipv4Addr::new(172, 30, 5, 10 + number);
     let ip6 = |number: u8| Ipv6Addr::new(0xfd00, 0x30, 5, 0, 0, 0, 0, 0x10 + u16::from(number));
-    let blocks = |number: u8| {
-        [
-            format!("10.77.{number}.0/26"),
-            format!("fd00:77:{number}::/112"),
-        ]
-    };
+    let blocks = |number: u8| [format!("10.77.{number}.0/26"), format!("fd00:77:{number}::/112")];
     let other = 3 - number;
     netns.ip(&format!("addr add {}/24 dev eth1", ip4(number)));
     netns.ip(&format!("addr add {}/64 dev eth1 nodad", ip6(number)));
@@ -138,9 +133,7 @@ fn node(lab: &Lab, netns: Netns, number: u8, attach: &[Attach]) -> Node {
             netns: lab.netns(&format!("pod{number}{index}")),
             name: format!("test/pod{number}-{index}"),
             ip4: Ipv4Addr::new(10, 77, number, 10 + index),
-            ip6: format!("fd00:77:{number}::{}", 10 + index)
-                .parse()
-                .expect("an address"),
+            ip6: format!("fd00:77:{number}::{}", 10 + index).parse().expect("an address"),
             attach: *attach,
         })
         .collect();
@@ -153,14 +146,8 @@ fn node(lab: &Lab, netns: Netns, number: u8, attach: &[Attach]) -> Node {
         name: format!("node{number}"),
         blocks: blocks(number).into(),
         workers: format!("cores = [{}]", number - 1),
-        uplinks: vec![Uplink {
-            device: "eth1".to_owned(),
-            lines: String::new(),
-        }],
-        pools: vec![
-            pool("pods4", TwoNodes::POOL, "Always"),
-            pool("pods6", "fd00:77::/32", "Never"),
-        ],
+        uplinks: vec![Uplink { device: "eth1".to_owned(), lines: String::new() }],
+        pools: vec![pool("pods4", TwoNodes::POOL, "Always"), pool("pods6", "fd00:77::/32", "Never")],
         peers: vec![ip4(other).to_string()],
         routes: blocks(other)
             .into_iter()
@@ -179,12 +166,5 @@ fn node(lab: &Lab, netns: Netns, number: u8, attach: &[Attach]) -> Node {
         ..Config::default()
     };
     let router = Router::new(&netns, lab.dir().join(format!("node{number}")));
-    Node {
-        netns,
-        ip4: ip4(number),
-        ip6: ip6(number),
-        pods,
-        config,
-        router,
-    }
+    Node { netns, ip4: ip4(number), ip6: ip6(number), pods, config, router }
 }

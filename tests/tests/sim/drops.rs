@@ -9,8 +9,8 @@ use vrouter::drop_reason::DropReason::{self, *};
 use vrouter::pipeline::hook::{HookContext, HookPoint, Stage};
 use vrouter::port::PortQueue;
 use vrouter::{MemoryPort, Router};
-use vrouter_tests::wires::{Lab, moved, pod_spec, uplink_spec};
 use vrouter_tests::packet::{self, BROADCAST, GATEWAY_MAC, Ip4, Mac};
+use vrouter_tests::wires::{Lab, moved, pod_spec, uplink_spec};
 
 use crate::world;
 
