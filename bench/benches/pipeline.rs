@@ -17,9 +17,9 @@ fn cycles_per_packet(rig: &mut Rig) -> f64 {
     let mut samples: Vec<u64> = (0..200)
         .map(|_| {
             let start = cycles::now();
-            (0..50).for_each(|_| {
+            for _ in 0..50 {
                 black_box(rig.turn());
-            });
+            }
             cycles::now() - start
         })
         .collect();

@@ -64,6 +64,7 @@ drop_reasons! {
     Ipv6BadExtension, "ipv6-bad-extension", "IPv6 extension headers are malformed or too many";
     Ipv6BadSource, "ipv6-bad-source", "IPv6 source is not a host address";
     Ipv6BadDestination, "ipv6-bad-destination", "IPv6 destination is never forwarded";
+    BadChecksumOffload, "bad-checksum-offload", "the sender leaves a checksum to be written outside the packet's transport part";
     LinkLocal, "link-local", "link-local addresses do not leave their link";
     Multicast, "multicast", "multicast and broadcast are not forwarded";
     // tunnels

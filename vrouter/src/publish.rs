@@ -223,7 +223,7 @@ mod tests {
                         sub.refresh();
                         assert!(!sub.tables().0.load(Ordering::Relaxed), "reclaimed under a reader");
                         turn += 1;
-                        if turn % 64 == 0 {
+                        if turn.is_multiple_of(64) {
                             sub.offline();
                             std::thread::yield_now();
                             sub.online();

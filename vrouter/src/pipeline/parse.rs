@@ -13,7 +13,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use encap::wire::ethernet::{self, EtherType};
 use encap::wire::{checksum, icmpv6, ipv4, ipv6, ipv6_ext, protocol};
 
-use crate::burst::{Burst, lanes};
+use crate::burst::{Burst, Checksum, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
 use crate::pipeline::state::WorkerState;
@@ -85,13 +85,16 @@ fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Resu
     match ethertype {
         EtherType::IPV4 => {
             network_v4(burst, lane, area)?;
+            checksum_offload(burst, lane)?;
             if group {
                 return Err(DropReason::Multicast);
             }
             Ok(Kind::V4)
         }
         EtherType::IPV6 => {
-            if network_v6(burst, lane, area)? {
+            let discovery = network_v6(burst, lane, area)?;
+            checksum_offload(burst, lane)?;
+            if discovery {
                 return Ok(Kind::NeighborDiscovery);
             }
             if group {
@@ -99,10 +102,27 @@ fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Resu
             }
             Ok(Kind::V6)
         }
-        EtherType::ARP => Ok(Kind::Arp),
+        EtherType::ARP => {
+            burst.meta.checksum[lane] = Checksum::Complete;
+            Ok(Kind::Arp)
+        }
         EtherType::VLAN | EtherType::QINQ => Err(DropReason::VlanTagged),
         _ => Err(DropReason::EthertypeUnknown),
     }
+}
+
+/// A checksum that is still to be written must lie in the transport part: the sender
+/// chooses the place, and what is in front of it has been checked.
+#[inline]
+fn checksum_offload(burst: &Burst, lane: usize) -> Result<(), DropReason> {
+    let Checksum::Partial { start, field } = burst.meta.checksum[lane] else { return Ok(()) };
+    let meta = &burst.meta;
+    let end = u32::from(meta.offset[lane]) + u32::from(meta.len[lane]);
+    let inside = u32::from(start) + u32::from(field) + 2 <= end;
+    if meta.l4[lane] == 0 || start < meta.l4[lane] || !inside {
+        return Err(DropReason::BadChecksumOffload);
+    }
+    Ok(())
 }
 
 /// Checks the IPv4 header at `l3` and notes what later stages need.

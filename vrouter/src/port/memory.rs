@@ -117,7 +117,7 @@ impl PortQueue for MemoryPort {
                 Ok(lane) => {
                     if let Some((start, field)) = packet.partial_checksum {
                         burst.meta.checksum[lane] =
-                            Checksum::Partial { start: HEADROOM as u16 + start, field };
+                            Checksum::Partial { start: (HEADROOM as u16).saturating_add(start), field };
                     }
                     received += 1;
                 }

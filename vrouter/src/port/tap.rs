@@ -60,7 +60,7 @@ impl PortQueue for Queue {
                 && header.flags & VirtioHeader::NEEDS_CHECKSUM != 0
             {
                 burst.meta.checksum[lane] = Checksum::Partial {
-                    start: HEADROOM as u16 + header.csum_start,
+                    start: (HEADROOM as u16).saturating_add(header.csum_start),
                     field: header.csum_offset,
                 };
             }
