@@ -400,8 +400,7 @@ impl Router {
             self.tunnel_starts.insert(id, self.count_tunnel(id));
         }
         let now = self.now;
-        let changed =
-            self.neighbors.configure(self.engine.desired(), |name| self.engine.port_id(name), now);
+        let changed = self.neighbors.configure(self.engine.desired(), |name| self.engine.port_id(name), now);
         changed.into_iter().for_each(|port| self.engine.ask_again(port));
         Ok(generation)
     }
