@@ -11,17 +11,24 @@ use crate::drop_reason::DropReason;
 use crate::frame::HEADROOM;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
+use crate::tables::Tables;
 
 /// Cuts one packet into fragments of at most `mtu` bytes.
 #[cold]
-pub fn packet(burst: &mut Burst, lane: usize, mtu: u32, state: &mut WorkerState) {
-    match emit_all(burst, lane, mtu, state) {
+pub fn packet(burst: &mut Burst, lane: usize, mtu: u32, tables: &Tables, state: &mut WorkerState) {
+    match emit_all(burst, lane, mtu, tables, state) {
         Ok(()) => state.consume(burst, lane),
         Err(reason) => state.drop_packet(burst, lane, reason),
     }
 }
 
-fn emit_all(burst: &mut Burst, lane: usize, mtu: u32, state: &mut WorkerState) -> Result<(), DropReason> {
+fn emit_all(
+    burst: &mut Burst,
+    lane: usize,
+    mtu: u32,
+    tables: &Tables,
+    state: &mut WorkerState,
+) -> Result<(), DropReason> {
     let in_port = burst.meta.in_port[lane];
     if state.pool.area().is_chain(burst.frame(lane)) {
         return Err(DropReason::TooBigForPort);
@@ -37,13 +44,11 @@ fn emit_all(burst: &mut Burst, lane: usize, mtu: u32, state: &mut WorkerState) -
         FragmentError::DontFragment | FragmentError::MtuTooSmall => DropReason::FragmentationNeeded,
         FragmentError::Parse(_) => DropReason::Ipv4Truncated,
     })?;
-    let count = plan.count();
-    if count > state.originated.room() {
-        return Err(DropReason::NoFrame);
-    }
-    state.tracer.note(burst, lane, Stage::Fragment, count as u32, u32::from(mtu));
-    let pieces = plan;
-    for piece in pieces {
+    state.tracer.note(burst, lane, Stage::Fragment, plan.count() as u32, u32::from(mtu));
+    for piece in plan {
+        if state.originated.room() == 0 {
+            super::originate(tables, state);
+        }
         let mut frame = state.fresh_frame().ok_or(DropReason::NoFrame)?;
         let l3 = HEADROOM + ethernet::HEADER_LEN;
         let out = &mut area.chunk_mut(&mut frame)[l3..];

@@ -76,24 +76,30 @@ fn forward(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
 
 /// Sends what the router itself made while a burst ran.
 pub fn originate(tables: &Tables, state: &mut WorkerState) {
-    if state.originated.is_empty() {
-        return;
+    // What these packets originate in turn are fragments of themselves, which fit.
+    while !state.originated.is_empty() {
+        let mut originated = state.take_spare();
+        core::mem::swap(&mut originated, &mut state.originated);
+        originated.originated = originated.alive;
+        forward(&mut originated, tables, state);
+        state.put_spare(originated);
     }
-    // The burst is swapped out so that stages may look at the state while it runs;
-    // what they originate meanwhile (nothing, by the rules above) would wait.
-    let mut originated = core::mem::take(&mut state.originated_spare);
-    core::mem::swap(&mut originated, &mut state.originated);
-    originated.originated = originated.alive;
-    forward(&mut originated, tables, state);
-    state.originated_spare = originated;
 }
 
-/// Tries again what waited for a neighbour.
-pub fn release_held(tables: &Tables, state: &mut WorkerState) {
-    let mut burst = core::mem::take(&mut state.originated_spare);
-    while hold::release(&mut burst, tables, state) > 0 {
+/// Tries again what waited for a neighbour. Returns the number of packets tried.
+#[cold]
+pub fn release_held(tables: &Tables, state: &mut WorkerState) -> usize {
+    let mut tried = 0;
+    let mut burst = state.take_spare();
+    loop {
+        let released = hold::release(&mut burst, state);
+        if released == 0 {
+            break;
+        }
+        tried += released;
         forward(&mut burst, tables, state);
+        originate(tables, state);
     }
-    state.originated_spare = burst;
-    originate(tables, state);
+    state.put_spare(burst);
+    tried
 }

@@ -15,6 +15,9 @@ use crate::pipeline::icmp_error::TokenBucket;
 use crate::pipeline::punt::PuntSender;
 use crate::pipeline::trace::{Outcome, Record, Tracer};
 
+/// Held packets, what they originate, and the fragments of that run within one another.
+const SPARE_BURSTS: usize = 4;
+
 /// Packets on their way out, by port, until the burst ends.
 #[derive(Debug)]
 pub struct TxStage {
@@ -75,7 +78,8 @@ pub struct WorkerState {
     pub tx: TxStage,
     /// Packets that the router made and that still have to be looked up.
     pub originated: Box<Burst>,
-    pub(super) originated_spare: Box<Burst>,
+    /// Empty bursts for runs within a run.
+    spare: Vec<Box<Burst>>,
     /// Packets that wait for a neighbour.
     pub hold: HoldQueue,
     /// The way to the slow path.
@@ -108,7 +112,7 @@ impl WorkerState {
             counters,
             tx: TxStage::new(),
             originated: Box::default(),
-            originated_spare: Box::default(),
+            spare: (0..SPARE_BURSTS).map(|_| Box::default()).collect(),
             hold: HoldQueue::new(),
             punt,
             icmp_limit: TokenBucket::default(),
@@ -139,6 +143,17 @@ impl WorkerState {
         }
         let frame = burst.take(lane);
         self.pool.free(frame);
+    }
+
+    /// An empty burst; give it back by [`put_spare`](Self::put_spare).
+    pub(super) fn take_spare(&mut self) -> Box<Burst> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes an emptied burst back.
+    pub(super) fn put_spare(&mut self, burst: Box<Burst>) {
+        debug_assert!(burst.is_empty());
+        self.spare.push(burst);
     }
 
     /// A fresh frame for a packet that the router makes.

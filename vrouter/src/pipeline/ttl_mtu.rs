@@ -25,6 +25,12 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         let adjacency = &tables.adjacencies[burst.meta.adjacency[lane].index()];
         let v4 = burst.v4 >> lane & 1 == 1;
         let ages = !last.1 && !adjacency.local && burst.originated >> lane & 1 == 0;
+        if ages && hops_left(burst, lane, v4, state) <= 1 {
+            icmp_error::time_exceeded(burst, lane, tables, state);
+            let reason = if v4 { DropReason::TtlExpired } else { DropReason::HopLimitExpired };
+            state.drop_packet(burst, lane, reason);
+            continue;
+        }
         let size = packet_size(burst, lane);
         if size > adjacency.mtu {
             // Checked before the TTL is touched: the ICMP error quotes the packet
@@ -38,14 +44,11 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
                 continue;
             }
         }
-        if ages && !decrement(burst, lane, v4, state) {
-            icmp_error::time_exceeded(burst, lane, tables, state);
-            let reason = if v4 { DropReason::TtlExpired } else { DropReason::HopLimitExpired };
-            state.drop_packet(burst, lane, reason);
-            continue;
+        if ages {
+            decrement(burst, lane, v4, state);
         }
         if size > adjacency.mtu {
-            fragment::packet(burst, lane, adjacency.mtu, state);
+            fragment::packet(burst, lane, adjacency.mtu, tables, state);
         }
     }
 }
@@ -67,28 +70,25 @@ fn may_fragment(burst: &Burst, lane: usize, state: &WorkerState) -> bool {
     burst.network(lane, state.pool.area()).get(6).is_some_and(|flags| flags & 0x40 == 0)
 }
 
-/// Counts TTL or hop limit down; `false` where it runs out here (the packet is
-/// then left as it came, for the ICMP error to quote).
+/// TTL or hop limit as the packet came.
 #[inline]
-fn decrement(burst: &mut Burst, lane: usize, v4: bool, state: &WorkerState) -> bool {
+fn hops_left(burst: &Burst, lane: usize, v4: bool, state: &WorkerState) -> u8 {
+    let at = if v4 { 8 } else { 7 };
+    burst.network(lane, state.pool.area()).get(at).copied().unwrap_or(0)
+}
+
+/// Counts TTL or hop limit down by one.
+#[inline]
+fn decrement(burst: &mut Burst, lane: usize, v4: bool, state: &WorkerState) {
     let ip = burst.network_mut(lane, state.pool.area());
     if v4 {
-        let Some(header) = ip.first_chunk_mut::<12>() else { return false };
-        if header[8] <= 1 {
-            return false;
-        }
+        let Some(header) = ip.first_chunk_mut::<12>() else { return };
         let old = u16::from_be_bytes([header[8], header[9]]);
         let sum = u16::from_be_bytes([header[10], header[11]]);
         header[8] -= 1;
         let sum = checksum::update16(sum, old, old - 0x100);
         header[10..12].copy_from_slice(&sum.to_be_bytes());
-        true
-    } else {
-        let Some(header) = ip.first_chunk_mut::<8>() else { return false };
-        if header[7] <= 1 {
-            return false;
-        }
-        header[7] -= 1;
-        true
+    } else if let Some(hops) = ip.get_mut(7) {
+        *hops -= 1;
     }
 }
