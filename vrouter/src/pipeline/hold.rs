@@ -1,8 +1,11 @@
 //! Packets that wait until a neighbour's MAC address is known.
 //!
 //! Bounded three ways: in all, per next hop, and in time. When the neighbour table
-//! or the tables change, packets that may go on re-enter the path at `lookup`;
-//! nothing of them has been rewritten before.
+//! or the tables change, or a packet's time is up, all re-enter the path at `lookup`
+//! (nothing of them has been rewritten before): they go on, wait again, or end.
+//!
+//! Invariant: packets to one next hop leave in the order in which they came. While
+//! some wait, `lookup` lets later ones wait behind them.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -11,7 +14,7 @@ use std::collections::VecDeque;
 use crate::burst::{Burst, LANES, TxPacket};
 use crate::drop_reason::DropReason;
 use crate::frame::FramePool;
-use crate::ids::{NeighborSlot, Timestamp};
+use crate::ids::{NeighborSlot, PortId, Timestamp};
 use crate::pipeline::icmp_error::{self, Unreachable};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Outcome;
@@ -28,6 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(3500);
 #[derive(Debug)]
 struct Held {
     packet: TxPacket,
+    port: PortId,
     next_hop: IpAddr,
     /// The next hop's slot, if it has one yet.
     slot: Option<NeighborSlot>,
@@ -86,6 +90,12 @@ impl HoldQueue {
         self.queue.is_empty()
     }
 
+    /// Whether packets wait for this next hop.
+    #[cold]
+    pub fn holds(&self, port: PortId, next_hop: IpAddr) -> bool {
+        self.queue.iter().any(|held| (held.port, held.next_hop) == (port, next_hop))
+    }
+
     /// Gives all frames back.
     pub fn clear(&mut self, pool: &mut FramePool) {
         for held in self.queue.drain(..) {
@@ -116,9 +126,18 @@ impl Default for HoldQueue {
     }
 }
 
-/// Parks a packet and asks the slow path for the neighbour.
+/// Parks a packet and asks the slow path for the neighbour; one whose time is up is
+/// dropped with an ICMP error instead.
 #[cold]
-pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, state: &mut WorkerState) {
+pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, tables: &Tables, state: &mut WorkerState) {
+    let waited = burst.held >> lane & 1 == 1;
+    // A packet that waits again keeps its first deadline.
+    let deadline = if waited { state.hold.deadlines[lane] } else { state.now.after(PATIENCE) };
+    if state.now >= deadline {
+        icmp_error::unreachable(burst, lane, Unreachable::Host, tables, state);
+        state.drop_packet(burst, lane, DropReason::HoldExpired);
+        return;
+    }
     let v6 = burst.v6 >> lane & 1 == 1;
     let next_hop = adjacency.next_hop.unwrap_or(if v6 {
         IpAddr::V6(burst.meta.dst6[lane])
@@ -126,7 +145,8 @@ pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, state: &mut W
         IpAddr::V4(burst.meta.dst4[lane])
     });
     state.punt.resolve(adjacency.port, next_hop);
-    let waiting = state.hold.queue.iter().filter(|held| held.next_hop == next_hop).count();
+    let same = |held: &&Held| (held.port, held.next_hop) == (adjacency.port, next_hop);
+    let waiting = state.hold.queue.iter().filter(same).count();
     if state.hold.queue.len() >= CAPACITY || waiting >= PER_NEXT_HOP {
         state.drop_packet(burst, lane, DropReason::HoldFull);
         return;
@@ -149,8 +169,6 @@ pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, state: &mut W
         dst6: burst.meta.dst6[lane],
         rule: burst.meta.rule[lane],
     };
-    // A packet that waits again keeps its first deadline.
-    let deadline = if bit(burst.held) { state.hold.deadlines[lane] } else { state.now.after(PATIENCE) };
     let packet = burst.take_tx(lane);
     state.hold.next_deadline = state.hold.next_deadline.min(deadline);
     let slot = match adjacency.action {
@@ -160,13 +178,12 @@ pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, state: &mut W
     if let Some(slot) = slot {
         state.counters.waiting(slot).add(1);
     }
-    state.hold.queue.push_back(Held { packet, next_hop, slot, deadline, facts });
+    state.hold.queue.push_back(Held { packet, port: adjacency.port, next_hop, slot, deadline, facts });
     state.counters.run.held.set(state.hold.queue.len() as u64);
 }
 
-/// Moves the next waiting packets of this round into an empty burst; those whose
-/// time is up are dropped with an ICMP error. Returns how many were moved.
-pub fn release(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> usize {
+/// Moves the next waiting packets of this round into an empty burst. Returns how many.
+pub fn release(burst: &mut Burst, state: &mut WorkerState) -> usize {
     let mut moved = 0;
     while state.hold.round > 0 && burst.room() > 0 {
         state.hold.round -= 1;
@@ -195,17 +212,9 @@ pub fn release(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> u
         burst.originated |= bit(facts.originated);
         burst.decapsulated |= bit(facts.decapsulated);
         burst.fragments |= bit(facts.fragment);
-        if state.now >= deadline {
-            icmp_error::unreachable(burst, lane, Unreachable::Host, tables, state);
-            state.drop_packet(burst, lane, DropReason::HoldExpired);
-        } else {
-            state.hold.deadlines[lane] = deadline;
-            burst.held |= 1 << lane;
-            moved += 1;
-        }
-    }
-    if moved == 0 {
-        burst.clear();
+        state.hold.deadlines[lane] = deadline;
+        burst.held |= 1 << lane;
+        moved += 1;
     }
     state.counters.run.held.set(state.hold.queue.len() as u64);
     moved

@@ -15,7 +15,7 @@ use crate::pipeline::icmp_error::{self, Unreachable};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::pipeline::{hold, receive};
-use crate::tables::{Action, NeighborState, Tables};
+use crate::tables::{Action, Adjacency, NeighborState, Tables};
 
 /// Finds the adjacency of every packet.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
@@ -47,15 +47,24 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         match adjacency.action {
             Action::Direct => {}
             Action::Neighbor(slot) => match tables.neighbors.get(slot) {
-                NeighborState::Usable(_) => {}
-                NeighborState::Unresolved => hold::wait(burst, lane, adjacency, state),
+                NeighborState::Usable(_) if state.hold.is_empty() || !must_queue(burst, lane, adjacency, state) => {}
+                NeighborState::Usable(_) | NeighborState::Unresolved => {
+                    hold::wait(burst, lane, adjacency, tables, state);
+                }
                 NeighborState::Failed => no_way(burst, lane, DropReason::NeighborFailed, tables, state),
             },
-            Action::Glean => hold::wait(burst, lane, adjacency, state),
+            Action::Glean => hold::wait(burst, lane, adjacency, tables, state),
             Action::Receive => receive::packet(burst, lane, adjacency, tables, state),
             Action::Drop(reason) => no_way(burst, lane, reason, tables, state),
         }
     }
+}
+
+/// Whether earlier packets to the same next hop still wait: the order of a flow is kept.
+#[cold]
+fn must_queue(burst: &Burst, lane: usize, adjacency: &Adjacency, state: &WorkerState) -> bool {
+    let waited = burst.held >> lane & 1 == 1;
+    !waited && adjacency.next_hop.is_some_and(|next_hop| state.hold.holds(adjacency.port, next_hop))
 }
 
 /// Answers by ICMP as RFC 1812 4.3.3.1 and RFC 4443 3.1 ask, and drops.
