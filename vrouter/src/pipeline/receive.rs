@@ -4,6 +4,9 @@
 //! everything else goes to the node's stack by the adjacency's port, or is answered
 //! with an ICMP error where the router has none.
 
+use core::net::Ipv6Addr;
+
+use encap::wire::ethernet::{self, EtherType};
 use encap::wire::{checksum, icmpv4, icmpv6, ipv4, ipv6, protocol};
 
 use crate::burst::Burst;
@@ -13,7 +16,7 @@ use crate::ids::PortId;
 use crate::pipeline::icmp_error::{self, Unreachable};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Outcome;
-use crate::tables::{Adjacency, Tables};
+use crate::tables::{Adjacency, Port, Role, Tables};
 
 /// The TTL of what the router sends itself.
 const TTL: u8 = 64;
@@ -32,7 +35,8 @@ pub fn packet(
     let whole = burst.fragments >> lane & 1 == 0;
     if burst.meta.protocol[lane] == icmp && whole {
         match echo(burst, lane, v4, state.pool.area()) {
-            Ok(()) => answer(burst, lane, state),
+            Ok(()) if v4 || !is_link_local(burst.meta.dst6[lane]) => answer(burst, lane, state),
+            Ok(()) => answer_on_link(burst, lane, tables, state),
             // Not an echo request: errors and replies about our own packets.
             Err(None) if adjacency.port == PortId::NONE => state.consume(burst, lane),
             Err(None) => {}
@@ -96,6 +100,29 @@ fn echo(burst: &mut Burst, lane: usize, v4: bool, area: &FrameArea) -> Result<()
         burst.meta.dst6[lane] = src;
     }
     Ok(())
+}
+
+fn is_link_local(address: Ipv6Addr) -> bool {
+    address.segments()[0] & 0xffc0 == 0xfe80
+}
+
+/// Sends the reply back to the station that asked: link-local addresses are not routed.
+fn answer_on_link(burst: &mut Burst, lane: usize, tables: &Tables, state: &mut WorkerState) {
+    let in_port = burst.meta.in_port[lane];
+    let one_station = |port: &&Port| matches!(port.role, Role::Pod | Role::Host);
+    let Some(port) = tables.port(in_port).filter(one_station) else {
+        state.drop_packet(burst, lane, DropReason::LinkLocal);
+        return;
+    };
+    let bytes = burst.bytes_mut(lane, state.pool.area());
+    if let Some(header) = bytes.first_chunk_mut() {
+        ethernet::write_header(header, port.peer_mac, port.mac, EtherType::IPV6);
+    }
+    if burst.traced >> lane & 1 == 1 {
+        state.tracer.finish(burst, lane, Outcome::Sent(in_port), state.now);
+    }
+    let packet = burst.take_tx(lane);
+    state.tx.push(in_port, packet);
 }
 
 /// Sends the reply on its way: it is looked up like anything else that we originate.

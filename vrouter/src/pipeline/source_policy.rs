@@ -49,6 +49,7 @@ fn own_source(burst: &Burst, lane: usize, port: &Port, area: &FrameArea) -> bool
     };
     debug_assert!(ip.len() >= ipv6::HEADER_LEN);
     let source = Ipv6Addr::from(source);
-    // A link-local source reaches the gateway only: parse dropped it elsewhere.
-    port.addresses6.contains(&source) || burst.meta.dst6[lane] == GATEWAY_V6
+    // A pod's stack talks to its gateway from its link-local address, which we are not told.
+    let link_local = source.segments()[0] & 0xffc0 == 0xfe80;
+    port.addresses6.contains(&source) || (link_local && burst.meta.dst6[lane] == GATEWAY_V6)
 }
