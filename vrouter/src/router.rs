@@ -521,7 +521,7 @@ impl Router {
             return Err(RouterError::NotHere);
         }
         let mut threads = Vec::new();
-        for worker in self.workers.drain(..) {
+        for mut worker in self.workers.drain(..) {
             let handle = &self.handles[worker.id().index()];
             let core = handle.core;
             let thread = std::thread::Builder::new()
@@ -533,6 +533,7 @@ impl Router {
                         tracing::warn!("worker is not pinned to core {core}: {error}");
                     }
                     worker.run();
+                    worker
                 })
                 .map_err(|error| RouterError::Os("worker thread", error))?;
             threads.push((handle.commands.clone(), handle.bell.clone(), thread));
@@ -616,7 +617,7 @@ impl Router {
 }
 
 /// A worker in its thread: how it is told something, how it is woken, how it ends.
-type WorkerThread = (Arc<ArrayQueue<Command>>, Arc<Doorbell>, JoinHandle<()>);
+type WorkerThread = (Arc<ArrayQueue<Command>>, Arc<Doorbell>, JoinHandle<Worker>);
 
 /// Workers in threads. They stop when this is dropped.
 pub struct Workers {
@@ -632,9 +633,12 @@ impl Drop for Workers {
             }
             bell.ring();
         }
-        for (_, _, thread) in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a worker panicked");
+        // Frames are given back only when nobody can hand one over any more.
+        let joined: Vec<_> = self.threads.drain(..).map(|(_, _, thread)| thread.join()).collect();
+        for worker in joined {
+            match worker {
+                Ok(worker) => worker.finish(),
+                Err(_) => tracing::error!("a worker panicked"),
             }
         }
     }

@@ -88,6 +88,8 @@ pub struct Worker {
     idle: IdlePolicy,
     punt_wake: Arc<dyn Fn() + Send + Sync>,
     stop: bool,
+    /// Tables were adopted since the last turn began.
+    adopted: bool,
     last_turn: Option<(Timestamp, bool)>,
     surveyed: Timestamp,
     /// Scratch of [`Self::survey`]: losses and lent frames by queue.
@@ -137,6 +139,7 @@ impl Worker {
             idle: parts.idle,
             punt_wake: parts.punt_wake,
             stop: false,
+            adopted: false,
             last_turn: None,
             surveyed: Timestamp::default(),
             survey: Vec::with_capacity(Self::MAX_QUEUES),
@@ -148,9 +151,10 @@ impl Worker {
         self.id
     }
 
-    /// Runs until told to stop. The calling thread is the worker.
-    pub fn run(mut self) {
-        self.subscriber.online();
+    /// Runs until told to stop. The calling thread is the worker. Frames are given
+    /// back by [`finish`](Self::finish).
+    pub fn run(&mut self) {
+        self.come_online();
         while !self.stop {
             let now = crate::clock::now();
             let moved = self.turn(now);
@@ -160,13 +164,13 @@ impl Worker {
                 self.idle.worked();
             }
         }
-        self.finish();
+        self.subscriber.offline();
     }
 
     /// One turn of the loop at time `now`, for callers that own the clock.
     /// Returns the number of packets received or taken over.
     pub fn poll(&mut self, now: Timestamp) -> usize {
-        self.subscriber.online();
+        self.come_online();
         let moved = self.turn(now);
         self.subscriber.offline();
         moved
@@ -175,17 +179,15 @@ impl Worker {
     fn turn(&mut self, now: Timestamp) -> usize {
         self.account(now);
         self.state.now = now;
-        let changed = self.subscriber.refresh();
+        self.adopted |= self.subscriber.refresh();
+        let changed = core::mem::take(&mut self.adopted);
         if changed {
             self.state.counters.run.adoptions.add(1);
         }
         self.take_commands();
-        let mut moved = self.receive_all();
+        let mut moved = self.release_held(changed);
+        moved += self.receive_all();
         moved += self.take_over();
-        if self.state.hold.is_due(self.subscriber.tables(), changed, now) {
-            pipeline::release_held(self.subscriber.tables(), &mut self.state);
-            self.flush();
-        }
         if self.state.punt.take_pending() {
             (self.punt_wake)();
         }
@@ -195,6 +197,22 @@ impl Worker {
         self.last_turn = Some((now, moved > 0));
         self.state.counters.run.free_frames.set(self.state.pool.local_frames() as u64);
         moved
+    }
+
+    /// Tables that are adopted on waking count like those adopted while awake.
+    fn come_online(&mut self) {
+        self.adopted |= self.subscriber.online();
+    }
+
+    /// Tries again what waits for a neighbour, if there is a reason to.
+    #[inline]
+    fn release_held(&mut self, changed: bool) -> usize {
+        if !self.state.hold.is_due(self.subscriber.tables(), changed, self.state.now) {
+            return 0;
+        }
+        let tried = pipeline::release_held(self.subscriber.tables(), &mut self.state);
+        self.flush();
+        tried
     }
 
     /// Obeys the commands that wait.
@@ -231,6 +249,8 @@ impl Worker {
         counters.rx_packets.add(received as u64);
         counters.rx_bytes.add(bytes);
         self.state.counters.run.bursts.add(1);
+        // Those that waited go first.
+        self.release_held(false);
         pipeline::run(&mut self.burst, self.subscriber.tables(), &mut self.state);
         self.flush();
         received
@@ -381,7 +401,7 @@ impl Worker {
             self.subscriber.offline();
             let timeout = if self.state.hold.is_empty() { timeout } else { timeout.min(idle::HOLD_TICK) };
             self.ready.block(timeout);
-            self.subscriber.online();
+            self.come_online();
         }
         self.handoffs.bell().announce_awake();
     }
@@ -432,9 +452,12 @@ impl Worker {
         self.survey = sums;
     }
 
-    /// Gives every frame back.
-    fn finish(mut self) {
+    /// Gives every frame back. To be called when all workers have stopped: until then
+    /// others may hand packets over.
+    pub fn finish(mut self) {
+        self.take_commands();
         for owned in self.queues.drain(..) {
+            self.owners.set(owned.port, None);
             owned.queue.close(&mut self.state.pool);
         }
         while let Some((_, packet)) = self.handoffs.receive() {
