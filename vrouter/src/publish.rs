@@ -38,6 +38,13 @@ struct Shared<T> {
     slots: Box<[Slot]>,
 }
 
+impl<T> Shared<T> {
+    fn passed(&self, epoch: Epoch) -> bool {
+        fence(Ordering::SeqCst);
+        self.slots.iter().all(|slot| slot.0.load(Ordering::SeqCst) >= epoch.0)
+    }
+}
+
 /// The single writer.
 #[derive(Debug)]
 pub struct Publisher<T> {
@@ -85,19 +92,16 @@ impl<T> Publisher<T> {
 
     /// Whether every worker is asleep or has reported `epoch` or a later one.
     pub fn passed(&self, epoch: Epoch) -> bool {
-        fence(Ordering::SeqCst);
-        self.shared.slots.iter().all(|slot| slot.0.load(Ordering::SeqCst) >= epoch.0)
+        self.shared.passed(epoch)
     }
 
-    /// Drops old tables that nobody can see any more; returns how many are kept.
+    /// Drops old tables that nobody holds any more; returns how many some worker may
+    /// still look at. A sleeping worker looks at none, but holds those that it will
+    /// let go of when it wakes: they are kept, so that it never drops the last handle.
     pub fn collect(&mut self) -> usize {
-        while let Some((epoch, _)) = self.retired.front() {
-            if !self.passed(*epoch) {
-                break;
-            }
-            self.retired.pop_front();
-        }
-        self.retired.len()
+        let shared = &self.shared;
+        self.retired.retain(|(epoch, old)| !shared.passed(*epoch) || Arc::strong_count(old) > 1);
+        self.retired.iter().filter(|(epoch, _)| !shared.passed(*epoch)).count()
     }
 
     /// The tables in force.
@@ -177,7 +181,9 @@ mod tests {
         assert!(old.upgrade().is_some());
         b.offline();
         assert_eq!(publisher.collect(), 0);
+        assert!(old.upgrade().is_some(), "the sleeper holds them still");
         assert!(b.online());
+        assert_eq!(publisher.collect(), 0);
         assert_eq!((**a.tables(), **b.tables()), (2, 2));
         assert!(old.upgrade().is_none());
     }
