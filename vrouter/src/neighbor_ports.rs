@@ -7,13 +7,14 @@
 //! ```
 
 use core::net::IpAddr;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::control::NeighborRequest;
 use crate::control::desired::Desired;
 use crate::frame::{FrameStore, HEADROOM};
 use crate::ids::{PortId, Timestamp};
-use crate::neighbor::{Cache, Config, Event};
+use crate::neighbor::{Cache, Config, ConfigError, Event};
 use crate::tables::NeighborState;
 use crate::worker::Injected;
 
@@ -21,15 +22,30 @@ use crate::worker::Injected;
 #[derive(Debug)]
 pub struct NeighborPorts {
     seed: u64,
-    caches: BTreeMap<PortId, Cache>,
+    machines: BTreeMap<PortId, Machine>,
     kernel: VecDeque<NeighborRequest>,
-    /// Answers to requests that no machine can take.
+    /// Answers to requests that a machine refused.
     refused: Vec<(PortId, IpAddr, NeighborState)>,
+    /// When a refusal is forgotten, so that packets may ask again.
+    amnesties: VecDeque<(Timestamp, PortId, IpAddr)>,
+}
+
+#[derive(Debug)]
+struct Machine {
+    cache: Cache,
+    /// The port was up when last looked at.
+    up: bool,
 }
 
 impl NeighborPorts {
     pub(crate) fn new(seed: u64) -> Self {
-        NeighborPorts { seed, caches: BTreeMap::new(), kernel: VecDeque::new(), refused: Vec::new() }
+        NeighborPorts {
+            seed,
+            machines: BTreeMap::new(),
+            kernel: VecDeque::new(),
+            refused: Vec::new(),
+            amnesties: VecDeque::new(),
+        }
     }
 
     /// Gives every exclusive uplink its machine, with the addresses it has now. Returns
@@ -53,24 +69,44 @@ impl NeighborPorts {
                 }
             }
             live.push(port);
-            let outcome = match self.caches.get_mut(&port) {
-                Some(cache) if *cache.config() == config => Ok(()),
-                Some(cache) => {
-                    changed.push(port);
-                    cache.set_config(config, now)
-                }
-                None => Cache::new(config, self.seed ^ u64::from(port.0)).map(|mut cache| {
-                    changed.push(port);
-                    cache.announce(now);
-                    self.caches.insert(port, cache);
-                }),
-            };
-            if let Err(error) = outcome {
-                tracing::error!("neighbours of port {}: {error}", spec.name);
+            match self.configure_one(port, config, spec.up, now) {
+                Ok(true) => changed.push(port),
+                Ok(false) => {}
+                Err(error) => tracing::error!("neighbours of port {}: {error}", spec.name),
             }
         }
-        self.caches.retain(|port, _| live.contains(port));
+        self.machines.retain(|port, _| live.contains(port));
         changed
+    }
+
+    /// Stations learn where our addresses are when a machine takes over its port and
+    /// when the link comes up. Returns whether the machine is new or changed.
+    fn configure_one(
+        &mut self,
+        port: PortId,
+        config: Config,
+        up: bool,
+        now: Timestamp,
+    ) -> Result<bool, ConfigError> {
+        let (machine, changed) = match self.machines.entry(port) {
+            Entry::Vacant(vacant) => {
+                let cache = Cache::new(config, self.seed ^ u64::from(port.0))?;
+                (vacant.insert(Machine { cache, up: false }), true)
+            }
+            Entry::Occupied(occupied) => {
+                let machine = occupied.into_mut();
+                let changed = *machine.cache.config() != config;
+                if changed {
+                    machine.cache.set_config(config, now)?;
+                }
+                (machine, changed)
+            }
+        };
+        if up && !machine.up {
+            machine.cache.announce(now);
+        }
+        machine.up = up;
+        Ok(changed)
     }
 
     /// Passes a request on.
@@ -78,7 +114,7 @@ impl NeighborPorts {
         let (NeighborRequest::Keep(port, address)
         | NeighborRequest::Release(port, address)
         | NeighborRequest::Resolve(port, address)) = request;
-        let Some(cache) = self.caches.get_mut(&port) else {
+        let Some(Machine { cache, .. }) = self.machines.get_mut(&port) else {
             self.kernel.push_back(request);
             return;
         };
@@ -89,12 +125,13 @@ impl NeighborPorts {
         };
         if outcome.is_err() {
             self.refused.push((port, address, NeighborState::Failed));
+            self.amnesties.push_back((now.after(cache.config().failed_hold), port, address));
         }
     }
 
     /// Takes an ARP or neighbour discovery frame.
     pub(crate) fn frame(&mut self, port: PortId, frame: &[u8], now: Timestamp) {
-        if let Some(cache) = self.caches.get_mut(&port) {
+        if let Some(Machine { cache, .. }) = self.machines.get_mut(&port) {
             // What is ignored is counted by the cache.
             let _ = cache.handle_frame(frame, now);
         }
@@ -102,7 +139,13 @@ impl NeighborPorts {
 
     /// Does what time asks for.
     pub(crate) fn timeout(&mut self, now: Timestamp) {
-        for cache in self.caches.values_mut() {
+        while let Some(&(due, port, address)) = self.amnesties.front()
+            && due <= now
+        {
+            self.amnesties.pop_front();
+            self.refused.push((port, address, NeighborState::Unresolved));
+        }
+        for Machine { cache, .. } in self.machines.values_mut() {
             if cache.poll_timeout().is_some_and(|due| due <= now) {
                 cache.handle_timeout(now);
             }
@@ -111,13 +154,14 @@ impl NeighborPorts {
 
     /// When `timeout` is to be called.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
-        self.caches.values().filter_map(Cache::poll_timeout).min()
+        let amnesty = self.amnesties.front().map(|(due, ..)| *due);
+        self.machines.values().filter_map(|machine| machine.cache.poll_timeout()).chain(amnesty).min()
     }
 
     /// What became known since the last call.
     pub(crate) fn take_news(&mut self) -> Vec<(PortId, IpAddr, NeighborState)> {
         let mut news = core::mem::take(&mut self.refused);
-        for (port, cache) in &mut self.caches {
+        for (port, Machine { cache, .. }) in &mut self.machines {
             while let Some(event) = cache.poll_event() {
                 match event {
                     Event::Resolved { address, mac } => {
@@ -136,7 +180,7 @@ impl NeighborPorts {
 
     /// The next frame to send.
     pub(crate) fn transmit(&mut self, store: &FrameStore) -> Option<(PortId, Injected)> {
-        for (port, cache) in &mut self.caches {
+        for (port, Machine { cache, .. }) in &mut self.machines {
             let mut frame = store.alloc()?;
             let out = &mut store.area().chunk_mut(&mut frame)[HEADROOM..];
             match cache.poll_transmit(out) {
@@ -156,6 +200,6 @@ impl NeighborPorts {
 
     /// The machine of a port, to look at.
     pub fn cache(&self, port: PortId) -> Option<&Cache> {
-        self.caches.get(&port)
+        self.machines.get(&port).map(|machine| &machine.cache)
     }
 }

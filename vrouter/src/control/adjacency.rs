@@ -58,8 +58,10 @@ pub enum Hop {
     Glean(PortId),
     /// The one station behind a port; the flag marks the node's own stack.
     Direct(PortId, bool),
-    /// A neighbour.
+    /// A neighbour that is a route's next hop: kept resolved.
     Neighbor(PortId, IpAddr),
+    /// A neighbour that traffic alone asks for.
+    Gleaned(PortId, IpAddr),
     /// An IPIP tunnel from our address to the remote one, by way of a neighbour.
     Ipip(Ipv4Addr, Ipv4Addr, PortId, IpAddr),
 }
@@ -92,7 +94,7 @@ impl Resolver<'_> {
             NextHop::Local => Hop::Local(self.host().unwrap_or(PortId::NONE)),
             NextHop::Connected(name) => (self.port_id)(name).map_or(unresolved, Hop::Glean),
             NextHop::Gleaned(name, address) => {
-                (self.port_id)(name).map_or(unresolved, |port| Hop::Neighbor(port, *address))
+                (self.port_id)(name).map_or(unresolved, |port| Hop::Gleaned(port, *address))
             }
             NextHop::Via(address, encap) => {
                 let Some((port, neighbor)) = self.underlay(*address, 0) else { return unresolved };
@@ -185,7 +187,7 @@ pub fn build(
         Hop::Local(port) => Adjacency { local: true, ..base(port, Action::Receive) },
         Hop::Glean(port) => base(port, Action::Glean),
         Hop::Direct(port, local) => Adjacency { local, ..base(port, Action::Direct) },
-        Hop::Neighbor(port, address) => {
+        Hop::Neighbor(port, address) | Hop::Gleaned(port, address) => {
             Adjacency { next_hop: Some(address), ..base(port, Action::Neighbor(slot(port, address))) }
         }
         Hop::Ipip(local, remote, port, address) => {

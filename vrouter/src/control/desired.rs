@@ -195,8 +195,8 @@ impl Desired {
     /// The node's first global address on an uplink, for ICMPv6 errors.
     pub fn first_v6(&self) -> Option<Ipv6Addr> {
         self.uplinks().flat_map(|(_, _, addresses)| addresses).find_map(|net| match net.addr() {
-            IpAddr::V6(address) => Some(address),
-            IpAddr::V4(_) => None,
+            IpAddr::V6(address) if address.segments()[0] & 0xffc0 != 0xfe80 => Some(address),
+            _ => None,
         })
     }
 

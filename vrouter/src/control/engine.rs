@@ -16,7 +16,7 @@ use crate::control::adjacency::{self, Hop, NextHop, Resolver};
 use crate::control::desired::{Desired, PortRole, PortSpec, RouteSpec, RouteTarget};
 use crate::control::event::Event;
 use crate::control::groups::Groups;
-use crate::control::neighbors::{NeighborRequest, Neighbors};
+use crate::control::neighbors::{NeighborEntry, NeighborRequest, Neighbors, WantedNeighbors};
 use crate::control::tunnel_ids::TunnelIds;
 use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, PortId};
@@ -569,6 +569,11 @@ impl Engine {
         &self.desired
     }
 
+    /// The neighbours that are wanted, and what is known of them.
+    pub fn neighbors(&self) -> impl Iterator<Item = NeighborEntry> + '_ {
+        self.neighbors.entries(&self.neighbor_table)
+    }
+
     /// The tables in force.
     pub fn tables(&self) -> Arc<Tables> {
         self.publisher.current()
@@ -632,13 +637,20 @@ fn is_connected<A>(found: Option<(Prefix<A>, &fib::Route<NextHop>)>) -> bool {
     found.is_some_and(|(_, route)| matches!(route.next_hops.first(), Some(NextHop::Connected(_))))
 }
 
-fn wanted_neighbors(hops: &[Hop]) -> BTreeSet<(PortId, IpAddr)> {
-    hops.iter()
-        .filter_map(|hop| match hop {
-            Hop::Neighbor(port, address) | Hop::Ipip(_, _, port, address) => Some((*port, *address)),
-            _ => None,
-        })
-        .collect()
+fn wanted_neighbors(hops: &[Hop]) -> WantedNeighbors {
+    let mut wanted = WantedNeighbors::new();
+    for hop in hops {
+        match hop {
+            Hop::Neighbor(port, address) | Hop::Ipip(_, _, port, address) => {
+                wanted.insert((*port, *address), true);
+            }
+            Hop::Gleaned(port, address) => {
+                wanted.entry((*port, *address)).or_insert(false);
+            }
+            _ => {}
+        }
+    }
+    wanted
 }
 
 fn compile_port(spec: &PortSpec, rules: &mut RuleBook) -> Port {

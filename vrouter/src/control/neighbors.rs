@@ -1,11 +1,13 @@
 //! Which neighbours are wanted, and their slots in the neighbour table.
 //!
-//! Every (port, address) that an adjacency names has a slot and is kept resolved,
-//! with or without traffic: a [`NeighborRequest`] tells whoever asks on that port
-//! (the kernel for shared uplinks, our own machine for exclusive ones).
+//! Every (port, address) that an adjacency names has a slot. The next hops of routes
+//! are kept resolved, with or without traffic; gleaned neighbours are asked for while
+//! packets want them, so that a scan of a connected prefix does not ask for ever. A
+//! [`NeighborRequest`] tells whoever asks on that port (the kernel for shared uplinks,
+//! our own machine for exclusive ones).
 
 use core::net::IpAddr;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use encap::wire::ethernet::MacAddr;
 
@@ -48,10 +50,19 @@ pub struct NeighborEntry {
     pub state: NeighborState,
 }
 
+/// The neighbours to have slots for; `true` for those to be kept resolved.
+pub type WantedNeighbors = BTreeMap<(PortId, IpAddr), bool>;
+
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    slot: NeighborSlot,
+    keep: bool,
+}
+
 /// The book of wanted neighbours.
 #[derive(Debug, Default)]
 pub struct Neighbors {
-    slots: BTreeMap<(PortId, IpAddr), NeighborSlot>,
+    slots: BTreeMap<(PortId, IpAddr), Wanted>,
     free: Vec<NeighborSlot>,
     used: u32,
     /// What is known of neighbours that have no slot (yet).
@@ -62,15 +73,22 @@ pub struct Neighbors {
 impl Neighbors {
     /// Makes the set of wanted neighbours equal to `wanted`. New ones get a slot at
     /// once; old ones keep theirs until [`release`](Self::release).
-    pub fn want(&mut self, wanted: &BTreeSet<(PortId, IpAddr)>, table: &NeighborTable) {
-        for key in wanted {
-            if self.slots.contains_key(key) {
+    pub fn want(&mut self, wanted: &WantedNeighbors, table: &NeighborTable) {
+        for (key, &keep) in wanted {
+            let (port, address) = *key;
+            if let Some(old) = self.slots.get_mut(key) {
+                if old.keep != keep {
+                    old.keep = keep;
+                    let request = if keep { NeighborRequest::Keep } else { NeighborRequest::Release };
+                    self.requests.push_back(request(port, address));
+                }
                 continue;
             }
             let Some(slot) = self.free.pop().or_else(|| self.fresh()) else { continue };
             table.set(slot, self.known.get(key).copied().unwrap_or(NeighborState::Unresolved));
-            self.slots.insert(*key, slot);
-            self.requests.push_back(NeighborRequest::Keep(key.0, key.1));
+            self.slots.insert(*key, Wanted { slot, keep });
+            let request = if keep { NeighborRequest::Keep } else { NeighborRequest::Resolve };
+            self.requests.push_back(request(port, address));
         }
     }
 
@@ -83,10 +101,10 @@ impl Neighbors {
 
     /// Gives up slots that `wanted` no longer names. Only after a grace period, since
     /// a worker may still read them.
-    pub fn release(&mut self, wanted: &BTreeSet<(PortId, IpAddr)>, table: &NeighborTable) {
-        let gone: Vec<_> = self.slots.keys().filter(|key| !wanted.contains(key)).copied().collect();
+    pub fn release(&mut self, wanted: &WantedNeighbors, table: &NeighborTable) {
+        let gone: Vec<_> = self.slots.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
         for key in gone {
-            if let Some(slot) = self.slots.remove(&key) {
+            if let Some(Wanted { slot, .. }) = self.slots.remove(&key) {
                 table.set(slot, NeighborState::Unresolved);
                 self.free.push(slot);
                 self.requests.push_back(NeighborRequest::Release(key.0, key.1));
@@ -96,7 +114,8 @@ impl Neighbors {
 
     /// The slot of a wanted neighbour. The last slot, never usable, where the table is full.
     pub fn slot(&self, port: PortId, address: IpAddr) -> NeighborSlot {
-        self.slots.get(&(port, address)).copied().unwrap_or(NeighborSlot(NeighborTable::CAPACITY as u32 - 1))
+        let full = NeighborSlot(NeighborTable::CAPACITY as u32 - 1);
+        self.slots.get(&(port, address)).map_or(full, |wanted| wanted.slot)
     }
 
     /// Takes news of a neighbour; `Unresolved` means that nothing is known any more.
@@ -106,8 +125,8 @@ impl Neighbors {
         } else {
             self.known.insert((port, address), state);
         }
-        if let Some(slot) = self.slots.get(&(port, address)) {
-            table.set(*slot, state);
+        if let Some(wanted) = self.slots.get(&(port, address)) {
+            table.set(wanted.slot, state);
         }
     }
 
@@ -147,10 +166,12 @@ impl Neighbors {
 
     /// Neighbours in use, in order.
     pub fn entries<'a>(&'a self, table: &'a NeighborTable) -> impl Iterator<Item = NeighborEntry> + 'a {
-        self.slots.iter().map(|((port, address), slot)| NeighborEntry {
-            port: *port,
-            address: *address,
-            state: table.get(*slot),
-        })
+        self.slots
+            .iter()
+            .map(|((port, address), wanted)| NeighborEntry {
+                port: *port,
+                address: *address,
+                state: table.get(wanted.slot),
+            })
     }
 }
