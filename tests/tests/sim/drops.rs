@@ -109,7 +109,7 @@ fn cases() -> Vec<Case> {
         Case(NdSpoofed, "pod1", pod_nd(&spoofed_solicit), &[]),
         Case(NdNotForUs, "eth0", packet::ethernet(ETH0, world::NEIGHBOR, 0x86dd, &solicit), &[]),
         Case(NdRouterMessage, "pod1", pod_nd(&router_solicit), &[]),
-        Case(Ipv4Truncated, "pod1", dented4(2, 1), &[]),
+        Case(Ipv4Truncated, "pod1", pod_ping("10.1.0.2")[..50].to_vec(), &[]),
         Case(Ipv4BadVersion, "pod1", dented4(0, 0x65), &[]),
         Case(Ipv4BadHeaderLength, "pod1", dented4(0, 0x44), &[]),
         Case(Ipv4BadChecksum, "pod1", dented4(10, 0), &[]),
@@ -191,7 +191,9 @@ fn hold_full_and_hold_expired() {
     lab.run();
     let expired =
         [("held", -16), ("pod1.drop.hold-expired", 16), ("pod1.originated", 16), ("pod1.tx", 16)];
-    assert_eq!(moved(&before, &lab.counted()), counters(&expired));
+    let mut moved = moved(&before, &lab.counted());
+    moved.retain(|name, _| !name.starts_with("eth1"));
+    assert_eq!(moved, counters(&expired), "what eth1 asks of its own is not the subject");
     let errors = lab.receive("pod1");
     assert!(errors.iter().all(|error| error[34..36] == [3, 1]), "host unreachable");
 }

@@ -6,11 +6,17 @@
 //! | `against_model` | many thousand frames through the router and a naive model of it |
 //! | `drops` | a way to reach every drop reason, and the counters that move |
 //! | `neighbors` | address resolution on uplinks, packets that wait |
+//! | `control` | routes, pods and ports change while traffic flows |
+//! | `workers` | workers in threads: hand-off, order, idle modes, a clean stop |
+//! | `replay` | odd frames from real captures through every kind of port |
 //! | `world`, `frames` | the model's configuration, and the frames |
 
 mod against_model;
+mod control;
 mod drops;
 mod frames;
 mod neighbors;
+mod replay;
 mod two_nodes;
+mod workers;
 mod world;

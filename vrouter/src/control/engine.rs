@@ -547,7 +547,8 @@ impl Engine {
         if let Some((_, retired)) = self.v6.sealed.take_if(|(epoch, _)| publisher.passed(*epoch)) {
             self.v6.fib.reclaim(retired);
         }
-        self.groups.reclaim(|epoch| publisher.passed(epoch));
+        // Groups that are gone may have been the last to want their neighbours.
+        self.unreleased |= self.groups.reclaim(|epoch| publisher.passed(epoch));
         if self.publisher.collect() == 0 && core::mem::take(&mut self.unreleased) {
             let wanted = wanted_neighbors(&self.groups.all_hops().collect::<Vec<_>>());
             self.neighbors.release(&wanted, &self.neighbor_table);

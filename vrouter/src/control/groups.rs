@@ -94,11 +94,12 @@ impl Groups {
         }
     }
 
-    /// Frees the numbers of groups whose epoch has passed.
-    pub fn reclaim(&mut self, passed: impl Fn(Epoch) -> bool) {
+    /// Frees the numbers of groups whose epoch has passed; returns whether there were any.
+    pub fn reclaim(&mut self, passed: impl Fn(Epoch) -> bool) -> bool {
         let (free, kept): (Vec<_>, Vec<_>) =
             self.dying.drain(..).partition(|(_, sealed)| sealed.is_some_and(&passed));
         self.dying = kept;
+        let any = !free.is_empty();
         for (index, _) in free {
             let Some(entry) = self.entries[index as usize].take() else { continue };
             self.by_hops.remove(&entry.hops);
@@ -106,6 +107,7 @@ impl Groups {
                 self.release_hop(hop);
             }
         }
+        any
     }
 
     fn release_hop(&mut self, hop: Hop) {

@@ -1,0 +1,230 @@
+//! Workers in threads: who owns which queue, hand-off, order, idle modes, a clean stop.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use vrouter::ids::WorkerId;
+use vrouter::port::PortQueue;
+use vrouter::port::memory::MemoryHost;
+use vrouter::{IdleMode, MemoryPort, Router};
+use vrouter_tests::lab::{Lab, pod_spec};
+use vrouter_tests::packet::{self, GATEWAY_MAC, Mac};
+
+const DEPTH: usize = 8192;
+const FRAMES: u32 = 16_384;
+const LONG: Duration = Duration::from_secs(60);
+
+fn mac(pod: u8) -> Mac {
+    [2, 0, 0, 0, 1, pod]
+}
+
+fn address(pod: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 1, 0, pod)
+}
+
+/// A router whose two pods have so many queues each, and their far ends.
+fn router(workers: u16, queues: usize, idle: IdleMode) -> (Lab, [Vec<MemoryHost>; 2]) {
+    let mut lab = Lab::new(Router::builder().workers(workers).frames(FRAMES).idle(idle));
+    let ends = [1, 2].map(|pod| {
+        let (near, far): (Vec<Box<dyn PortQueue>>, Vec<_>) = (0..queues)
+            .map(|_| MemoryPort::with_host(DEPTH))
+            .map(|(port, host)| (Box::new(port) as Box<dyn PortQueue>, host))
+            .unzip();
+        lab.queues(pod_spec(&format!("pod{pod}"), mac(pod), &[&address(pod).to_string()]), near);
+        far
+    });
+    lab.apply([]);
+    (lab, ends)
+}
+
+/// A datagram of flow `flow` from one pod to the other, with a number.
+fn datagram(from: u8, flow: u16, number: u32) -> Vec<u8> {
+    let to = 3 - from;
+    let packet = packet::udp4((address(from), 1000 + flow), (address(to), 53), &number.to_be_bytes());
+    packet::ethernet(GATEWAY_MAC, mac(from), 0x0800, &packet)
+}
+
+/// Sends `count` datagrams of `flows` flows both ways, each flow by one queue, and checks
+/// that all arrive, those of a flow in order.
+fn exchange(ends: &[Vec<MemoryHost>; 2], flows: u16, count: u32) {
+    let mut next: HashMap<(usize, u16), u32> = HashMap::new();
+    let mut arrived = 0;
+    let mut sent = 0;
+    let start = Instant::now();
+    let in_flight = 512;
+    while arrived < 2 * count {
+        assert!(start.elapsed() < LONG, "{arrived} of {} arrived", 2 * count);
+        // Never more on the way than the smallest ring holds.
+        while sent < count && 2 * sent < arrived + in_flight {
+            let flow = (sent % u32::from(flows)) as u16;
+            for from in [1, 2] {
+                let queues = &ends[usize::from(from) - 1];
+                let frame = datagram(from, flow, sent / u32::from(flows));
+                assert!(queues[usize::from(flow) % queues.len()].send(&frame), "the wire is full");
+            }
+            sent += 1;
+        }
+        let before = arrived;
+        for (at, queues) in ends.iter().enumerate() {
+            for packet in queues.iter().flat_map(|queue| std::iter::from_fn(|| queue.receive())) {
+                let bytes = packet.bytes;
+                let flow = u16::from_be_bytes([bytes[34], bytes[35]]) - 1000;
+                let number = u32::from_be_bytes([bytes[42], bytes[43], bytes[44], bytes[45]]);
+                let expected = next.entry((at, flow)).or_insert(0);
+                assert_eq!(number, *expected, "flow {flow} is out of order");
+                *expected += 1;
+                arrived += 1;
+            }
+        }
+        if arrived == before {
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn run(workers: u16, queues: usize, idle: IdleMode, count: u32) -> Lab {
+    let (mut lab, ends) = router(workers, queues, idle);
+    let threads = lab.router.start().unwrap();
+    exchange(&ends, 16, count);
+    drop(threads);
+    lab.check_conservation();
+    assert_eq!(lab.router.frames().free_frames() as u32, FRAMES, "a stop gives every frame back");
+    lab
+}
+
+#[test]
+fn two_workers_with_one_queue_each_hand_over() {
+    let lab = run(2, 1, IdleMode::Adaptive, 20_000);
+    let owners: Vec<_> = lab.router.placements().iter().map(|port| port.queues.clone()).collect();
+    assert_eq!(owners, [vec![WorkerId(0)], vec![WorkerId(1)]]);
+    let handed: u64 = lab.router.workers().iter().map(|worker| worker.counters.run.handoffs.get()).sum();
+    assert_eq!(handed, 40_000, "each packet leaves by the other worker's queue");
+}
+
+#[test]
+fn one_worker_with_many_queues_on_each_port() {
+    let lab = run(1, 6, IdleMode::Adaptive, 20_000);
+    assert!(lab.router.placements().iter().all(|port| port.queues == [WorkerId(0); 6]));
+}
+
+#[test]
+fn two_workers_with_two_queues_need_no_hand_off() {
+    let lab = run(2, 2, IdleMode::Adaptive, 20_000);
+    let handed: u64 = lab.router.workers().iter().map(|worker| worker.counters.run.handoffs.get()).sum();
+    assert_eq!(handed, 0);
+}
+
+#[test]
+fn every_idle_mode_makes_progress() {
+    for idle in [IdleMode::Adaptive, IdleMode::Interrupt, IdleMode::Poll] {
+        let (mut lab, ends) = router(2, 1, idle);
+        let threads = lab.router.start().unwrap();
+        for round in 0..20 {
+            // Long enough to go to sleep in between.
+            std::thread::sleep(Duration::from_millis(3));
+            assert!(ends[0][0].send(&datagram(1, 0, round)));
+            let start = Instant::now();
+            while ends[1][0].receive().is_none() {
+                assert!(start.elapsed() < LONG, "{idle:?}");
+                std::thread::yield_now();
+            }
+        }
+        drop(threads);
+        assert_eq!(lab.router.frames().free_frames() as u32, FRAMES, "{idle:?}");
+    }
+}
+
+#[test]
+fn a_stop_under_load_gives_every_frame_back() {
+    for _ in 0..10 {
+        let (mut lab, ends) = router(2, 1, IdleMode::Adaptive);
+        let threads = lab.router.start().unwrap();
+        for number in 0..2000 {
+            for (at, queues) in ends.iter().enumerate() {
+                queues[0].send(&datagram(at as u8 + 1, 0, number));
+            }
+        }
+        drop(threads);
+        assert_eq!(lab.router.frames().free_frames() as u32, FRAMES);
+    }
+}
+
+#[test]
+fn ports_come_and_go_while_the_workers_run() {
+    let (mut lab, ends) = router(2, 1, IdleMode::Adaptive);
+    let threads = lab.router.start().unwrap();
+    for n in 0..50u8 {
+        lab.pod("guest", [2, 0, 0, 3, 0, n], &[&format!("10.1.1.{n}")]);
+        lab.apply([]);
+        let packet = packet::ping4(Ipv4Addr::new(10, 1, 1, n), address(1), 64, n.into());
+        lab.send("guest", &packet::ethernet(GATEWAY_MAC, [2, 0, 0, 3, 0, n], 0x0800, &packet));
+        let start = Instant::now();
+        while ends[0][0].receive().is_none() {
+            assert!(start.elapsed() < LONG, "pod {n} is not heard");
+            std::thread::yield_now();
+        }
+        lab.router.remove_port("guest").unwrap();
+    }
+    drop(threads);
+    assert_eq!(lab.router.frames().free_frames() as u32, FRAMES);
+}
+
+#[test]
+fn a_whole_internet_table_comes_and_goes_under_traffic() {
+    let (mut lab, ends) = router(1, 1, IdleMode::Adaptive);
+    lab.uplink("up", [2, 0, 0, 0, 0, 9], &["172.16.20.252/24"], false);
+    lab.apply([]);
+    let prefixes = internet_prefixes();
+    let threads = lab.router.start().unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut rounds = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                exchange(&ends, 1, 200);
+                rounds += 1;
+            }
+            rounds
+        });
+        for (n, chunk) in prefixes.chunks(10_000).enumerate() {
+            for prefix in chunk {
+                let next = Ipv4Addr::new(172, 16, 20, 1 + (n % 100) as u8);
+                lab.router.apply(static_route(*prefix, next)).unwrap();
+            }
+            lab.router.commit().unwrap();
+        }
+        for chunk in prefixes.chunks(10_000) {
+            for prefix in chunk {
+                lab.router.apply(vrouter::Event::RemoveRoute(*prefix, fib::RouteSource::Static)).unwrap();
+            }
+            lab.router.commit().unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(traffic.join().unwrap() > 0);
+    });
+    drop(threads);
+    lab.check_conservation();
+    assert_eq!(lab.router.frames().free_frames() as u32, FRAMES);
+}
+
+fn static_route(prefix: fib::AnyPrefix, next: Ipv4Addr) -> vrouter::Event {
+    vrouter::Event::PutRoute(vrouter::control::RouteSpec {
+        prefix,
+        source: fib::RouteSource::Static,
+        target: vrouter::control::RouteTarget::Via(vec![next.into()], vrouter::control::Encap::None),
+        metric: 0,
+    })
+}
+
+/// A fifth of the IPv4 prefixes of a real table, those that do not cover the pods.
+fn internet_prefixes() -> Vec<fib::AnyPrefix> {
+    use std::io::Read;
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fib/tests/data/bart-prefixes.txt.gz");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+    let prefixes = text.lines().filter(|line| !line.contains(':')).step_by(5);
+    let prefixes: Vec<fib::AnyPrefix> = prefixes.map(|line| line.parse().unwrap()).collect();
+    assert!(prefixes.len() > 150_000);
+    prefixes
+}
