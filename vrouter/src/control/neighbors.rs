@@ -151,7 +151,7 @@ impl Neighbors {
 
     /// The slot of a neighbour, if it is wanted and has one.
     pub fn slot_of(&self, port: PortId, address: IpAddr) -> Option<NeighborSlot> {
-        self.slots.get(&(port, address)).copied()
+        self.slots.get(&(port, address)).map(|wanted| wanted.slot)
     }
 
     /// Asks for a neighbour that packets wait for.
