@@ -149,7 +149,8 @@ impl Lab {
 
     /// Takes the frames that left by any port.
     pub fn receive_all(&self) -> Vec<(String, Vec<u8>)> {
-        let frames = |name: &String| self.receive(name).into_iter().map(|frame| (name.clone(), frame)).collect();
+        let frames =
+            |name: &String| self.receive(name).into_iter().map(|frame| (name.clone(), frame)).collect();
         self.wires.keys().flat_map(|name| -> Vec<_> { frames(name) }).collect()
     }
 
@@ -223,14 +224,16 @@ pub fn pod_spec(name: &str, mac: Mac, addresses: &[&str]) -> PortSpec {
 
 /// An uplink port; addresses with prefix lengths.
 pub fn uplink_spec(name: &str, mac: Mac, addresses: &[&str], exclusive: bool) -> PortSpec {
-    let addresses: Vec<IpNet> = addresses.iter().map(|net| net.parse().expect("an address with length")).collect();
+    let addresses: Vec<IpNet> =
+        addresses.iter().map(|net| net.parse().expect("an address with length")).collect();
     let spec = PortSpec::uplink(name, mac_text(mac).parse().expect("a MAC address"), []);
     PortSpec { role: PortRole::Uplink { exclusive, addresses }, ..spec }
 }
 
 /// A host port.
 pub fn host_spec(name: &str, mac: Mac, peer: Mac, addresses: &[&str]) -> PortSpec {
-    let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+    let addresses: Vec<IpAddr> =
+        addresses.iter().map(|address| address.parse().expect("an address")).collect();
     let mac = mac_text(mac).parse().expect("a MAC address");
     let peer_mac = mac_text(peer).parse().expect("a MAC address");
     PortSpec { role: PortRole::Host { addresses }, mac, peer_mac, ..PortSpec::uplink(name, mac, []) }

@@ -162,7 +162,14 @@ impl Model {
         *expected.counted.entry(format!("{}.{what}", self.ports[port].name)).or_insert(0) += 1;
     }
 
-    fn send(&self, port: usize, destination: Mac, ethertype: [u8; 2], payload: &[u8], expected: &mut Expected) {
+    fn send(
+        &self,
+        port: usize,
+        destination: Mac,
+        ethertype: [u8; 2],
+        payload: &[u8],
+        expected: &mut Expected,
+    ) {
         let Port { name, mac, .. } = &self.ports[port];
         let frame = [&destination[..], &mac[..], &ethertype[..], payload].concat();
         expected.sent.push(((*name).to_owned(), frame));
@@ -170,7 +177,12 @@ impl Model {
     }
 
     /// The frame's checks, address resolution, tunnels, and what pods may send.
-    fn ethernet(&self, at: usize, frame: &[u8], expected: &mut Expected) -> Result<Option<Packet>, &'static str> {
+    fn ethernet(
+        &self,
+        at: usize,
+        frame: &[u8],
+        expected: &mut Expected,
+    ) -> Result<Option<Packet>, &'static str> {
         let port = &self.ports[at];
         if frame.len() < 14 {
             return Err("frame-too-short");
@@ -314,7 +326,8 @@ impl Model {
         }
         for (prefix, len, target) in &self.routes {
             let neighbor = |next: IpAddr, tunnel| {
-                let (port, ..) = self.own().find(|(_, own, len)| header::matches(next, *own, *len)).expect("connected");
+                let (port, ..) =
+                    self.own().find(|(_, own, len)| header::matches(next, *own, *len)).expect("connected");
                 Hop::Neighbor { port, next, tunnel }
             };
             let hop = match *target {
@@ -394,7 +407,9 @@ impl Model {
         let ip = match tunnel {
             Some(remote) => {
                 self.ip_id = self.ip_id.wrapping_add(1);
-                let near = |(_, own, len): &(usize, Ipv4Addr, u8)| header::matches(remote.into(), (*own).into(), *len);
+                let near = |(_, own, len): &(usize, Ipv4Addr, u8)| {
+                    header::matches(remote.into(), (*own).into(), *len)
+                };
                 let (_, local, _) = self.own4().find(near).expect("the remote end is connected");
                 header::outer(&ip, local, remote, self.ip_id)
             }
@@ -413,7 +428,9 @@ impl Model {
         match self.neighbors.get(&next) {
             Some(Some(mac)) => Ok(*mac),
             Some(None) => Err(("neighbor-failed", Some(HOST))),
-            None if self.held.iter().filter(|held| **held == next).count() >= 16 || self.held.len() >= 256 => {
+            None if self.held.iter().filter(|held| **held == next).count() >= 16
+                || self.held.len() >= 256 =>
+            {
                 Err(("hold-full", None))
             }
             None => {
@@ -486,7 +503,8 @@ fn may_report(ip: &[u8]) -> bool {
     let (protocol, at, _) = header::upper(ip).expect("checked before");
     if ip[0] >> 4 == 4 {
         let kind = ip.get(at);
-        header::word(ip, 6) & 0x1fff == 0 && (protocol != 1 || kind.is_some_and(|kind| ICMP_QUERIES.contains(kind)))
+        header::word(ip, 6) & 0x1fff == 0
+            && (protocol != 1 || kind.is_some_and(|kind| ICMP_QUERIES.contains(kind)))
     } else {
         at != 0 && (protocol != 58 || ip.get(at).is_some_and(|kind| *kind >= 128 && *kind != 137))
     }

@@ -432,7 +432,8 @@ impl Router {
         while let Some(punt) = self.punts.pop() {
             handled += 1;
             match punt {
-                Punt::Resolve { port, address } => self.engine.resolve(port, address),
+                Punt::Resolve { port, address, glean: true } => self.engine.glean(port, address),
+                Punt::Resolve { port, address, glean: false } => self.engine.resolve(port, address),
                 Punt::Frame { port, frame, offset, len } => {
                     self.neighbors.frame(port, self.store.area().bytes(&frame, offset, len), now);
                     self.store.free(frame);

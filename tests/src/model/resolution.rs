@@ -42,13 +42,19 @@ impl Model {
             return Err("arp-not-for-us");
         }
         let reply =
-            [&[0, 1, 8, 0, 6, 4, 0, 2], &port.mac[..], &packet[24..28], &packet[8..14], &packet[14..18]].concat();
+            [&[0, 1, 8, 0, 6, 4, 0, 2], &port.mac[..], &packet[24..28], &packet[8..14], &packet[14..18]]
+                .concat();
         self.send(at, port.peer, [0x08, 0x06], &reply, expected);
         Ok(())
     }
 
     /// RFC 4861, for pods as a proxy for every address but their own.
-    pub(super) fn discovery(&self, at: usize, ip: &[u8], expected: &mut Expected) -> Result<(), &'static str> {
+    pub(super) fn discovery(
+        &self,
+        at: usize,
+        ip: &[u8],
+        expected: &mut Expected,
+    ) -> Result<(), &'static str> {
         let port = &self.ports[at];
         let (pod, own) = match &port.kind {
             Kind::Uplink { exclusive: true, .. } => {

@@ -84,7 +84,8 @@ impl Stage for Fault {
                 Fault::PortChoice => {
                     let port = context.tables.adjacencies[burst.meta.adjacency[lane].index()].port;
                     let other = context.tables.adjacencies.iter().position(|adjacency| {
-                        adjacency.port != port && context.tables.port(adjacency.port).is_some_and(|port| port.up)
+                        adjacency.port != port
+                            && context.tables.port(adjacency.port).is_some_and(|port| port.up)
                     });
                     burst.meta.adjacency[lane] = AdjacencyId(other.expect("there are several ports") as u32);
                 }

@@ -113,7 +113,8 @@ fn equal_cost_next_hops_share_the_flows_and_keep_each_whole() {
     let mut lab = lab(512);
     let both = ["172.16.20.1", "172.16.20.2"].map(|next| next.parse().unwrap()).to_vec();
     let other: Mac = [2, 0, 0, 0, 0, 0xfe];
-    let announcement = packet::arp(1, other, Ipv4Addr::new(172, 16, 20, 2), [0; 6], Ipv4Addr::new(172, 16, 20, 2));
+    let announcement =
+        packet::arp(1, other, Ipv4Addr::new(172, 16, 20, 2), [0; 6], Ipv4Addr::new(172, 16, 20, 2));
     lab.send("up", &packet::ethernet(packet::BROADCAST, other, 0x0806, &announcement));
     lab.apply([Event::PutRoute(RouteSpec {
         prefix: "10.9.0.0/16".parse().unwrap(),

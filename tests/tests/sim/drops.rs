@@ -88,7 +88,8 @@ fn cases() -> Vec<Case> {
     version6[14] = 0x40;
     let bad_extension = packet::ip6(own6, a6("fd00:1::2"), 60, 64, &[17, 9, 0, 0, 0, 0, 0, 0]);
     let source6 = packet::ping6(Ipv6Addr::LOCALHOST, a6("fd00:1::2"), 64, 1);
-    let route_option = Ip4 { options: vec![131, 3, 4, 0], ..Ip4::new(POD1, a4("10.1.0.2"), 17) }.bytes(&[0; 8]);
+    let route_option =
+        Ip4 { options: vec![131, 3, 4, 0], ..Ip4::new(POD1, a4("10.1.0.2"), 17) }.bytes(&[0; 8]);
     let mut broken_ping = pod_ping("192.0.2.2");
     broken_ping[14 + 20 + 3] ^= 1;
     let tunnelled_solicit = tunnel("172.16.0.2", |outer| Ip4 { protocol: 41, ..outer }, &solicit);
@@ -124,7 +125,12 @@ fn cases() -> Vec<Case> {
         Case(LinkLocal, "pod1", pod_ping("169.254.7.7"), &[]),
         Case(Multicast, "pod1", pod_ping("224.0.0.5"), &[]),
         Case(TunnelUnknownPeer, "eth0", tunnel("172.16.0.3", |outer| outer, &inner), &[]),
-        Case(TunnelFragment, "eth0", tunnel("172.16.0.2", |outer| Ip4 { fragment: 0x2000, ..outer }, &inner), &[]),
+        Case(
+            TunnelFragment,
+            "eth0",
+            tunnel("172.16.0.2", |outer| Ip4 { fragment: 0x2000, ..outer }, &inner),
+            &[],
+        ),
         Case(TunnelBadInner, "eth0", tunnelled_solicit, &[]),
         Case(TunnelEcn, "eth0", tunnel("172.16.0.2", |outer| Ip4 { tos: 3, ..outer }, &inner), &[]),
         Case(SpoofedSource, "pod1", from_pod(0x0800, &packet::ping4(a4("10.1.0.2"), POD1, 64, 1)), &[]),
@@ -144,9 +150,19 @@ fn cases() -> Vec<Case> {
         Case(IcmpMalformed, "pod1", broken_ping, &[]),
         Case(NeighborFailed, "pod1", pod_ping("10.5.0.1"), ANSWERED),
         Case(TtlExpired, "pod1", from_pod(0x0800, &packet::ping4(POD1, a4("10.1.0.2"), 1, 1)), ANSWERED),
-        Case(HopLimitExpired, "pod1", from_pod(0x86dd, &packet::ping6(own6, a6("fd00:1::2"), 1, 1)), ANSWERED),
+        Case(
+            HopLimitExpired,
+            "pod1",
+            from_pod(0x86dd, &packet::ping6(own6, a6("fd00:1::2"), 1, 1)),
+            ANSWERED,
+        ),
         Case(FragmentationNeeded, "pod1", from_pod(0x0800, &big(0x4000)), ANSWERED),
-        Case(PacketTooBig, "pod1", from_pod(0x86dd, &packet::ip6(own6, a6("fd00:1::2"), 17, 9, &[0; 1400])), ANSWERED),
+        Case(
+            PacketTooBig,
+            "pod1",
+            from_pod(0x86dd, &packet::ip6(own6, a6("fd00:1::2"), 17, 9, &[0; 1400])),
+            ANSWERED,
+        ),
         Case(PortDown, "pod1", pod_ping("10.1.0.4"), &[]),
     ]
 }
@@ -172,7 +188,8 @@ fn each_frame_moves_its_counters_and_no_other() {
         let mut lab = world::lab(&world::model(false), world::builder());
         let before = lab.counted();
         lab.exchange(port, &frame);
-        let mut expected = counters(&[(&format!("{port}.rx"), 1), (&format!("{port}.drop.{}", reason.name()), 1)]);
+        let mut expected =
+            counters(&[(&format!("{port}.rx"), 1), (&format!("{port}.drop.{}", reason.name()), 1)]);
         expected.extend(beside.iter().map(|name| ((*name).to_owned(), 1)));
         assert_eq!(moved(&before, &lab.counted()), expected, "{reason:?}");
     }
@@ -189,8 +206,7 @@ fn hold_full_and_hold_expired() {
     let before = lab.counted();
     lab.pass(Duration::from_secs(4));
     lab.run();
-    let expired =
-        [("held", -16), ("pod1.drop.hold-expired", 16), ("pod1.originated", 16), ("pod1.tx", 16)];
+    let expired = [("held", -16), ("pod1.drop.hold-expired", 16), ("pod1.originated", 16), ("pod1.tx", 16)];
     let mut moved = moved(&before, &lab.counted());
     moved.retain(|name, _| !name.starts_with("eth1"));
     assert_eq!(moved, counters(&expired), "what eth1 asks of its own is not the subject");
@@ -251,7 +267,10 @@ fn tx_full() {
     lab.apply([]);
     (0..6).for_each(|_| lab.send("a", &pod_ping("10.1.0.3")));
     lab.run();
-    assert_eq!(moved(&BTreeMap::new(), &lab.counted()), counters(&[("a.rx", 6), ("b.tx", 4), ("a.drop.tx-full", 2)]));
+    assert_eq!(
+        moved(&BTreeMap::new(), &lab.counted()),
+        counters(&[("a.rx", 6), ("b.tx", 4), ("a.drop.tx-full", 2)])
+    );
 }
 
 #[test]
@@ -272,7 +291,10 @@ fn no_frame_for_a_fragment() {
 
 /// Wires to a port of `count` queues.
 fn queues(count: usize) -> (Vec<Box<dyn PortQueue>>, Vec<vrouter::port::memory::MemoryHost>) {
-    (0..count).map(|_| MemoryPort::with_host(64)).map(|(port, host)| (Box::new(port) as Box<dyn PortQueue>, host)).unzip()
+    (0..count)
+        .map(|_| MemoryPort::with_host(64))
+        .map(|(port, host)| (Box::new(port) as Box<dyn PortQueue>, host))
+        .unzip()
 }
 
 #[test]

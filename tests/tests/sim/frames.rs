@@ -10,17 +10,69 @@ use vrouter_tests::model::{Kind, Model};
 use vrouter_tests::packet::{self, BROADCAST, Ip4, Mac};
 
 const V4: [&str; 34] = [
-    "10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.5", "10.1.0.62", "10.2.0.1", "10.2.127.255",
-    "10.2.128.0", "10.2.129.7", "10.3.1.1", "10.4.1.1", "10.5.1.1", "10.6.1.1", "10.7.1.1", "10.8.1.1",
-    "10.9.1.1", "10.10.1.1", "10.99.0.1", "172.16.0.1", "172.16.0.2", "172.16.0.3", "172.16.0.9",
-    "172.16.0.77", "192.0.2.2", "192.0.2.3", "169.254.1.1", "169.254.7.7", "0.0.0.0", "127.0.0.1",
-    "224.0.0.5", "240.0.0.1", "255.255.255.255", "192.168.3.4",
+    "10.1.0.1",
+    "10.1.0.2",
+    "10.1.0.3",
+    "10.1.0.4",
+    "10.1.0.5",
+    "10.1.0.62",
+    "10.2.0.1",
+    "10.2.127.255",
+    "10.2.128.0",
+    "10.2.129.7",
+    "10.3.1.1",
+    "10.4.1.1",
+    "10.5.1.1",
+    "10.6.1.1",
+    "10.7.1.1",
+    "10.8.1.1",
+    "10.9.1.1",
+    "10.10.1.1",
+    "10.99.0.1",
+    "172.16.0.1",
+    "172.16.0.2",
+    "172.16.0.3",
+    "172.16.0.9",
+    "172.16.0.77",
+    "192.0.2.2",
+    "192.0.2.3",
+    "169.254.1.1",
+    "169.254.7.7",
+    "0.0.0.0",
+    "127.0.0.1",
+    "224.0.0.5",
+    "240.0.0.1",
+    "255.255.255.255",
+    "192.168.3.4",
 ];
 const V6: [&str; 27] = [
-    "fd00:1::1", "fd00:1::2", "fd00:1::3", "fd00:1::4", "fd00:1::5", "fd00:3::1", "fd00:4::1", "fd00:5::1",
-    "fd00:6::1", "fd00:7::1", "fd00:8::1", "fd00:9::1", "fd00:a::1", "fd00:99::1", "fd00:20::1", "fd00:20::2",
-    "fd00:20::77", "fd00:21::2", "fd00:21::3", "fe80::ecee:eeff:feee:eeee", "fe80::1", "::", "::1", "ff02::1",
-    "ff02::1:ffee:eeee", "ff0e::1", "2001:db8::9",
+    "fd00:1::1",
+    "fd00:1::2",
+    "fd00:1::3",
+    "fd00:1::4",
+    "fd00:1::5",
+    "fd00:3::1",
+    "fd00:4::1",
+    "fd00:5::1",
+    "fd00:6::1",
+    "fd00:7::1",
+    "fd00:8::1",
+    "fd00:9::1",
+    "fd00:a::1",
+    "fd00:99::1",
+    "fd00:20::1",
+    "fd00:20::2",
+    "fd00:20::77",
+    "fd00:21::2",
+    "fd00:21::3",
+    "fe80::ecee:eeff:feee:eeee",
+    "fe80::1",
+    "::",
+    "::1",
+    "ff02::1",
+    "ff02::1:ffee:eeee",
+    "ff0e::1",
+    "2001:db8::9",
 ];
 
 fn v4() -> impl Strategy<Value = Ipv4Addr> {
@@ -54,7 +106,14 @@ fn link(ports: usize) -> impl Strategy<Value = Link> {
     let damage = prop_oneof![6 => Just(Vec::new()), 1 => vec((0usize..90, 1u8..), 1..3)];
     let cut = prop_oneof![20 => Just(None), 1 => (0usize..80).prop_map(Some)];
     (0..ports, destination, odd([2, 8, 8, 8, 8, 8], 40), 0usize..20, damage, cut).prop_map(
-        |(port, destination, source, padding, damage, cut)| Link { port, destination, source, padding, damage, cut },
+        |(port, destination, source, padding, damage, cut)| Link {
+            port,
+            destination,
+            source,
+            padding,
+            damage,
+            cut,
+        },
     )
 }
 
@@ -109,7 +168,8 @@ fn ip4() -> BoxedStrategy<Vec<u8>> {
 fn ip6() -> BoxedStrategy<Vec<u8>> {
     let hops = prop_oneof![6 => Just(64u8), 1 => select(vec![0u8, 1, 2, 255])];
     let extension = select(vec![0u8, 43, 44, 51, 60, 60, 44]);
-    let extensions = prop_oneof![5 => Just(Vec::new()), 1 => vec((extension, any::<[u8; 6]>(), 0u8..3), 1..10)];
+    let extensions =
+        prop_oneof![5 => Just(Vec::new()), 1 => vec((extension, any::<[u8; 6]>(), 0u8..3), 1..10)];
     let kind = prop_oneof![8 => Just(128u8), 1 => select(vec![1u8, 2, 129, 133, 137, 200])];
     (v6(), v6(), hops, extensions, select(vec![58u8, 58, 6, 17, 50, 59]), kind, payload())
         .prop_map(|(source, destination, hops, extensions, protocol, kind, data)| {
@@ -142,7 +202,8 @@ fn tunnelled() -> BoxedStrategy<Vec<u8>> {
     let remote = prop_oneof![4 => select(vec!["172.16.0.2", "172.16.0.9"]), 1 => select(vec!["172.16.0.3", "10.3.1.1"])];
     let local = prop_oneof![6 => select(vec!["172.16.0.1", "192.0.2.2"]), 1 => Just("10.1.0.1")];
     let fragment = prop_oneof![8 => Just(0x4000u16), 1 => select(vec![0x2000u16, 9])];
-    let inner = prop_oneof![3 => ip4().prop_map(|inner| (4u8, inner)), 1 => ip6().prop_map(|inner| (41, inner))];
+    let inner =
+        prop_oneof![3 => ip4().prop_map(|inner| (4u8, inner)), 1 => ip6().prop_map(|inner| (41, inner))];
     let swap = prop_oneof![12 => Just(false), 1 => Just(true)];
     (remote, local, fragment, any::<u8>(), inner, swap)
         .prop_map(|(remote, local, fragment, tos, (protocol, inner), swap)| {

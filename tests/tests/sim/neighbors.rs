@@ -30,7 +30,9 @@ fn lab(exclusive: bool) -> Lab {
 
 fn ping(lab: &Lab, destination: &str, sequence: u16) {
     let frame = match destination.parse().unwrap() {
-        IpAddr::V4(to) => packet::ethernet(GATEWAY_MAC, POD_MAC, 0x0800, &packet::ping4(POD, to, 64, sequence)),
+        IpAddr::V4(to) => {
+            packet::ethernet(GATEWAY_MAC, POD_MAC, 0x0800, &packet::ping4(POD, to, 64, sequence))
+        }
         IpAddr::V6(to) => {
             let own = "fd00:1::1".parse().unwrap();
             packet::ethernet(GATEWAY_MAC, POD_MAC, 0x86dd, &packet::ping6(own, to, 64, sequence))
@@ -42,7 +44,9 @@ fn ping(lab: &Lab, destination: &str, sequence: u16) {
 /// The peer answers for its address.
 fn answer(lab: &Lab, address: IpAddr, mac: Mac) {
     let frame = match address {
-        IpAddr::V4(address) => packet::ethernet(UP_MAC, mac, 0x0806, &packet::arp(2, mac, address, UP_MAC, UP)),
+        IpAddr::V4(address) => {
+            packet::ethernet(UP_MAC, mac, 0x0806, &packet::arp(2, mac, address, UP_MAC, UP))
+        }
         IpAddr::V6(address) => {
             let own: Ipv6Addr = "fd00:20::252".parse().unwrap();
             packet::ethernet(UP_MAC, mac, 0x86dd, &packet::advert(address, own, 0x6000_0000, address, mac))
@@ -76,7 +80,10 @@ fn own_addresses_are_announced_when_the_machine_takes_over() {
     let frames = lab.receive("up");
     let gratuitous = packet::arp(1, UP_MAC, UP, [0; 6], UP);
     assert!(frames.iter().any(|frame| frame[..6] == BROADCAST && frame[14..42] == gratuitous));
-    assert!(frames.iter().any(|frame| frame[12..14] == [0x86, 0xdd] && frame[54] == 136), "unsolicited advertisement");
+    assert!(
+        frames.iter().any(|frame| frame[12..14] == [0x86, 0xdd] && frame[54] == 136),
+        "unsolicited advertisement"
+    );
     lab.run_for(Duration::from_secs(5));
 }
 
@@ -101,7 +108,10 @@ fn packets_wait_and_leave_in_order_in_both_families() {
         ping(&lab, destination, 10);
         lab.run();
         let frames = lab.receive("up");
-        let pings: Vec<u16> = frames.iter().map(|frame| u16::from_be_bytes([frame[frame.len() - 16], frame[frame.len() - 15]])).collect();
+        let pings: Vec<u16> = frames
+            .iter()
+            .map(|frame| u16::from_be_bytes([frame[frame.len() - 16], frame[frame.len() - 15]]))
+            .collect();
         assert_eq!(pings, (0..11).collect::<Vec<_>>(), "{destination}");
         assert!(frames.iter().all(|frame| frame[..12] == [FAR[0], UP_MAC].concat()));
         assert_eq!(lab.counted().get("held"), None);
@@ -119,7 +129,10 @@ fn at_most_sixteen_wait_for_one_next_hop_and_256_in_all() {
         lab.run();
     }
     let counted = lab.counted();
-    assert_eq!((counted.get("held"), counted.get("pod.drop.hold-full")), (Some(&256), Some(&(4 + 21 * 16 - 256))));
+    assert_eq!(
+        (counted.get("held"), counted.get("pod.drop.hold-full")),
+        (Some(&256), Some(&(4 + 21 * 16 - 256)))
+    );
     // Those of 16 next hops are answered, the rest runs out of time.
     answer(&lab, PEER.into(), FAR[0]);
     lab.run();
@@ -211,8 +224,13 @@ fn a_connected_host_is_gleaned_by_traffic_and_forgotten_when_silent() {
     lab.receive("up");
     lab.run_for(Duration::from_secs(30));
     assert_eq!(questions(&lab.receive("up"), "172.16.20.8".parse().unwrap()), 0);
-    assert_eq!(lab.counted().get("pod.drop.hold-expired").or(lab.counted().get("pod.drop.neighbor-failed")), Some(&1));
-    let named = |lab: &Lab, address: Ipv4Addr| lab.router.engine().neighbors().any(|n| n.address == IpAddr::V4(address));
+    assert_eq!(
+        lab.counted().get("pod.drop.hold-expired").or(lab.counted().get("pod.drop.neighbor-failed")),
+        Some(&1)
+    );
+    let named = |lab: &Lab, address: Ipv4Addr| {
+        lab.router.engine().neighbors().any(|n| n.address == IpAddr::V4(address))
+    };
     assert!(named(&lab, host) && !named(&lab, "172.16.20.8".parse().unwrap()));
     // And traffic may ask again.
     ping(&lab, "172.16.20.8", 2);
@@ -242,7 +260,10 @@ fn the_kernel_is_asked_on_a_shared_uplink() {
     let up = lab.id("up");
     let requests: Vec<_> = std::iter::from_fn(|| lab.router.next_kernel_request()).collect();
     let next_hops: [IpAddr; 2] = [PEER.into(), "fd00:20::253".parse().unwrap()];
-    assert!(next_hops.iter().all(|next| requests.contains(&NeighborRequest::Keep(up, *next))), "{requests:?}");
+    assert!(
+        next_hops.iter().all(|next| requests.contains(&NeighborRequest::Keep(up, *next))),
+        "{requests:?}"
+    );
     ping(&lab, "10.2.0.1", 1);
     ping(&lab, "172.16.20.9", 2);
     lab.run();
@@ -280,7 +301,8 @@ fn our_machine_answers_for_its_own_addresses_alone() {
     let own: Ipv6Addr = "fd00:20::252".parse().unwrap();
     let node = packet::solicited_node(own);
     let solicit = packet::solicit("fd00:20::253".parse().unwrap(), node, own, Some(FAR[0]));
-    let replies = lab.exchange("up", &packet::ethernet(packet::multicast_mac(node), FAR[0], 0x86dd, &solicit));
+    let replies =
+        lab.exchange("up", &packet::ethernet(packet::multicast_mac(node), FAR[0], 0x86dd, &solicit));
     assert_eq!(replies.len(), 1);
     assert_eq!((replies[0].1[54], &replies[0].1[..6]), (136, &FAR[0][..]));
 }

@@ -26,7 +26,11 @@ fn replay(port: &str, address: Address) {
     lab.uplink("exclusive", [2, 0, 0, 0, 0, 1], &["10.16.1.11/16", "172.16.0.1/24", "fd00:20::1/64"], true);
     lab.uplink("shared", [2, 0, 0, 0, 0, 2], &["192.168.1.1/24", "fd00:21::1/64"], false);
     lab.host("host", [2, 0, 0, 0, 0, 3], [2, 0, 0, 0, 0, 4], &["10.1.0.62"]);
-    lab.apply([route("0.0.0.0/0", "172.16.0.2"), route("::/0", "fd00:20::2"), route("10.0.0.0/8", "192.168.1.2")]);
+    lab.apply([
+        route("0.0.0.0/0", "172.16.0.2"),
+        route("::/0", "fd00:20::2"),
+        route("10.0.0.0/8", "192.168.1.2"),
+    ]);
     lab.run();
     let before = lab.counted();
     let name = format!("{port}.rx");

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use vrouter::burst::{Burst, TxPacket};
 use vrouter::control::{Encap, IpipMode, Pool, RouteSpec, RouteTarget};
 use vrouter::frame::FramePool;
-use vrouter::burst::{Burst, TxPacket};
 use vrouter::ids::PortId;
 use vrouter::port::{PortQueue, QueueIo};
 use vrouter::{Event, MemoryPort, Router};
@@ -178,7 +178,8 @@ fn ipv6_is_carried_plainly_in_both_modes() {
         assert_eq!(arrived[14 + 7], 62, "hop limit");
         assert_eq!(arrived[54..], request[40..]);
         let on_wire = nodes.wire();
-        let carried = on_wire.iter().find(|frame| frame[14 + 24..].starts_with(&destination.octets())).unwrap();
+        let carried =
+            on_wire.iter().find(|frame| frame[14 + 24..].starts_with(&destination.octets())).unwrap();
         assert_eq!(carried[..14], [&NODE[1][..], &NODE[0], &[0x86, 0xdd]].concat());
     }
 }
@@ -187,7 +188,8 @@ fn ipv6_is_carried_plainly_in_both_modes() {
 fn the_pings_go_on_while_the_pool_changes_between_always_and_never() {
     let mut nodes = TwoNodes::new(IpipMode::Always);
     let mut sequence = 0;
-    for mode in [IpipMode::Never, IpipMode::Always, IpipMode::CrossSubnet, IpipMode::Always, IpipMode::Never] {
+    for mode in [IpipMode::Never, IpipMode::Always, IpipMode::CrossSubnet, IpipMode::Always, IpipMode::Never]
+    {
         // One node after the other, as an operator's command reaches them.
         for n in [0, 1] {
             for from in [0, 1, 0] {

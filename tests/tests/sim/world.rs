@@ -116,7 +116,11 @@ pub(crate) fn lab(model: &Model, builder: RouterBuilder) -> Lab {
     let net = |(address, len): (IpAddr, u8)| IpNet::new(address, len).unwrap();
     let mut events = vec![
         Event::SetBlocks(model.blocks.iter().copied().map(net).collect()),
-        Event::PutPool(Pool { name: String::new(), cidr: "10.2.0.0/17".parse().unwrap(), ipip_mode: IpipMode::Always }),
+        Event::PutPool(Pool {
+            name: String::new(),
+            cidr: "10.2.0.0/17".parse().unwrap(),
+            ipip_mode: IpipMode::Always,
+        }),
     ];
     events.extend(model.peers.iter().map(|peer| Event::PutPeer(*peer)));
     events.extend(model.routes.iter().map(|(address, len, target)| {

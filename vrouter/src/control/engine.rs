@@ -16,7 +16,7 @@ use crate::control::adjacency::{self, Hop, NextHop, Resolver};
 use crate::control::desired::{Desired, PortRole, PortSpec, RouteSpec, RouteTarget};
 use crate::control::event::Event;
 use crate::control::groups::Groups;
-use crate::control::neighbors::{NeighborEntry, NeighborRequest, Neighbors, WantedNeighbors};
+use crate::control::neighbors::{NeighborRequest, Neighbors, WantedNeighbors};
 use crate::control::tunnel_ids::TunnelIds;
 use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, PortId};
@@ -243,7 +243,11 @@ impl Engine {
         self.withdraw_port(&old);
         if let Some(id) = self.ids.remove(name) {
             self.neighbors.forget_port(id);
-            self.gleaned.retain(|(port, _)| *port != id);
+            let gleaned = core::mem::take(&mut self.gleaned);
+            let (gone, kept) = gleaned.into_iter().partition(|(port, _)| *port == id);
+            self.gleaned = kept;
+            let gone: BTreeSet<(PortId, IpAddr)> = gone;
+            gone.into_iter().for_each(|(_, address)| self.withdraw_gleaned(address));
             self.retired_ids.push(id);
         }
         self.environment_changed = true;
@@ -350,17 +354,14 @@ impl Engine {
         }
     }
 
-    /// Packets wait for a neighbour: sees to it that it is asked for, and that it has a
-    /// route of its own if only a connected prefix leads to it.
+    /// Packets wait for the next hop of a route: sees to it that it is asked for.
     pub fn resolve(&mut self, port: PortId, address: IpAddr) {
-        let connected = match address {
-            IpAddr::V4(address) => is_connected(self.v4.rib.longest_match(address)),
-            IpAddr::V6(address) => is_connected(self.v6.rib.longest_match(address)),
-        };
-        if !connected {
-            self.neighbors.resolve(port, address);
-            return;
-        }
+        self.neighbors.resolve(port, address);
+    }
+
+    /// Packets wait for a neighbour that only a connected prefix leads to: gives it a
+    /// route of its own, and with that an adjacency.
+    pub fn glean(&mut self, port: PortId, address: IpAddr) {
         let Some(name) = self.port_name(port).map(str::to_owned) else { return };
         if self.gleaned.len() >= MAX_GLEANED || !self.gleaned.insert((port, address)) {
             return;
@@ -570,11 +571,6 @@ impl Engine {
         &self.desired
     }
 
-    /// The neighbours that are wanted, and what is known of them.
-    pub fn neighbors(&self) -> impl Iterator<Item = NeighborEntry> + '_ {
-        self.neighbors.entries(&self.neighbor_table)
-    }
-
     /// The tables in force.
     pub fn tables(&self) -> Arc<Tables> {
         self.publisher.current()
@@ -631,11 +627,6 @@ fn program<A: Address>(
         }
     }
     result
-}
-
-/// Whether a route leads to a link whose neighbours must be asked for one by one.
-fn is_connected<A>(found: Option<(Prefix<A>, &fib::Route<NextHop>)>) -> bool {
-    found.is_some_and(|(_, route)| matches!(route.next_hops.first(), Some(NextHop::Connected(_))))
 }
 
 fn wanted_neighbors(hops: &[Hop]) -> WantedNeighbors {

@@ -166,12 +166,10 @@ impl Neighbors {
 
     /// Neighbours in use, in order.
     pub fn entries<'a>(&'a self, table: &'a NeighborTable) -> impl Iterator<Item = NeighborEntry> + 'a {
-        self.slots
-            .iter()
-            .map(|((port, address), wanted)| NeighborEntry {
-                port: *port,
-                address: *address,
-                state: table.get(wanted.slot),
-            })
+        self.slots.iter().map(|((port, address), wanted)| NeighborEntry {
+            port: *port,
+            address: *address,
+            state: table.get(wanted.slot),
+        })
     }
 }

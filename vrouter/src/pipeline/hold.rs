@@ -144,7 +144,7 @@ pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, tables: &Tabl
     } else {
         IpAddr::V4(burst.meta.dst4[lane])
     });
-    state.punt.resolve(adjacency.port, next_hop);
+    state.punt.resolve(adjacency.port, next_hop, adjacency.action == Action::Glean);
     let same = |held: &&Held| (held.port, held.next_hop) == (adjacency.port, next_hop);
     let waiting = state.hold.queue.iter().filter(same).count();
     if state.hold.queue.len() >= CAPACITY || waiting >= PER_NEXT_HOP {

@@ -47,7 +47,8 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         match adjacency.action {
             Action::Direct => {}
             Action::Neighbor(slot) => match tables.neighbors.get(slot) {
-                NeighborState::Usable(_) if state.hold.is_empty() || !must_queue(burst, lane, adjacency, state) => {}
+                NeighborState::Usable(_)
+                    if state.hold.is_empty() || !must_queue(burst, lane, adjacency, state) => {}
                 NeighborState::Usable(_) | NeighborState::Unresolved => {
                     hold::wait(burst, lane, adjacency, tables, state);
                 }

@@ -21,6 +21,8 @@ pub enum Punt {
         port: PortId,
         /// Its address.
         address: IpAddr,
+        /// Only a connected prefix leads to it so far.
+        glean: bool,
     },
     /// An ARP or neighbour discovery frame of a port that is ours alone. Whoever
     /// takes it gives the frame back to the store.
@@ -43,7 +45,7 @@ pub type PuntQueue = Arc<ArrayQueue<Punt>>;
 #[derive(Debug)]
 pub struct PuntSender {
     queue: PuntQueue,
-    last: Option<(PortId, IpAddr)>,
+    last: Option<(PortId, IpAddr, bool)>,
     pending: bool,
 }
 
@@ -56,12 +58,12 @@ impl PuntSender {
     /// Asks for a neighbour. Repeating the latest question before
     /// [`take_pending`](Self::take_pending) costs nothing; a lost one is asked again
     /// by the next packet.
-    pub fn resolve(&mut self, port: PortId, address: IpAddr) {
-        if self.last == Some((port, address)) {
+    pub fn resolve(&mut self, port: PortId, address: IpAddr, glean: bool) {
+        if self.last == Some((port, address, glean)) {
             return;
         }
-        if self.queue.push(Punt::Resolve { port, address }).is_ok() {
-            self.last = Some((port, address));
+        if self.queue.push(Punt::Resolve { port, address, glean }).is_ok() {
+            self.last = Some((port, address, glean));
             self.pending = true;
         }
     }

@@ -149,7 +149,7 @@ pub(super) fn next_hop(node: &Node, next_hop: &NextHop, hop: &Hop) -> v1::NextHo
         out.tunnel_remote = remote.to_string();
         out.mtu = mtu::inner_mtu(out.mtu, ipip::OVERHEAD as u16).into();
     }
-    if let Hop::Neighbor(port, address) | Hop::Ipip(_, _, port, address) = hop {
+    if let Hop::Neighbor(port, address) | Hop::Gleaned(port, address) | Hop::Ipip(_, _, port, address) = hop {
         out.address = address.to_string();
         out.neighbor_state = neighbors::look(node, *port, *address).state;
     }
@@ -163,6 +163,7 @@ fn port_of(hop: &Hop) -> PortId {
         | Hop::Glean(port)
         | Hop::Direct(port, _)
         | Hop::Neighbor(port, _)
+        | Hop::Gleaned(port, _)
         | Hop::Ipip(_, _, port, _) => port,
     }
 }
@@ -174,7 +175,9 @@ fn is_usable(node: &Node, hop: &Hop, shown: &v1::NextHop) -> bool {
         Hop::Drop(reason) => *reason != DropReason::NextHopUnresolved,
         Hop::Local(_) => true,
         Hop::Glean(_) | Hop::Direct(..) => up(),
-        Hop::Neighbor(..) | Hop::Ipip(..) => up() && neighbors::is_usable(shown.neighbor_state()),
+        Hop::Neighbor(..) | Hop::Gleaned(..) | Hop::Ipip(..) => {
+            up() && neighbors::is_usable(shown.neighbor_state())
+        }
     }
 }
 
@@ -215,7 +218,9 @@ fn verdict(node: &Node, out: &mut v1::RouteDecision, hop: &Hop, address: IpAddr)
         Hop::Direct(..) => None,
         // The destination itself is asked for, and the packet waits.
         Hop::Glean(port) => Some((port, address)),
-        Hop::Neighbor(port, address) | Hop::Ipip(_, _, port, address) => Some((port, address)),
+        Hop::Neighbor(port, address) | Hop::Gleaned(port, address) | Hop::Ipip(_, _, port, address) => {
+            Some((port, address))
+        }
     };
     if node.router.engine().tables().port(port_of(hop)).is_none_or(|port| !port.up) {
         drop_for(out, DropReason::PortDown);
