@@ -391,7 +391,8 @@ impl Lent {
     pub(crate) fn take_back_all(&mut self) -> impl Iterator<Item = Frame> + '_ {
         self.count = 0;
         self.bits.iter_mut().enumerate().flat_map(|(word, bits)| {
-            crate::burst::lanes(core::mem::take(bits)).map(move |bit| Frame((word * 64 + bit) as u32))
+            let bits = core::mem::take(bits);
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| Frame((word * 64 + bit) as u32))
         })
     }
 

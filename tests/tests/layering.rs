@@ -1,0 +1,214 @@
+//! The shape of the sources: who may use whom, how long a file may be, where `unsafe` may stand.
+//!
+//! ```text
+//!   daemon, rpc_server, metrics, main        wiring
+//!   agent, config, rpc                       the world around
+//!   router, neighbor_ports                   the library's front
+//!   control      worker                      control never names pipeline, nor pipeline control:
+//!                pipeline                    they meet in tables
+//!                port
+//!   neighbor
+//!   tables, publish
+//!   checksum, burst, frame
+//!   counters
+//!   ids, drop_reason, clock
+//!   sys                                      the operating system
+//! ```
+//!
+//! A line uses itself and the lines below it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From low to high; modules of one layer may use each other.
+const LAYERS: [&[&str]; 14] = [
+    &["sys"],
+    &["ids", "drop_reason", "clock"],
+    &["counters"],
+    &["frame"],
+    &["burst"],
+    &["checksum"],
+    &["tables", "publish"],
+    &["neighbor"],
+    &["port"],
+    &["pipeline"],
+    &["worker"],
+    &["control"],
+    &["neighbor_ports", "router"],
+    &["agent", "config", "rpc"],
+];
+/// Above all of them.
+const WIRING: [&str; 5] = ["daemon", "rpc_server", "metrics", "main", "lib"];
+/// Pairs that never name each other, whatever their layers.
+const APART: [(&str, &str); 2] = [("pipeline", "control"), ("worker", "control")];
+/// Who may look into the pipeline's state: those that build and drive it.
+const MAY_NAME_STATE: [&str; 3] = ["pipeline", "worker", "router"];
+/// Crates without workspace dependencies.
+const LEAVES: [&str; 4] = ["fib", "encap", "acl", "api"];
+/// Lines of a file.
+const MAX_LINES: usize = 600;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every Rust source below a folder, with its path from there.
+fn sources(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap_or_else(|error| panic!("{}: {error}", next.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if !path.ends_with("target") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{} has no sources", folder.display());
+    found
+}
+
+/// The code of a source without comment lines.
+fn code(source: &str) -> String {
+    source.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Paths behind `crate::` in code, up to two names deep: `pipeline::state`.
+fn named(code: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let list = match rest.strip_prefix('{') {
+            // A list: each element's own path.
+            Some(list) => list[..list.find("};").unwrap_or(list.len())].split(',').collect(),
+            None => vec![rest],
+        };
+        for path in list {
+            let path = path.trim_start();
+            let end =
+                path.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(path.len());
+            paths.push(path[..end].trim_end_matches(':').to_owned());
+        }
+    }
+    paths
+}
+
+fn module_of(path: &str) -> &str {
+    let first = path.split(['/', ':']).next().unwrap_or(path);
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+fn layer(module: &str) -> Option<usize> {
+    let wiring = WIRING.contains(&module).then_some(LAYERS.len());
+    LAYERS.iter().position(|modules| modules.contains(&module)).or(wiring)
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    let mut faults = Vec::new();
+    for (file, source) in sources(&root().join("vrouter/src")) {
+        let module = module_of(&file);
+        // The command line tool knows the API alone, and is a crate of its own.
+        if module == "bin" {
+            continue;
+        }
+        let Some(own) = layer(module) else {
+            faults.push(format!("{file}: module {module} has no layer"));
+            continue;
+        };
+        for path in named(&code(&source)) {
+            let used = module_of(&path);
+            let Some(theirs) = layer(used) else { continue };
+            if theirs > own {
+                faults.push(format!("{file} uses {path}, which is above it"));
+            }
+            let apart = |(a, b): &(&str, &str)| (*a == module && *b == used) || (*b == module && *a == used);
+            if APART.iter().any(apart) {
+                faults.push(format!("{file} uses {path}: {module} and {used} meet in tables"));
+            }
+            if path.starts_with("pipeline::state") && !MAY_NAME_STATE.contains(&module) {
+                faults.push(format!("{file} uses {path}, which is the workers' own"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_command_line_tool_uses_the_api_alone() {
+    for (file, source) in sources(&root().join("vrouter/src/bin/vrctl")) {
+        for (at, _) in code(&source).match_indices("vrouter::") {
+            let rest = &code(&source)[at..];
+            assert!(
+                rest.starts_with("vrouter::rpc"),
+                "vrctl/{file} uses {}",
+                rest.lines().next().unwrap_or(rest)
+            );
+        }
+    }
+}
+
+#[test]
+fn every_module_of_the_library_has_a_layer() {
+    let lib = fs::read_to_string(root().join("vrouter/src/lib.rs")).unwrap();
+    for line in lib.lines().filter(|line| line.contains("mod ") && line.ends_with(';')) {
+        let name = line.split("mod ").nth(1).unwrap().trim_end_matches(';');
+        assert!(layer(name).is_some(), "module {name} has no layer");
+    }
+}
+
+#[test]
+fn leaf_crates_stand_alone_and_forbid_unsafe_code() {
+    for leaf in LEAVES {
+        let manifest = fs::read_to_string(root().join(leaf).join("Cargo.toml")).unwrap();
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or("");
+        let dependencies = dependencies.split("\n[").next().unwrap_or("");
+        assert!(!dependencies.contains("vrouter"), "{leaf} depends on a crate of the workspace");
+        let lib = fs::read_to_string(root().join(leaf).join("src/lib.rs")).unwrap();
+        assert!(lib.contains("#![forbid(unsafe_code)]"), "{leaf} does not forbid unsafe code");
+    }
+}
+
+#[test]
+fn unsafe_code_stands_at_the_system_and_in_the_frames() {
+    for (file, source) in sources(&root().join("vrouter/src")) {
+        let allowed = file.starts_with("sys/") || file == "frame.rs";
+        let code = code(&source);
+        let used = code.lines().any(|line| {
+            let line = line.split("//").next().unwrap_or(line);
+            line.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == "unsafe")
+        });
+        assert!(allowed || !used, "{file} has unsafe code");
+    }
+}
+
+#[test]
+fn files_are_short() {
+    let mut long = Vec::new();
+    for folder in ["fib", "encap", "acl", "api", "vrouter", "bench", "tests"] {
+        for (file, source) in sources(&root().join(folder)) {
+            let lines = source.lines().count();
+            if lines > MAX_LINES {
+                long.push(format!("{folder}/{file}: {lines} lines"));
+            }
+        }
+    }
+    assert!(long.is_empty(), "more than {MAX_LINES} lines:\n{}", long.join("\n"));
+}
+
+/// The check itself finds what it is for.
+#[test]
+fn paths_are_found_in_every_form_of_use() {
+    let code =
+        "use crate::pipeline::state::X;\nuse crate::{ids::PortId, control};\nlet x = crate::clock::now();";
+    assert_eq!(named(code), ["pipeline::state::X", "ids::PortId", "control", "clock::now"]);
+    assert_eq!(module_of("pipeline::state::X"), "pipeline");
+    assert_eq!(module_of("worker/mod.rs"), "worker");
+    assert_eq!(module_of("router.rs"), "router");
+    assert!(layer("pipeline") < layer("worker") && layer("worker") < layer("daemon"));
+}
