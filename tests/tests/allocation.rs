@@ -125,7 +125,10 @@ fn traffic(lab: &mut Lab, frames: &[(&str, Vec<u8>)], rounds: usize) {
     for _ in 0..rounds {
         let before = received(lab);
         for (port, frame) in frames {
-            lab.send(port, frame);
+            // With room for whatever the buffer will carry when it is used again.
+            let mut bytes = Vec::with_capacity(2048);
+            bytes.extend_from_slice(frame);
+            assert!(lab.wire(port).send_packet(WirePacket { bytes, partial_checksum: None }));
         }
         let start = Instant::now();
         while received(lab) < before + frames.len() as u64 {

@@ -42,7 +42,7 @@ impl Engine {
         let _ = self.announce(host_prefix(address), candidate);
     }
 
-    fn withdraw_gleaned(&mut self, address: IpAddr) {
+    pub(super) fn withdraw_gleaned(&mut self, address: IpAddr) {
         let gleaned =
             |best: Option<&NextHop>| matches!(best, Some(NextHop::Gleaned(_, at)) if *at == address);
         match host_prefix(address) {
