@@ -115,6 +115,8 @@ fn start() -> (Lab, Workers) {
             lab.wire(port).recycle(WirePacket { bytes: Vec::with_capacity(2048), partial_checksum: None });
         }
     }
+    // Until now this thread was the worker.
+    IS_WORKER.with(|worker| worker.set(false));
     let workers = lab.router.start().unwrap();
     (lab, workers)
 }
