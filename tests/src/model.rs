@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 mod header;
 mod resolution;
 
-use header::{Checked, ICMP_QUERIES, Parsed};
+use header::{Checked, Parsed};
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -479,7 +479,7 @@ impl Model {
 
     /// Answers with an ICMP error, where one may be sent.
     fn report(&mut self, packet: &Packet, error: Error, expected: &mut Expected) {
-        if packet.originated || !may_report(&packet.ip) {
+        if packet.originated || !header::may_report(&packet.ip) {
             return;
         }
         let to = header::source(&packet.ip);
@@ -497,15 +497,3 @@ impl Model {
 
 /// Stands for "waits for its neighbour": no station has this address.
 const WAITS: Mac = [0; 6];
-
-/// RFC 1122 3.2.2, RFC 4443 2.4(e): no error about errors, later fragments, or odd senders.
-fn may_report(ip: &[u8]) -> bool {
-    let (protocol, at, _) = header::upper(ip).expect("checked before");
-    if ip[0] >> 4 == 4 {
-        let kind = ip.get(at);
-        header::word(ip, 6) & 0x1fff == 0
-            && (protocol != 1 || kind.is_some_and(|kind| ICMP_QUERIES.contains(kind)))
-    } else {
-        at != 0 && (protocol != 58 || ip.get(at).is_some_and(|kind| *kind >= 128 && *kind != 137))
-    }
-}

@@ -12,7 +12,7 @@ pub const BROADCAST: Mac = [0xff; 6];
 
 /// The Internet checksum (RFC 1071) over `bytes`, added to a partial sum.
 pub fn internet_checksum(start: u32, bytes: &[u8]) -> u16 {
-    let mut sum = start;
+    let mut sum = (start & 0xffff) + (start >> 16);
     for pair in bytes.chunks(2) {
         sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
         sum = (sum & 0xffff) + (sum >> 16);

@@ -18,8 +18,8 @@ use vrouter::pipeline::hook::{HookContext, HookPoint, Stage};
 use vrouter::port::memory::WirePacket;
 use vrouter::router::Workers;
 use vrouter::{Event, IdleMode, Router};
-use vrouter_tests::packet::{self, BROADCAST, GATEWAY_MAC, Ip4, Mac};
 use vrouter_tests::wires::{DEPTH, Lab, pod_spec};
+use vrouter_tests::packet::{self, BROADCAST, GATEWAY_MAC, Ip4, Mac};
 
 struct Counting;
 
@@ -115,6 +115,8 @@ fn start() -> (Lab, Workers) {
             lab.wire(port).recycle(WirePacket { bytes: Vec::with_capacity(2048), partial_checksum: None });
         }
     }
+    // Until now this thread was the worker.
+    IS_WORKER.with(|worker| worker.set(false));
     let workers = lab.router.start().unwrap();
     (lab, workers)
 }
@@ -125,7 +127,10 @@ fn traffic(lab: &mut Lab, frames: &[(&str, Vec<u8>)], rounds: usize) {
     for _ in 0..rounds {
         let before = received(lab);
         for (port, frame) in frames {
-            lab.send(port, frame);
+            // With room for whatever the buffer will carry when it is used again.
+            let mut bytes = Vec::with_capacity(2048);
+            bytes.extend_from_slice(frame);
+            assert!(lab.wire(port).send_packet(WirePacket { bytes, partial_checksum: None }));
         }
         let start = Instant::now();
         while received(lab) < before + frames.len() as u64 {

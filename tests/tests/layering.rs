@@ -6,7 +6,7 @@
 //!   router, neighbor_ports                   the library's front
 //!   control      worker                      control never names pipeline, nor pipeline control:
 //!                pipeline                    they meet in tables
-//!                port
+//!                port, totals
 //!   neighbor
 //!   tables, publish
 //!   checksum, burst, frame
@@ -21,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From low to high; modules of one layer may use each other.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 15] = [
     &["sys"],
     &["ids", "drop_reason", "clock"],
     &["counters"],
@@ -31,6 +31,7 @@ const LAYERS: [&[&str]; 14] = [
     &["tables", "publish"],
     &["neighbor"],
     &["port"],
+    &["totals"],
     &["pipeline"],
     &["worker"],
     &["control"],

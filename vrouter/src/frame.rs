@@ -132,7 +132,7 @@ impl FrameArea {
         (first..self.count).map(Frame)
     }
 
-    /// The whole chunk of a frame (empty for [`Frame::NONE`]).
+    /// The whole chunk of a frame (empty for no frame).
     #[inline]
     pub fn chunk<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
         let (start, len) = self.span(frame);
@@ -141,7 +141,7 @@ impl FrameArea {
         unsafe { core::slice::from_raw_parts(start, len) }
     }
 
-    /// The whole chunk of a frame, to write to (empty for [`Frame::NONE`]).
+    /// The whole chunk of a frame, to write to (empty for no frame).
     #[inline]
     #[allow(clippy::mut_from_ref)]
     pub fn chunk_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {

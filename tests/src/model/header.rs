@@ -6,7 +6,7 @@ use super::GATEWAY_V4;
 use super::GATEWAY_V6;
 
 /// ICMP types that ask or answer, and may be reported on.
-pub(super) const ICMP_QUERIES: [u8; 12] = [0, 8, 9, 10, 13, 14, 15, 16, 17, 18, 42, 43];
+const ICMP_QUERIES: [u8; 12] = [0, 8, 9, 10, 13, 14, 15, 16, 17, 18, 42, 43];
 
 /// What the checks say of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -357,5 +357,16 @@ pub(super) fn fragments(ip: &[u8], mtu: usize) -> Option<Vec<Vec<u8>>> {
         if last {
             return Some(pieces);
         }
+    }
+}
+
+/// RFC 1122 3.2.2, RFC 4443 2.4(e): no error about errors, later fragments, or odd senders.
+pub(super) fn may_report(ip: &[u8]) -> bool {
+    let (protocol, at, _) = upper(ip).expect("checked before");
+    if ip[0] >> 4 == 4 {
+        let kind = ip.get(at);
+        word(ip, 6) & 0x1fff == 0 && (protocol != 1 || kind.is_some_and(|kind| ICMP_QUERIES.contains(kind)))
+    } else {
+        at != 0 && (protocol != 58 || ip.get(at).is_some_and(|kind| *kind >= 128 && *kind != 137))
     }
 }

@@ -8,9 +8,10 @@ use vrouter::burst::{Burst, Gso, GsoKind, lanes};
 use vrouter::drop_reason::DropReason::{self, *};
 use vrouter::pipeline::hook::{HookContext, HookPoint, Stage};
 use vrouter::port::PortQueue;
+use vrouter::port::memory::WirePacket;
 use vrouter::{MemoryPort, Router};
-use vrouter_tests::packet::{self, BROADCAST, GATEWAY_MAC, Ip4, Mac};
 use vrouter_tests::wires::{Lab, moved, pod_spec, uplink_spec};
+use vrouter_tests::packet::{self, BROADCAST, GATEWAY_MAC, Ip4, Mac};
 
 use crate::world;
 
@@ -168,8 +169,18 @@ fn cases() -> Vec<Case> {
 }
 
 /// Reasons that a frame alone does not reach; each has a test of its own below.
-const BY_CIRCUMSTANCE: [DropReason; 9] =
-    [HoldFull, HoldExpired, NoHeadroom, TxFull, HandoffFull, TooBigForPort, NoFrame, PuntFull, Hook];
+const BY_CIRCUMSTANCE: [DropReason; 10] = [
+    BadChecksumOffload,
+    HoldFull,
+    HoldExpired,
+    NoHeadroom,
+    TxFull,
+    HandoffFull,
+    TooBigForPort,
+    NoFrame,
+    PuntFull,
+    Hook,
+];
 
 fn counters(list: &[(&str, i64)]) -> BTreeMap<String, i64> {
     list.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
@@ -192,6 +203,19 @@ fn each_frame_moves_its_counters_and_no_other() {
             counters(&[(&format!("{port}.rx"), 1), (&format!("{port}.drop.{}", reason.name()), 1)]);
         expected.extend(beside.iter().map(|name| ((*name).to_owned(), 1)));
         assert_eq!(moved(&before, &lab.counted()), expected, "{reason:?}");
+    }
+}
+
+#[test]
+fn bad_checksum_offload_outside_the_transport_part() {
+    let mut lab = world::lab(&world::model(false), world::builder());
+    for place in [(20, 6), (34, 900), (u16::MAX, 0)] {
+        let before = lab.counted();
+        let packet = WirePacket { bytes: pod_ping("10.1.0.2"), partial_checksum: Some(place) };
+        assert!(lab.wire("pod1").send_packet(packet));
+        lab.run();
+        let expected = counters(&[("pod1.rx", 1), ("pod1.drop.bad-checksum-offload", 1)]);
+        assert_eq!(moved(&before, &lab.counted()), expected, "{place:?}");
     }
 }
 

@@ -6,12 +6,14 @@
 //! | `against_model` | many thousand frames through the router and a naive model of it |
 //! | `drops` | a way to reach every drop reason, and the counters that move |
 //! | `neighbors` | address resolution on uplinks, packets that wait |
+//! | `checksums` | transport checksums that a port left to be finished |
 //! | `control` | routes, pods and ports change while traffic flows |
 //! | `workers` | workers in threads: hand-off, order, idle modes, a clean stop |
 //! | `replay` | odd frames from real captures through every kind of port |
 //! | `world`, `frames` | the model's configuration, and the frames |
 
 mod against_model;
+mod checksums;
 mod control;
 mod drops;
 mod frames;

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use vrouter::Router;
+use vrouter_tests::wires::Lab;
 use vrouter_tests::odd_frames::odd_frames;
 use vrouter_tests::packet::Mac;
-use vrouter_tests::wires::Lab;
 
 use crate::two_nodes::route;
 
@@ -53,8 +53,8 @@ fn replay(port: &str, address: Address) {
     lab.run();
     lab.receive_all();
     assert_eq!(rx(&lab.counted()) - rx(&before), frames.len() as u64, "{port} {address:?}");
-    // What waits for neighbours that nobody plays ends too.
-    lab.run_for(Duration::from_secs(5));
+    // What waits for neighbours that nobody plays ends too, and so do the errors about it.
+    lab.run_for(Duration::from_secs(10));
     lab.receive_all();
     assert_eq!(lab.counted().get("held"), None);
     assert_eq!(lab.free_frames(), u64::from(FRAMES), "{port} {address:?}");

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Resolution is a pure function of the desired state and the RIB. A next hop that
-//! lies behind another route is followed, at most [`MAX_DEPTH`] times; what cannot
+//! lies behind another route is followed, at most 8 times; what cannot
 //! be resolved becomes a drop with its own reason, and is tried again whenever
 //! something changes.
 

@@ -1,4 +1,4 @@
-//! The daemon: a [`Node`](node::Node), the events that reach it, and its end.
+//! The daemon: a [`Node`], the events that reach it, and its end.
 //!
 //! ```text
 //!   links, neighbours (rtnetlink) --+

@@ -201,7 +201,7 @@ impl Node {
     pub async fn stop(&mut self, remove: bool) {
         if remove {
             for name in self.pods.keys().cloned().collect::<Vec<_>>() {
-                if let Err(error) = self.detach_pod(&name).await {
+                if let Err(error) = self.disconnect_pod(&name).await {
                     tracing::error!("{error}");
                 }
             }

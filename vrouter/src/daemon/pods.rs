@@ -212,6 +212,30 @@ impl Node {
     /// # Errors
     /// There is no such pod, or its device could not be removed.
     pub async fn detach_pod(&mut self, name: &str) -> Result<u64, NodeError> {
+        let waits = self.waiting_pods().any(|(waiting, _)| waiting == name);
+        if !waits {
+            self.disconnect_pod(name).await?;
+        }
+        self.store.update(|state| {
+            state.pods.remove(name);
+        })?;
+        if waits {
+            self.problems.remove(&format!("pod {name}"));
+            self.remove_leftovers().await;
+        }
+        tracing::info!("pod {name} detached");
+        Ok(self.router.engine().generation())
+    }
+
+    /// Pods that were attached by hand and could not be attached again after a restart.
+    pub fn waiting_pods(&self) -> impl Iterator<Item = (&str, &AttachedPod)> {
+        let known = self.store.state().pods.iter();
+        known.filter(|(name, _)| !self.pods.contains_key(*name)).map(|(name, pod)| (name.as_str(), pod))
+    }
+
+    /// Takes a pod's port and device away. The durable state still names a pod that was
+    /// attached by hand.
+    pub(super) async fn disconnect_pod(&mut self, name: &str) -> Result<(), NodeError> {
         let pod =
             self.pods.remove(name).ok_or_else(|| NodeError::NotFound(format!("there is no pod {name}")))?;
         let removed = self.router.remove_port(name);
@@ -219,13 +243,11 @@ impl Node {
         pod_interface::remove(&self.netlink, name, &pod.record).await?;
         self.store.update(|state| {
             state.devices.remove(&device_key(name));
-            state.pods.remove(name);
         })?;
         self.problems.remove(&format!("pod {name}"));
         self.sync_taken();
         removed?;
-        tracing::info!("pod {name} detached");
-        Ok(self.router.engine().generation())
+        Ok(())
     }
 
     /// Removes devices that a former run made and that nobody wants any more.

@@ -18,7 +18,7 @@ pub(crate) fn list(node: &Node) -> Vec<v1::Neighbor> {
     node.router.engine().neighbors().map(|entry| look(node, entry.port, entry.address)).collect()
 }
 
-/// What is known of a neighbour.
+/// What is known of a neighbour; without a state where nobody needed it yet.
 pub(super) fn look(node: &Node, port: PortId, address: IpAddr) -> v1::Neighbor {
     let engine = node.router.engine();
     let mut neighbor = v1::Neighbor {
@@ -48,10 +48,11 @@ pub(super) fn look(node: &Node, port: PortId, address: IpAddr) -> v1::Neighbor {
             return neighbor;
         }
     }
-    // Wanted, and nobody has said anything of it yet.
-    let failed =
-        engine.neighbor_entry(port, address).is_some_and(|entry| entry.state == NeighborState::Failed);
-    neighbor.set_state(if failed { v1::NeighborState::Failed } else { v1::NeighborState::Incomplete });
+    // Wanted, and nobody has said anything of it yet; or not even wanted.
+    if let Some(entry) = engine.neighbor_entry(port, address) {
+        let failed = entry.state == NeighborState::Failed;
+        neighbor.set_state(if failed { v1::NeighborState::Failed } else { v1::NeighborState::Incomplete });
+    }
     neighbor
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use tonic::Status;
 
+use crate::agent::pod_interface;
 use crate::config::{Attach, PodName, PodSpec};
 use crate::daemon::Node;
 use crate::daemon::pods::{AttachedPodPort, Origin};
@@ -67,9 +68,30 @@ pub(super) async fn detach(
     Ok(v1::DetachPodReply { generation })
 }
 
-/// All attached pods, by name.
+/// All pods, by name: those too that could not be attached again after a restart.
 pub(super) fn list(node: &Node) -> Vec<v1::Pod> {
-    node.pods.iter().map(|(name, pod)| show(node, name, pod)).collect()
+    let mut out: Vec<v1::Pod> = node.pods.iter().map(|(name, pod)| show(node, name, pod)).collect();
+    out.extend(node.waiting_pods().map(|(name, pod)| {
+        v1::Pod {
+            name: name.to_owned(),
+            netns: pod.netns.display().to_string(),
+            interface: pod.interface.clone(),
+            addresses: pod.addresses.iter().map(ToString::to_string).collect(),
+            attach: match pod.attach {
+                pod_interface::Attach::Tap => v1::AttachKind::Tap,
+                pod_interface::Attach::Veth => v1::AttachKind::Veth,
+            }
+            .into(),
+            labels: pod.labels.clone().into_iter().collect(),
+            mac: pod.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            state: v1::PodState::Failed.into(),
+            reason: node.problems.get(&format!("pod {name}")).cloned().unwrap_or_default(),
+            source: "api".to_owned(),
+            ..v1::Pod::default()
+        }
+    }));
+    out.sort_by(|a, b| a.name.cmp(&b.name));
+    out
 }
 
 fn show(node: &Node, name: &str, pod: &AttachedPodPort) -> v1::Pod {

@@ -55,11 +55,7 @@ fn show(node: &Node, remote: Ipv4Addr, source: &str, by_route: Option<Way>) -> v
     tunnel.port = engine.port_name(port).unwrap_or_default().to_owned();
     tunnel.mtu = mtu::inner_mtu(engine.port_mtu(port).unwrap_or_default(), ipip::OVERHEAD as u16).into();
     tunnel.neighbor = neighbor.to_string();
-    let known = neighbors::look(node, port, neighbor);
-    let kept = engine.neighbor_entry(port, neighbor).is_some();
-    if kept || node.kernel_neighbor(port, neighbor).is_some() {
-        tunnel.neighbor_state = known.state;
-    }
+    tunnel.neighbor_state = neighbors::look(node, port, neighbor).state;
     tunnel.set_state(if engine.tables().port(port).is_none_or(|port| !port.up) {
         v1::TunnelState::Down
     } else if neighbors::is_usable(tunnel.neighbor_state()) {
