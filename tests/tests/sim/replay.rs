@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use vrouter::Router;
-use vrouter_tests::wires::Lab;
 use vrouter_tests::odd_frames::odd_frames;
 use vrouter_tests::packet::Mac;
+use vrouter_tests::wires::Lab;
 
 use crate::two_nodes::route;
 
