@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # rustup puts cargo where only login shells look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo demo-down test build deps fmt lint
+.PHONY: help demo demo-down test test-all build deps fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -16,8 +16,11 @@ demo: deps build ## Bring up two nodes with pods, show them working, leave them 
 demo-down: ## Remove what `make demo` brought up
 	@demo/down
 
-test: deps ## Run every test (as root)
+test: deps ## Run the tests that every change must pass (as root)
 	@tests/run
+
+test-all: deps ## Run every test: simulations, namespaces, the walk-through, lints, fuzz targets (as root)
+	@tests/run all
 
 build: ## Build the programs into target/release
 	cargo build --release --workspace --bins

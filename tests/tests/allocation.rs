@@ -18,8 +18,8 @@ use vrouter::pipeline::hook::{HookContext, HookPoint, Stage};
 use vrouter::port::memory::WirePacket;
 use vrouter::router::Workers;
 use vrouter::{Event, IdleMode, Router};
+use vrouter_tests::lab::{DEPTH, Lab, pod_spec};
 use vrouter_tests::packet::{self, BROADCAST, GATEWAY_MAC, Ip4, Mac};
-use vrouter_tests::wires::{DEPTH, Lab, pod_spec};
 
 struct Counting;
 

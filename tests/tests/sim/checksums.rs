@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use vrouter::port::memory::{MemoryHost, WirePacket};
 use vrouter::{MemoryPort, Router};
+use vrouter_tests::lab::{Lab, pod_spec};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Ip4, Mac, internet_checksum, pseudo_sum4, pseudo_sum6};
-use vrouter_tests::wires::{Lab, pod_spec};
 
 use crate::two_nodes::{net, route};
 

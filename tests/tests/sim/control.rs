@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use vrouter::control::{Encap, RouteSpec, RouteTarget};
 use vrouter::{Event, Router};
+use vrouter_tests::lab::{Lab, pod_spec};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Mac};
-use vrouter_tests::wires::{Lab, pod_spec};
 
 use crate::two_nodes::route;
 

@@ -10,8 +10,8 @@ use vrouter::pipeline::hook::{HookContext, HookPoint, Stage};
 use vrouter::port::PortQueue;
 use vrouter::port::memory::WirePacket;
 use vrouter::{MemoryPort, Router};
+use vrouter_tests::lab::{Lab, moved, pod_spec, uplink_spec};
 use vrouter_tests::packet::{self, BROADCAST, GATEWAY_MAC, Ip4, Mac};
-use vrouter_tests::wires::{Lab, moved, pod_spec, uplink_spec};
 
 use crate::world;
 

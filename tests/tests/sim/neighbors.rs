@@ -7,8 +7,8 @@ use std::time::Duration;
 use vrouter::Router;
 use vrouter::control::NeighborRequest;
 use vrouter::tables::NeighborState;
+use vrouter_tests::lab::{Lab, mac_text, moved};
 use vrouter_tests::packet::{self, BROADCAST, GATEWAY_MAC, Mac};
-use vrouter_tests::wires::{Lab, mac_text, moved};
 
 use crate::two_nodes::route;
 

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use vrouter::Router;
+use vrouter_tests::lab::Lab;
 use vrouter_tests::odd_frames::odd_frames;
 use vrouter_tests::packet::Mac;
-use vrouter_tests::wires::Lab;
 
 use crate::two_nodes::route;
 
@@ -34,7 +34,7 @@ fn replay(port: &str, address: Address) {
     lab.run();
     let before = lab.counted();
     let name = format!("{port}.rx");
-    let rx = |counted: &vrouter_tests::wires::Counted| counted.get(&name).copied().unwrap_or(0);
+    let rx = |counted: &vrouter_tests::lab::Counted| counted.get(&name).copied().unwrap_or(0);
     let frames = odd_frames();
     assert_eq!(frames.len(), 18_481);
     for (n, frame) in frames.iter().enumerate() {

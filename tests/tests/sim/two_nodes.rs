@@ -9,8 +9,8 @@ use vrouter::frame::FramePool;
 use vrouter::ids::PortId;
 use vrouter::port::{PortQueue, QueueIo};
 use vrouter::{Event, MemoryPort, Router};
+use vrouter_tests::lab::{Lab, moved, uplink_spec};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Mac};
-use vrouter_tests::wires::{Lab, moved, uplink_spec};
 
 use std::sync::{Arc, Mutex};
 

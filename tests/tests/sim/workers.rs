@@ -8,8 +8,8 @@ use vrouter::ids::WorkerId;
 use vrouter::port::PortQueue;
 use vrouter::port::memory::MemoryHost;
 use vrouter::{IdleMode, MemoryPort, Router};
+use vrouter_tests::lab::{Lab, pod_spec};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Mac};
-use vrouter_tests::wires::{Lab, pod_spec};
 
 const DEPTH: usize = 8192;
 const FRAMES: u32 = 16_384;

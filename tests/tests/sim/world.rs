@@ -17,9 +17,9 @@ use vrouter::control::{Encap, IpipMode, Pool, PortRole, PortSpec, RouteSpec, Rou
 use vrouter::router::RouterBuilder;
 use vrouter::tables::NeighborState;
 use vrouter::{Event, Router};
+use vrouter_tests::lab::{Lab, mac_text, moved};
 use vrouter_tests::model::{Expected, Kind, Model, Port, Target};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Mac};
-use vrouter_tests::wires::{Lab, mac_text, moved};
 
 /// The neighbour on the shared uplink that is known.
 pub(crate) const NEIGHBOR: Mac = [2, 0, 0, 0, 0xa, 2];

@@ -11,7 +11,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Attach, Config, Lab, Netns, PodConfig, Pool, Route, Router, Switch, Uplink};
+use super::{Attach, Config, Netns, PodConfig, Pool, Route, Router, Switch, Testbed, Uplink};
 
 /// A node: a namespace with the device `eth1`, and its router.
 pub struct Node {
@@ -65,7 +65,7 @@ pub struct TwoNodes {
     /// What joins them.
     pub switch: Switch,
     /// Where it all lives.
-    pub lab: Lab,
+    pub testbed: Testbed,
 }
 
 impl TwoNodes {
@@ -79,14 +79,14 @@ impl TwoNodes {
 
     /// The same with so many queues on each device to the switch.
     pub fn with_queues(attach: [&[Attach]; 2], queues: u32) -> Self {
-        let lab = Lab::new();
-        let switch = lab.switch("switch");
+        let testbed = Testbed::new();
+        let switch = testbed.switch("switch");
         let nodes = [1, 2].map(|number: u8| {
-            let netns = lab.netns(&format!("node{number}"));
+            let netns = testbed.netns(&format!("node{number}"));
             switch.plug(&format!("node{number}"), &netns, "eth1", queues);
-            node(&lab, netns, number, attach[usize::from(number) - 1])
+            node(&testbed, netns, number, attach[usize::from(number) - 1])
         });
-        Self { nodes, switch, lab }
+        Self { nodes, switch, testbed }
     }
 
     /// Sets the pool's `ipip_mode` on both nodes, before they start.
@@ -119,7 +119,7 @@ impl TwoNodes {
     }
 }
 
-fn node(lab: &Lab, netns: Netns, number: u8, attach: &[Attach]) -> Node {
+fn node(testbed: &Testbed, netns: Netns, number: u8, attach: &[Attach]) -> Node {
     let ip4 = |number: u8| Ipv4Addr::new(172, 30, 5, 10 + number);
     let ip6 = |number: u8| Ipv6Addr::new(0xfd00, 0x30, 5, 0, 0, 0, 0, 0x10 + u16::from(number));
     let blocks = |number: u8| [format!("10.77.{number}.0/26"), format!("fd00:77:{number}::/112")];
@@ -130,7 +130,7 @@ fn node(lab: &Lab, netns: Netns, number: u8, attach: &[Attach]) -> Node {
         .iter()
         .zip(0_u8..)
         .map(|(attach, index)| Pod {
-            netns: lab.netns(&format!("pod{number}{index}")),
+            netns: testbed.netns(&format!("pod{number}{index}")),
             name: format!("test/pod{number}-{index}"),
             ip4: Ipv4Addr::new(10, 77, number, 10 + index),
             ip6: format!("fd00:77:{number}::{}", 10 + index).parse().expect("an address"),
@@ -165,6 +165,6 @@ fn node(lab: &Lab, netns: Netns, number: u8, attach: &[Attach]) -> Node {
             .collect(),
         ..Config::default()
     };
-    let router = Router::new(&netns, lab.dir().join(format!("node{number}")));
+    let router = Router::new(&netns, testbed.dir().join(format!("node{number}")));
     Node { netns, ip4: ip4(number), ip6: ip6(number), pods, config, router }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use vrouter_tests::lab::{Attach, Pinger, TwoNodes, ping};
+use vrouter_tests::testbed::{Attach, Pinger, TwoNodes, ping};
 
 #[test]
 fn every_list_is_shown_as_a_table_and_as_json() {
-    let lab = TwoNodes::new([&Attach::ALL, &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&Attach::ALL, &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
     assert_eq!(ping(&one.pods[0].netns, two.pods[0].ip4, 2).received, 2);
     let router = &one.router;
     for (what, key) in [
@@ -53,28 +53,28 @@ fn every_list_is_shown_as_a_table_and_as_json() {
 
 #[test]
 fn resources_are_applied_shown_and_deleted() {
-    let lab = TwoNodes::new([&[Attach::Tap], &[]]).start();
-    let router = &lab.nodes[0].router;
+    let net = TwoNodes::new([&[Attach::Tap], &[]]).start();
+    let router = &net.nodes[0].router;
     router.apply(
-        "apiVersion: vrouter.io/v1\nkind: Route\nmetadata: { name: lab }\n\
+        "apiVersion: vrouter.io/v1\nkind: Route\nmetadata: { name: net }\n\
          spec: { prefix: 192.0.2.0/24, type: unreachable }\n",
     );
     let routes = router.vrctl_json(&["get", "route"]);
     assert!(routes.to_string().contains("192.0.2.0/24"), "{routes}");
     let decision = router.vrctl_json(&["route", "get", "192.0.2.1"]);
     assert_eq!(decision["drop_reason"], "unreachable", "{decision}");
-    router.vrctl(&["delete", "route", "lab"]);
+    router.vrctl(&["delete", "route", "net"]);
     let decision = router.vrctl_json(&["route", "get", "192.0.2.1"]);
     assert_eq!(decision["drop_reason"], "no-route", "{decision}");
-    let again = router.try_vrctl(&["delete", "route", "lab"]);
+    let again = router.try_vrctl(&["delete", "route", "net"]);
     assert_eq!(again.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("lab"));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("net"));
 }
 
 #[test]
 fn metrics_count_what_ports_carry_and_why_packets_were_dropped() {
-    let lab = TwoNodes::new([&[Attach::Tap], &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&[Attach::Tap], &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
     let pod = &one.pods[0].netns;
     assert_eq!(ping(pod, two.pods[0].ip4, 5).received, 5);
     ping(pod, std::net::Ipv4Addr::new(198, 51, 100, 1), 2);
@@ -93,8 +93,8 @@ fn metrics_count_what_ports_carry_and_why_packets_were_dropped() {
 
 #[test]
 fn a_trace_tells_the_stages_and_a_capture_the_verdicts() {
-    let lab = TwoNodes::new([&[Attach::Tap], &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&[Attach::Tap], &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
     let pod = &one.pods[0].netns;
     let target = two.pods[0].ip4.to_string();
     let pings = Pinger::start(pod, two.pods[0].ip4, Duration::from_millis(20));
@@ -111,7 +111,7 @@ fn a_trace_tells_the_stages_and_a_capture_the_verdicts() {
     }
     assert_eq!(records[0]["verdict"], "forward");
 
-    let file = lab.lab.dir().join("annotated.pcapng");
+    let file = net.testbed.dir().join("annotated.pcapng");
     one.router.vrctl(&["capture", "-w", &file.to_string_lossy(), "--count", "40", "--timeout", "10"]);
     let mut tshark = std::process::Command::new("tshark");
     let output = tshark

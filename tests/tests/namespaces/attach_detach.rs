@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use vrouter_tests::lab::{Attach, Netns, Pinger, Router, TwoNodes, ping, tcp_transfer, within};
+use vrouter_tests::testbed::{Attach, Netns, Pinger, Router, TwoNodes, ping, tcp_transfer, within};
 
 fn attach(router: &Router, netns: &Netns, name: &str, address: &str, kind: Attach) -> std::process::Output {
     let path = netns.path();
@@ -34,17 +34,17 @@ fn free_frames(router: &Router) -> u64 {
 }
 
 /// What attaching and detaching must leave as it was.
-fn footprint(lab: &TwoNodes) -> (u64, usize, usize) {
-    let node = &lab.nodes[0];
+fn footprint(net: &TwoNodes) -> (u64, usize, usize) {
+    let node = &net.nodes[0];
     let links = node.netns.ip_json("link show").as_array().map_or(0, Vec::len);
     (free_frames(&node.router), descriptors(node.router.pid()), links)
 }
 
 #[test]
 fn a_thousand_cycles_under_load_leave_nothing() {
-    let lab = TwoNodes::new([&Attach::ALL, &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
-    let guests = Attach::ALL.map(|kind| (kind, lab.lab.netns(&format!("guest-{}", kind.word()))));
+    let net = TwoNodes::new([&Attach::ALL, &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
+    let guests = Attach::ALL.map(|kind| (kind, net.testbed.netns(&format!("guest-{}", kind.word()))));
     let interval = Duration::from_millis(2);
     let load: Vec<Pinger> =
         one.pods.iter().map(|pod| Pinger::start(&pod.netns, two.pods[0].ip4, interval)).collect();
@@ -64,7 +64,7 @@ fn a_thousand_cycles_under_load_leave_nothing() {
     for number in 0..10 {
         cycle(number);
     }
-    let before = footprint(&lab);
+    let before = footprint(&net);
     for number in 10..510 {
         cycle(number);
     }
@@ -76,7 +76,7 @@ fn a_thousand_cycles_under_load_leave_nothing() {
         Duration::from_secs(5),
         &format!("frames, descriptors, devices are as before: {before:?}"),
         || {
-            let now = footprint(&lab);
+            let now = footprint(&net);
             eprintln!("{now:?}");
             (now == before).then_some(())
         },
@@ -85,10 +85,10 @@ fn a_thousand_cycles_under_load_leave_nothing() {
 
 #[test]
 fn an_attached_pod_works_and_is_shown() {
-    let lab = TwoNodes::new([&[], &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&[], &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
     for kind in Attach::ALL {
-        let guest = lab.lab.netns(&format!("guest-{}", kind.word()));
+        let guest = net.testbed.netns(&format!("guest-{}", kind.word()));
         let output = attach(&one.router, &guest, "test/guest", "10.77.1.50", kind);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         // It is in force when vrctl returns: not one packet is lost.
@@ -105,10 +105,10 @@ fn an_attached_pod_works_and_is_shown() {
 
 #[test]
 fn a_pod_whose_namespace_is_gone_can_be_detached() {
-    let lab = TwoNodes::new([&[], &[]]).start();
-    let one = &lab.nodes[0];
+    let net = TwoNodes::new([&[], &[]]).start();
+    let one = &net.nodes[0];
     for kind in Attach::ALL {
-        let guest = lab.lab.netns(&format!("gone-{}", kind.word()));
+        let guest = net.testbed.netns(&format!("gone-{}", kind.word()));
         let output = attach(&one.router, &guest, "test/guest", "10.77.1.50", kind);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         drop(guest);
@@ -119,10 +119,10 @@ fn a_pod_whose_namespace_is_gone_can_be_detached() {
 
 #[test]
 fn what_cannot_be_attached_is_refused_with_the_reason_and_leaves_nothing() {
-    let lab = TwoNodes::new([&[Attach::Tap], &[]]).start();
-    let one = &lab.nodes[0];
-    let guest = lab.lab.netns("guest");
-    let before = footprint(&lab);
+    let net = TwoNodes::new([&[Attach::Tap], &[]]).start();
+    let one = &net.nodes[0];
+    let guest = net.testbed.netns("guest");
+    let before = footprint(&net);
     let refused = |name: &str, netns: &str, address: &str| {
         let output =
             one.router.try_vrctl(&["pod", "attach", "--netns", netns, "--name", name, "--address", address]);
@@ -146,5 +146,5 @@ fn what_cannot_be_attached_is_refused_with_the_reason_and_leaves_nothing() {
     assert!(said.contains("eth0"), "{said}");
     guest.ip("link del eth0");
     assert!(guest.link("eth0").is_none());
-    assert_eq!(footprint(&lab), before);
+    assert_eq!(footprint(&net), before);
 }

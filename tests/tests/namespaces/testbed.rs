@@ -1,10 +1,10 @@
-//! The laboratory itself, on kernels alone: what it measures must be true before it judges a router.
+//! The testbed itself, on kernels alone: what it measures must be true before it judges a router.
 
 use std::process::Command;
 use std::time::Duration;
 
-use vrouter_tests::lab::{
-    Capture, Lab, Pinger, TcpSession, TwoNodes, checksum_errors, ping, tcp_transfer, udp_exchange,
+use vrouter_tests::testbed::{
+    Capture, Pinger, TcpSession, Testbed, TwoNodes, checksum_errors, ping, tcp_transfer, udp_exchange,
 };
 
 #[test]
@@ -25,9 +25,9 @@ fn traffic_between_the_nodes_own_stacks() {
 
 #[test]
 fn captures_are_decoded() {
-    let TwoNodes { nodes, switch, lab } = &TwoNodes::new([&[], &[]]);
+    let TwoNodes { nodes, switch, testbed } = &TwoNodes::new([&[], &[]]);
     let [one, two] = nodes;
-    let capture = Capture::start(lab, &switch.netns, "node1", "icmp");
+    let capture = Capture::start(testbed, &switch.netns, "node1", "icmp");
     ping(&one.netns, two.ip4, 3);
     capture.wait_for(6, Duration::from_secs(5));
     let packets = capture.stop(&["eth.src", "ip.src", "ip.dst", "icmp.type", "tcp.port"]);
@@ -70,13 +70,13 @@ fn nothing_is_left() {
         let output = Command::new("ip").args(["netns", "list"]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let lab = Lab::new();
-    let netns = lab.netns("left");
+    let testbed = Testbed::new();
+    let netns = testbed.netns("left");
     let name = netns.name().to_owned();
     let mut child = netns.command("sleep").arg("1000").spawn().unwrap();
     assert!(names().contains(&name));
-    let dir = lab.dir().to_owned();
-    drop((netns, lab));
+    let dir = testbed.dir().to_owned();
+    drop((netns, testbed));
     assert!(!names().contains(&name));
     assert!(!child.wait().unwrap().success());
     assert!(!dir.exists());

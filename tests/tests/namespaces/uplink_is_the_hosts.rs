@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use vrouter_tests::lab::{Attach, Node, TcpSession, TwoNodes, checksum_errors, ping, udp_exchange, within};
+use vrouter_tests::testbed::{
+    Attach, Node, TcpSession, TwoNodes, checksum_errors, ping, udp_exchange, within,
+};
 
 const POD: &[Attach] = &[Attach::Tap];
 
@@ -35,34 +37,34 @@ fn host_traffic_works(nodes: &[Node; 2], old: &mut [TcpSession], when: &str) {
 }
 
 fn through_the_life_of_a_router(offloads: &str) {
-    let mut lab = TwoNodes::new([POD, POD]);
-    for node in &lab.nodes {
+    let mut net = TwoNodes::new([POD, POD]);
+    for node in &net.nodes {
         node.netns.run(&format!("ethtool -K eth1 {offloads}"));
     }
-    let mut old = sessions(&lab.nodes);
-    host_traffic_works(&lab.nodes, &mut old, "before");
+    let mut old = sessions(&net.nodes);
+    host_traffic_works(&net.nodes, &mut old, "before");
 
-    lab = lab.start();
-    assert!(lab.nodes.iter().all(has_xdp));
-    host_traffic_works(&lab.nodes, &mut old, "while the routers run");
+    net = net.start();
+    assert!(net.nodes.iter().all(has_xdp));
+    host_traffic_works(&net.nodes, &mut old, "while the routers run");
 
-    lab.nodes[0].router.kill();
+    net.nodes[0].router.kill();
     let killed = Instant::now();
-    within(Duration::from_secs(1), "the XDP program is gone", || (!has_xdp(&lab.nodes[0])).then_some(()));
+    within(Duration::from_secs(1), "the XDP program is gone", || (!has_xdp(&net.nodes[0])).then_some(()));
     eprintln!("XDP gone {:?} after the process", killed.elapsed());
-    host_traffic_works(&lab.nodes, &mut old, "after kill -9");
+    host_traffic_works(&net.nodes, &mut old, "after kill -9");
 
-    lab.nodes[0].start();
-    host_traffic_works(&lab.nodes, &mut old, "after a new start");
-    assert_eq!(ping(&lab.nodes[0].pods[0].netns, lab.nodes[1].pods[0].ip4, 2).received, 2);
+    net.nodes[0].start();
+    host_traffic_works(&net.nodes, &mut old, "after a new start");
+    assert_eq!(ping(&net.nodes[0].pods[0].netns, net.nodes[1].pods[0].ip4, 2).received, 2);
 
-    for node in &mut lab.nodes {
+    for node in &mut net.nodes {
         let status = node.router.terminate();
         assert!(status.success(), "{status}");
     }
-    assert!(!lab.nodes.iter().any(has_xdp));
-    host_traffic_works(&lab.nodes, &mut old, "after SIGTERM");
-    for node in &lab.nodes {
+    assert!(!net.nodes.iter().any(has_xdp));
+    host_traffic_works(&net.nodes, &mut old, "after SIGTERM");
+    for node in &net.nodes {
         assert_eq!(checksum_errors(&node.netns), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use vrouter_tests::lab::{Attach, Netns, TwoNodes, ping};
+use vrouter_tests::testbed::{Attach, Netns, TwoNodes, ping};
 
 fn said(netns: &Netns, line: &str) -> String {
     String::from_utf8_lossy(&netns.try_run(line).stdout).into_owned()
@@ -10,8 +10,8 @@ fn said(netns: &Netns, line: &str) -> String {
 
 #[test]
 fn time_exceeded_at_each_router_of_the_way() {
-    let lab = TwoNodes::new([&Attach::ALL, &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&Attach::ALL, &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
     for pod in &one.pods {
         for ip in two.pods[0].ips() {
             let first = said(&pod.netns, &format!("ping -n -c 1 -W 2 -t 1 {ip}"));
@@ -27,8 +27,8 @@ fn time_exceeded_at_each_router_of_the_way() {
 
 #[test]
 fn a_pod_learns_the_mtu_of_a_path() {
-    let lab = TwoNodes::new([&[Attach::Tap], &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&[Attach::Tap], &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
     let (from, to) = (&one.pods[0].netns, &two.pods[0]);
     // A pod that thinks that more fits than does.
     from.ip("link set eth0 mtu 1600");
@@ -51,8 +51,8 @@ fn a_pod_learns_the_mtu_of_a_path() {
 
 #[test]
 fn unreachable_where_no_route_leads() {
-    let lab = TwoNodes::new([&Attach::ALL, &[]]).start();
-    let one = &lab.nodes[0];
+    let net = TwoNodes::new([&Attach::ALL, &[]]).start();
+    let one = &net.nodes[0];
     for pod in &one.pods {
         let nowhere: [IpAddr; 2] = [Ipv4Addr::new(198, 51, 100, 1).into(), "2001:db8::1".parse().unwrap()];
         for ip in nowhere {
@@ -67,8 +67,8 @@ fn unreachable_where_no_route_leads() {
 
 #[test]
 fn the_router_answers_echo_to_its_own_addresses() {
-    let lab = TwoNodes::new([&Attach::ALL, &[]]).start();
-    for pod in &lab.nodes[0].pods {
+    let net = TwoNodes::new([&Attach::ALL, &[]]).start();
+    for pod in &net.nodes[0].pods {
         assert_eq!(ping(&pod.netns, Ipv4Addr::new(169, 254, 1, 1), 2).received, 2, "{}", pod.attach.word());
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use vrouter_tests::lab::{Attach, Pinger, TwoNodes, ping, within};
+use vrouter_tests::testbed::{Attach, Pinger, TwoNodes, ping, within};
 
 const POD: &[Attach] = &[Attach::Tap];
 
 #[test]
 fn forwarding_goes_on_past_the_kernels_reachable_time() {
-    let lab = TwoNodes::new([POD, POD]);
-    for node in &lab.nodes {
+    let net = TwoNodes::new([POD, POD]);
+    for node in &net.nodes {
         for family in ["ipv4", "ipv6"] {
             let key = |name: &str| format!("{family}/neigh/eth1/{name}");
             node.netns.set_sysctl(&key("base_reachable_time_ms"), "1000");
@@ -18,8 +18,8 @@ fn forwarding_goes_on_past_the_kernels_reachable_time() {
             node.netns.set_sysctl(&key("retrans_time_ms"), "200");
         }
     }
-    let lab = lab.start();
-    let [one, two] = &lab.nodes;
+    let net = net.start();
+    let [one, two] = &net.nodes;
     let from = &one.pods[0].netns;
     for ip in two.pods[0].ips() {
         assert_eq!(ping(from, ip, 2).received, 2);
@@ -37,8 +37,8 @@ fn forwarding_goes_on_past_the_kernels_reachable_time() {
 
 #[test]
 fn a_new_mac_address_of_the_peer_is_followed() {
-    let lab = TwoNodes::new([POD, POD]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([POD, POD]).start();
+    let [one, two] = &net.nodes;
     let from = &one.pods[0].netns;
     for ip in two.pods[0].ips() {
         assert_eq!(ping(from, ip, 2).received, 2);
@@ -59,16 +59,16 @@ fn a_new_mac_address_of_the_peer_is_followed() {
 
 #[test]
 fn packets_wait_for_a_neighbour_and_are_sent_when_it_answers() {
-    let lab = TwoNodes::new([POD, POD]);
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([POD, POD]);
+    let [one, two] = &net.nodes;
     // No router of node2 that would have introduced itself, and a switch port that is down.
-    lab.switch.netns.ip("link set node2 down");
-    let _ = (one, two);
-    let mut lab = lab;
-    for node in &mut lab.nodes {
+    net.switch.netns.ip("link set node2 down");
+    drop((one, two));
+    let mut net = net;
+    for node in &mut net.nodes {
         node.start();
     }
-    let [one, two] = &lab.nodes;
+    let [one, two] = &net.nodes;
     let pinger = Pinger::start(&one.pods[0].netns, two.pods[0].ip4, Duration::from_millis(100));
     within(Duration::from_secs(5), "packets wait or are counted", || {
         let neighbors = one.router.vrctl_json(&["show", "neighbors"]);
@@ -76,7 +76,7 @@ fn packets_wait_for_a_neighbour_and_are_sent_when_it_answers() {
         let dropped = ["hold-full", "hold-expired", "neighbor-failed", "next-hop-unresolved"];
         (queued || dropped.iter().any(|reason| one.router.drops(reason) > 0)).then_some(())
     });
-    lab.switch.netns.ip("link set node2 up");
+    net.switch.netns.ip("link set node2 up");
     within(Duration::from_secs(10), "the pod answers", || {
         (ping(&one.pods[0].netns, two.pods[0].ip4, 1).received == 1).then_some(())
     });
@@ -85,9 +85,9 @@ fn packets_wait_for_a_neighbour_and_are_sent_when_it_answers() {
 
 #[test]
 fn a_neighbour_that_never_answers_is_an_error_for_the_pod() {
-    let mut lab = TwoNodes::new([POD, &[]]);
-    lab.switch.netns.ip("link set node2 down");
-    let [one, _] = &mut lab.nodes;
+    let mut net = TwoNodes::new([POD, &[]]);
+    net.switch.netns.ip("link set node2 down");
+    let [one, _] = &mut net.nodes;
     one.start();
     let stats = ping(&one.pods[0].netns, std::net::Ipv4Addr::new(10, 77, 2, 10), 60);
     assert_eq!(stats.received, 0);

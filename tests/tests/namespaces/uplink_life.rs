@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use vrouter_tests::lab::{Attach, Node, TcpSession, TwoNodes, ping, tcp_transfer, within};
+use vrouter_tests::testbed::{Attach, Node, TcpSession, TwoNodes, ping, tcp_transfer, within};
 
 const PODS: &[Attach] = &Attach::ALL;
 
-fn recovers(lab: &TwoNodes) {
-    let [one, two] = &lab.nodes;
+fn recovers(net: &TwoNodes) {
+    let [one, two] = &net.nodes;
     for pod in &one.pods {
         for ip in two.pods[0].ips() {
             within(Duration::from_secs(15), &format!("{ip} answers {} again", pod.name), || {
@@ -20,28 +20,28 @@ fn recovers(lab: &TwoNodes) {
 
 #[test]
 fn link_down_and_up() {
-    let lab = TwoNodes::new([PODS, &[Attach::Tap]]).start();
-    recovers(&lab);
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([PODS, &[Attach::Tap]]).start();
+    recovers(&net);
+    let [one, two] = &net.nodes;
     let mut session = TcpSession::open(&one.pods[0].netns, &two.pods[0].netns, two.pods[0].ip4);
     session.exchange(100_000);
     // Its cable is pulled.
-    lab.switch.netns.ip("link set node1 down");
+    net.switch.netns.ip("link set node1 down");
     within(Duration::from_secs(5), "the port shows no link", || {
         let port = one.router.port(|port| port["role"] == "uplink");
         (port["link_up"] == false).then_some(())
     });
     assert_eq!(ping(&one.pods[0].netns, one.pods[1].ip4, 2).received, 2, "pods here need no uplink");
-    lab.switch.netns.ip("link set node1 up");
+    net.switch.netns.ip("link set node1 up");
     session.exchange(100_000);
-    recovers(&lab);
+    recovers(&net);
 
     // Switched off by hand, IPv6 addresses go.
     one.netns.ip("link set eth1 down");
     one.netns.ip("link set eth1 up");
     one.netns.ip(&format!("addr replace {}/64 dev eth1 nodad", one.ip6));
     session.exchange(100_000);
-    recovers(&lab);
+    recovers(&net);
 }
 
 /// MTU of a node's first pod.
@@ -52,17 +52,17 @@ fn pod_mtu(node: &Node) -> u64 {
 
 #[test]
 fn a_smaller_mtu_is_respected() {
-    let lab = TwoNodes::new([PODS, &[Attach::Tap]]).start();
-    recovers(&lab);
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([PODS, &[Attach::Tap]]).start();
+    recovers(&net);
+    let [one, two] = &net.nodes;
     assert_eq!(pod_mtu(one), 1480);
-    lab.switch.netns.ip("link set node1 mtu 1400");
+    net.switch.netns.ip("link set node1 mtu 1400");
     one.netns.ip("link set eth1 mtu 1400");
     within(Duration::from_secs(10), "the port has the new MTU", || {
         let port = one.router.port(|port| port["role"] == "uplink");
         (port["mtu"] == 1400).then_some(())
     });
-    recovers(&lab);
+    recovers(&net);
     // 1400 - 20 of the tunnel: 1352 bytes of echo data fit with 28 of IP and ICMP, one more does not.
     let pod = &one.pods[0].netns;
     let sized = |size: u32| pod.try_run(&format!("ping -n -c 1 -W 2 -M do -s {size} {}", two.pods[0].ip4));
@@ -73,9 +73,9 @@ fn a_smaller_mtu_is_respected() {
 
 #[test]
 fn a_device_that_goes_and_comes_again() {
-    let lab = TwoNodes::new([PODS, &[Attach::Tap]]).start();
-    recovers(&lab);
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([PODS, &[Attach::Tap]]).start();
+    recovers(&net);
+    let [one, two] = &net.nodes;
     let pid = one.router.pid();
     let mut session = TcpSession::open(&one.pods[0].netns, &two.pods[0].netns, two.pods[0].ip4);
     session.exchange(100_000);
@@ -86,10 +86,10 @@ fn a_device_that_goes_and_comes_again() {
     });
     assert_eq!(ping(&one.pods[0].netns, one.pods[1].ip4, 2).received, 2, "pods here need no uplink");
 
-    lab.switch.plug("node1", &one.netns, "eth1", 1);
+    net.switch.plug("node1", &one.netns, "eth1", 1);
     one.netns.ip(&format!("addr add {}/24 dev eth1", one.ip4));
     one.netns.ip(&format!("addr add {}/64 dev eth1 nodad", one.ip6));
     session.exchange(100_000);
-    recovers(&lab);
+    recovers(&net);
     assert_eq!(one.router.pid(), pid);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vrouter_tests::lab::{Attach, Capture, Router, TwoNodes, ping, scapy, within};
+use vrouter_tests::testbed::{Attach, Capture, Router, TwoNodes, ping, scapy, within};
 
 fn counted(router: &Router, reason: &str, at_least: u64) {
     within(Duration::from_secs(3), &format!("{at_least} drops for {reason}"), || {
@@ -12,10 +12,10 @@ fn counted(router: &Router, reason: &str, at_least: u64) {
 
 #[test]
 fn a_pod_sends_only_from_its_own_addresses_and_mac() {
-    let lab = TwoNodes::new([&Attach::ALL, &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&Attach::ALL, &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
     let target = &two.pods[0];
-    let capture = Capture::start(&lab.lab, &target.netns, "eth0", "udp port 7777");
+    let capture = Capture::start(&net.testbed, &target.netns, "eth0", "udp port 7777");
     for (pod, round) in one.pods.iter().zip(1..) {
         // A foreign address, the address of another pod, of the node; then a foreign MAC address.
         scapy(
@@ -42,16 +42,16 @@ fn a_pod_sends_only_from_its_own_addresses_and_mac() {
 
 #[test]
 fn tunnels_are_taken_from_known_peers_only() {
-    let lab = TwoNodes::new([&[Attach::Tap], &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&[Attach::Tap], &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
     let pod = &one.pods[0];
     // A third host on the switch.
-    let stranger = lab.lab.netns("stranger");
-    lab.switch.plug("stranger", &stranger, "eth1", 1);
+    let stranger = net.testbed.netns("stranger");
+    net.switch.plug("stranger", &stranger, "eth1", 1);
     stranger.ip("addr add 172.30.5.99/24 dev eth1");
-    let capture = Capture::start(&lab.lab, &pod.netns, "eth0", "udp port 7777");
+    let capture = Capture::start(&net.testbed, &pod.netns, "eth0", "udp port 7777");
     let inner = format!("IP(src='{}', dst='{}') / UDP(sport=1, dport=7777)", two.pods[0].ip4, pod.ip4);
-    let send = |from: &vrouter_tests::lab::Netns, source: &str, inner: &str, count: u32| {
+    let send = |from: &vrouter_tests::testbed::Netns, source: &str, inner: &str, count: u32| {
         scapy(
             from,
             &format!(

@@ -41,12 +41,12 @@ impl Router {
     pub fn launch(&mut self, config: &Config, arguments: &[&str]) {
         assert!(self.child.is_none(), "the router runs already");
         let file = self.dir.join("vrouter.toml");
-        fs::write(&file, config.toml(&self.dir)).expect("the lab's directory can be written");
+        fs::write(&file, config.toml(&self.dir)).expect("the testbed's directory can be written");
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.log_file())
-            .expect("the lab's directory can be written");
+            .expect("the testbed's directory can be written");
         let errors = log.try_clone().expect("a file can be cloned");
         let child = self
             .command(binary("vrouter"))
@@ -151,7 +151,7 @@ impl Router {
     #[track_caller]
     pub fn apply(&self, text: &str) {
         let file = self.dir.join("apply.yaml");
-        fs::write(&file, text).expect("the lab's directory can be written");
+        fs::write(&file, text).expect("the testbed's directory can be written");
         self.vrctl(&["apply", "-f", &file.to_string_lossy()]);
     }
 

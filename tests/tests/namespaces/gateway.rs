@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use vrouter_tests::lab::{Attach, Pod, TwoNodes, ping, scapy, within};
+use vrouter_tests::testbed::{Attach, Pod, TwoNodes, ping, scapy, within};
 
 const GATEWAY: &str = "ee:ee:ee:ee:ee:ee";
 
-fn drops_grow(lab: &TwoNodes, reason: &str, work: impl FnOnce()) {
-    let router = &lab.nodes[0].router;
+fn drops_grow(net: &TwoNodes, reason: &str, work: impl FnOnce()) {
+    let router = &net.nodes[0].router;
     let before = router.drops(reason);
     work();
     within(Duration::from_secs(3), &format!("a drop for {reason}"), || {
@@ -15,14 +15,14 @@ fn drops_grow(lab: &TwoNodes, reason: &str, work: impl FnOnce()) {
     });
 }
 
-fn pods(lab: &TwoNodes) -> &[Pod] {
-    &lab.nodes[0].pods
+fn pods(net: &TwoNodes) -> &[Pod] {
+    &net.nodes[0].pods
 }
 
 #[test]
 fn any_address_is_at_the_gateway_except_the_pods_own() {
-    let lab = TwoNodes::new([&Attach::ALL, &[]]).start();
-    for pod in pods(&lab) {
+    let net = TwoNodes::new([&Attach::ALL, &[]]).start();
+    for pod in pods(&net) {
         for address in ["169.254.1.1", "10.77.1.33", "203.0.113.200"] {
             let said = pod.netns.run(&format!("arping -c 1 -w 3 -I eth0 {address}"));
             assert!(said.to_ascii_lowercase().contains(GATEWAY), "{address}: {said}");
@@ -30,7 +30,7 @@ fn any_address_is_at_the_gateway_except_the_pods_own() {
         // Duplicate address detection: status 0 when nobody answers.
         let detection = pod.netns.try_run(&format!("arping -D -c 1 -w 1 -I eth0 {}", pod.ip4));
         assert!(detection.status.success(), "{}", String::from_utf8_lossy(&detection.stdout));
-        drops_grow(&lab, "arp-own-address", || {
+        drops_grow(&net, "arp-own-address", || {
             pod.netns.try_run(&format!("arping -U -c 1 -w 1 -I eth0 {}", pod.ip4));
         });
     }
@@ -38,8 +38,8 @@ fn any_address_is_at_the_gateway_except_the_pods_own() {
 
 #[test]
 fn neighbour_discovery_likewise() {
-    let lab = TwoNodes::new([&Attach::ALL, &[]]).start();
-    for pod in pods(&lab) {
+    let net = TwoNodes::new([&Attach::ALL, &[]]).start();
+    for pod in pods(&net) {
         for address in ["fe80::ecee:eeff:feee:eeee", "fd00:77:1::33", "2001:db8::1"] {
             let said = scapy(
                 &pod.netns,
@@ -57,7 +57,7 @@ fn neighbour_discovery_likewise() {
             assert_eq!(said.trim(), format!("{GATEWAY} {address} 255"), "{}", pod.attach.word());
         }
         // The pod takes another address by itself: its duplicate address detection must find nobody.
-        drops_grow(&lab, "nd-duplicate-probe", || {
+        drops_grow(&net, "nd-duplicate-probe", || {
             scapy(
                 &pod.netns,
                 &format!(
@@ -74,24 +74,24 @@ fn neighbour_discovery_likewise() {
 
 #[test]
 fn forged_and_broken_messages_are_dropped_by_name() {
-    let lab = TwoNodes::new([&Attach::ALL, &[]]).start();
-    for pod in pods(&lab) {
+    let net = TwoNodes::new([&Attach::ALL, &[]]).start();
+    for pod in pods(&net) {
         let send = |frame: &str| {
             scapy(&pod.netns, &format!("sendp({frame}, iface='eth0', verbose=0)"));
         };
-        drops_grow(&lab, "arp-spoofed", || {
+        drops_grow(&net, "arp-spoofed", || {
             send("Ether(dst='ff:ff:ff:ff:ff:ff') / ARP(op=1, psrc='10.77.1.61', pdst='169.254.1.1')");
         });
-        drops_grow(&lab, "arp-malformed", || {
+        drops_grow(&net, "arp-malformed", || {
             send("Ether(dst='ff:ff:ff:ff:ff:ff', type=0x0806) / Raw(bytes(ARP())[:10])");
         });
-        drops_grow(&lab, "nd-malformed", || {
+        drops_grow(&net, "nd-malformed", || {
             send(&format!(
                 "Ether(dst='33:33:ff:00:00:33') / IPv6(src='{}', dst='ff02::1:ff00:33', hlim=64) / ICMPv6ND_NS(tgt='fd00:77:1::33')",
                 pod.ip6
             ));
         });
         // And the pod is none the worse for it.
-        assert_eq!(ping(&pod.netns, lab.nodes[0].ip4, 1).received, 1);
+        assert_eq!(ping(&pod.netns, net.nodes[0].ip4, 1).received, 1);
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use vrouter_tests::lab::{Attach, TwoNodes, ping, within};
+use vrouter_tests::testbed::{Attach, TwoNodes, ping, within};
 
 /// Clock ticks of a process in user and kernel mode.
 fn ticks(pid: u32) -> u64 {
@@ -23,8 +23,8 @@ fn resident(pid: u32) -> u64 {
 #[test]
 fn ten_pods_cost_less_than_300_megabytes_and_2_percent_of_a_core() {
     let pods = [Attach::Tap, Attach::Veth].repeat(5);
-    let lab = TwoNodes::new([&pods, &[]]).start();
-    let one = &lab.nodes[0];
+    let net = TwoNodes::new([&pods, &[]]).start();
+    let one = &net.nodes[0];
     for pod in &one.pods[1..] {
         assert_eq!(ping(&one.pods[0].netns, pod.ip4, 1).received, 1);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use vrouter_tests::lab::{Attach, Node, Pod, TcpSession, TwoNodes, ping, tcp_transfer, within};
+use vrouter_tests::testbed::{Attach, Node, Pod, TcpSession, TwoNodes, ping, tcp_transfer, within};
 
 const BOTH: &[Attach] = &Attach::ALL;
 
@@ -38,31 +38,31 @@ fn devices(node: &Node) -> Vec<String> {
 
 #[test]
 fn connections_outlive_kill_9() {
-    let mut lab = TwoNodes::new([BOTH, &[Attach::Tap]]).start();
-    let mut sessions = connections(&lab.nodes);
+    let mut net = TwoNodes::new([BOTH, &[Attach::Tap]]).start();
+    let mut sessions = connections(&net.nodes);
     for session in &mut sessions {
         session.exchange(500_000);
     }
     for round in 0..3 {
-        let before: Vec<_> = lab.nodes[0].pods.iter().map(identity).collect();
-        lab.nodes[0].router.kill();
-        let dead: Vec<_> = lab.nodes[0].pods.iter().map(identity).collect();
+        let before: Vec<_> = net.nodes[0].pods.iter().map(identity).collect();
+        net.nodes[0].router.kill();
+        let dead: Vec<_> = net.nodes[0].pods.iter().map(identity).collect();
         assert_eq!(before, dead, "round {round}: a pod noticed the death");
-        lab.nodes[0].start();
-        let after: Vec<_> = lab.nodes[0].pods.iter().map(identity).collect();
+        net.nodes[0].start();
+        let after: Vec<_> = net.nodes[0].pods.iter().map(identity).collect();
         assert_eq!(before, after, "round {round}: a pod noticed the return");
         for session in &mut sessions {
             session.exchange(500_000);
         }
-        let pod = &lab.nodes[0].pods[0];
-        assert_eq!(ping(&pod.netns, lab.nodes[1].pods[0].ip4, 2).ttls, [62; 2]);
+        let pod = &net.nodes[0].pods[0];
+        assert_eq!(ping(&pod.netns, net.nodes[1].pods[0].ip4, 2).ttls, [62; 2]);
     }
 }
 
 #[test]
 fn a_connection_carries_data_again_soon_after_kill_9() {
-    let mut lab = TwoNodes::new([BOTH, &[Attach::Tap]]).start();
-    let [one, two] = &mut lab.nodes;
+    let mut net = TwoNodes::new([BOTH, &[Attach::Tap]]).start();
+    let [one, two] = &mut net.nodes;
     let mut session = TcpSession::open(&one.pods[0].netns, &two.pods[0].netns, two.pods[0].ip4);
     session.exchange(100_000);
     std::thread::scope(|scope| {
@@ -77,8 +77,8 @@ fn a_connection_carries_data_again_soon_after_kill_9() {
 
 #[test]
 fn sigterm_removes_what_the_router_made() {
-    let mut lab = TwoNodes::new([BOTH, &[Attach::Tap]]);
-    let [one, _] = &mut lab.nodes;
+    let mut net = TwoNodes::new([BOTH, &[Attach::Tap]]);
+    let [one, _] = &mut net.nodes;
     let (devices_before, routes_before) = (devices(one), one.netns.ip("route show table all"));
     one.start();
     assert_ne!(devices(one), devices_before);
@@ -96,9 +96,9 @@ fn sigterm_removes_what_the_router_made() {
 
 #[test]
 fn sigterm_with_keep_leaves_the_pods_as_they_are() {
-    let mut lab = TwoNodes::new([BOTH, &[Attach::Tap]]);
-    lab.nodes[1].start();
-    let [one, two] = &mut lab.nodes;
+    let mut net = TwoNodes::new([BOTH, &[Attach::Tap]]);
+    net.nodes[1].start();
+    let [one, two] = &mut net.nodes;
     one.router.launch(&one.config, &["--keep"]);
     one.router.wait_until_ready();
     let mut session = TcpSession::open(&one.pods[0].netns, &two.pods[0].netns, two.pods[0].ip4);
@@ -114,8 +114,8 @@ fn sigterm_with_keep_leaves_the_pods_as_they_are() {
 
 #[test]
 fn a_pod_that_left_the_configuration_is_removed_at_the_next_start() {
-    let mut lab = TwoNodes::new([BOTH, &[]]);
-    let [one, _] = &mut lab.nodes;
+    let mut net = TwoNodes::new([BOTH, &[]]);
+    let [one, _] = &mut net.nodes;
     one.start();
     one.router.kill();
     let gone = one.config.pods.remove(1);

@@ -1,16 +1,16 @@
 //! Workers and queues: one each, several workers on one queue, one worker on several queues.
 
-use vrouter_tests::lab::{Attach, Pod, TwoNodes, ping, tcp_transfer};
+use vrouter_tests::testbed::{Attach, Pod, TwoNodes, ping, tcp_transfer};
 
 const PODS: &[Attach] = &Attach::ALL;
 
 fn carries_traffic(cores: &str, queues: u32) {
-    let mut lab = TwoNodes::with_queues([PODS, PODS], queues);
-    for node in &mut lab.nodes {
+    let mut net = TwoNodes::with_queues([PODS, PODS], queues);
+    for node in &mut net.nodes {
         node.config.workers = format!("cores = {cores}");
     }
-    let lab = lab.start();
-    let [one, two] = &lab.nodes;
+    let net = net.start();
+    let [one, two] = &net.nodes;
     let port = one.router.port(|port| port["role"] == "uplink");
     assert_eq!(port["queues"], queues, "{port}");
     let workers = one.router.vrctl_json(&["show", "workers"]);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use vrouter_tests::lab::{Attach, Capture, Pinger, TcpSession, TwoNodes, ping};
+use vrouter_tests::testbed::{Attach, Capture, Pinger, TcpSession, TwoNodes, ping};
 
 #[test]
 fn no_packet_is_lost_when_the_mode_changes() {
-    let lab = TwoNodes::new([&[Attach::Tap, Attach::Veth], &[Attach::Tap]]).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&[Attach::Tap, Attach::Veth], &[Attach::Tap]]).start();
+    let [one, two] = &net.nodes;
     let there = &two.pods[0];
     // Both ends must know each other before losses count.
     for pod in &one.pods {
@@ -18,12 +18,12 @@ fn no_packet_is_lost_when_the_mode_changes() {
     let pingers: Vec<Pinger> =
         one.pods.iter().map(|pod| Pinger::start(&pod.netns, there.ip4, interval)).collect();
     for mode in ["Never", "Always", "CrossSubnet", "Always", "Never"] {
-        for node in &lab.nodes {
+        for node in &net.nodes {
             node.router.apply(&TwoNodes::pool_yaml(mode));
             session.exchange(200_000);
         }
-        let tunnel = Capture::start(&lab.lab, &lab.switch.netns, "node1", "ip proto 4");
-        let plain = Capture::start(&lab.lab, &lab.switch.netns, "node1", "icmp");
+        let tunnel = Capture::start(&net.testbed, &net.switch.netns, "node1", "ip proto 4");
+        let plain = Capture::start(&net.testbed, &net.switch.netns, "node1", "icmp");
         let expected = if mode == "Always" { &tunnel } else { &plain };
         expected.wait_for(20, Duration::from_secs(5));
         let counts = [tunnel, plain].map(|capture| capture.stop(&["ip.src"]).len());

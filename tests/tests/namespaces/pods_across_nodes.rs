@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use vrouter_tests::lab::{Attach, Capture, Node, Packet, Pod, TwoNodes, ping, tcp_transfer, udp_exchange};
+use vrouter_tests::testbed::{
+    Attach, Capture, Node, Packet, Pod, TwoNodes, ping, tcp_transfer, udp_exchange,
+};
 
 const BOTH: &[Attach] = &Attach::ALL;
 
@@ -27,8 +29,8 @@ fn says(pair: (&Pod, &Pod)) -> String {
 
 #[test]
 fn a_pod_sees_its_address_and_one_gateway() {
-    let lab = TwoNodes::new([BOTH, &[]]).start();
-    for pod in &lab.nodes[0].pods {
+    let net = TwoNodes::new([BOTH, &[]]).start();
+    for pod in &net.nodes[0].pods {
         let link = pod.netns.link("eth0").expect("eth0");
         assert_eq!(link["mtu"], 1480, "{link}");
         assert_eq!(link["operstate"].as_str().map(|state| state != "DOWN"), Some(true), "{link}");
@@ -48,7 +50,7 @@ fn a_pod_sees_its_address_and_one_gateway() {
         assert_eq!(text(&route["gateway"]), "fe80::ecee:eeff:feee:eeee");
 
         // Whoever answers first, the gateway is asked for by the very first packet.
-        for ip in lab.nodes[0].pods[0].ips() {
+        for ip in net.nodes[0].pods[0].ips() {
             ping(&pod.netns, ip, 1);
         }
         for neighbor in pod.netns.ip_json("neigh show dev eth0").as_array().unwrap() {
@@ -63,8 +65,8 @@ fn text(value: &Value) -> String {
 
 #[test]
 fn ttl_falls_by_one_at_each_node_and_the_first_packet_arrives() {
-    let lab = TwoNodes::new([BOTH, BOTH]).start();
-    for (from, to, routers) in pairs(&lab.nodes) {
+    let net = TwoNodes::new([BOTH, BOTH]).start();
+    for (from, to, routers) in pairs(&net.nodes) {
         for ip in to.ips() {
             let stats = ping(&from.netns, ip, 3);
             assert_eq!(stats.lost(), 0, "{} {ip}\n{}", says((from, to)), stats.text);
@@ -75,8 +77,8 @@ fn ttl_falls_by_one_at_each_node_and_the_first_packet_arrives() {
 
 #[test]
 fn tcp_and_udp_arrive_byte_by_byte() {
-    let lab = TwoNodes::new([BOTH, BOTH]).start();
-    for (from, to, _) in pairs(&lab.nodes) {
+    let net = TwoNodes::new([BOTH, BOTH]).start();
+    for (from, to, _) in pairs(&net.nodes) {
         for ip in to.ips() {
             eprintln!("{} {ip}", says((from, to)));
             tcp_transfer(&from.netns, &to.netns, ip, 2_000_000);
@@ -88,11 +90,11 @@ fn tcp_and_udp_arrive_byte_by_byte() {
 
 /// What the switch sees of a ping between pods in this mode.
 fn on_the_wire(mode: &str, ipv6: bool) -> (TwoNodes, Vec<Packet>) {
-    let lab = TwoNodes::new([&[Attach::Tap], &[Attach::Veth]]).ipip_mode(mode).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new([&[Attach::Tap], &[Attach::Veth]]).ipip_mode(mode).start();
+    let [one, two] = &net.nodes;
     let capture = Capture::start(
-        &lab.lab,
-        &lab.switch.netns,
+        &net.testbed,
+        &net.switch.netns,
         "node1",
         "ip proto 4 or icmp or (icmp6 and ip6[40] >= 128 and ip6[40] <= 129)",
     );
@@ -111,13 +113,13 @@ fn on_the_wire(mode: &str, ipv6: bool) -> (TwoNodes, Vec<Packet>) {
         "ipv6.src",
         "ipv6.hlim",
     ]);
-    (lab, packets)
+    (net, packets)
 }
 
 #[test]
 fn ipv4_travels_in_ipip_where_the_pool_says_always() {
-    let (lab, packets) = on_the_wire("Always", false);
-    let [one, two] = &lab.nodes;
+    let (net, packets) = on_the_wire("Always", false);
+    let [one, two] = &net.nodes;
     assert_eq!(packets.len(), 4);
     let request = &packets[0];
     assert_eq!(request.all("eth.src"), [one.netns.mac("eth1")]);
@@ -133,8 +135,8 @@ fn ipv4_travels_in_ipip_where_the_pool_says_always() {
 #[test]
 fn ipv4_travels_plainly_where_the_nodes_share_the_subnet_or_the_pool_says_never() {
     for mode in ["CrossSubnet", "Never"] {
-        let (lab, packets) = on_the_wire(mode, false);
-        let [one, two] = &lab.nodes;
+        let (net, packets) = on_the_wire(mode, false);
+        let [one, two] = &net.nodes;
         assert_eq!(packets.len(), 4, "{mode}");
         let request = &packets[0];
         assert_eq!(request.all("eth.src"), [one.netns.mac("eth1")], "{mode}");
@@ -148,10 +150,10 @@ fn ipv4_travels_plainly_where_the_nodes_share_the_subnet_or_the_pool_says_never(
 #[test]
 fn ipv6_travels_plainly_in_every_mode() {
     for mode in ["Always", "Never"] {
-        let (lab, packets) = on_the_wire(mode, true);
+        let (net, packets) = on_the_wire(mode, true);
         assert_eq!(packets.len(), 4, "{mode}");
         let request = &packets[0];
-        assert_eq!(request.all("eth.dst"), [lab.nodes[1].netns.mac("eth1")], "{mode}");
+        assert_eq!(request.all("eth.dst"), [net.nodes[1].netns.mac("eth1")], "{mode}");
         assert_eq!(request.all("ipv6.src"), ["fd00:77:1::10"], "{mode}");
         assert_eq!(request.all("ipv6.hlim"), ["63"], "{mode}");
         assert!(request.all("ip.src").is_empty(), "{mode}");

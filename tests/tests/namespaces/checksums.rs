@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vrouter_tests::lab::{
+use vrouter_tests::testbed::{
     Attach, Capture, Pod, TcpSession, TwoNodes, checksum_errors, tcp_transfer, udp_exchange,
 };
 
@@ -16,11 +16,11 @@ fn set(pod: &Pod, offloads: &str) {
 }
 
 fn toggled_under_way(attach: [&[Attach]; 2], across: bool) {
-    let lab = TwoNodes::new(attach).start();
-    let [one, two] = &lab.nodes;
+    let net = TwoNodes::new(attach).start();
+    let [one, two] = &net.nodes;
     let from = &one.pods[0];
     let to = if across { &two.pods[0] } else { &one.pods[1] };
-    let capture = Capture::start(&lab.lab, &lab.switch.netns, "node1", "ip or ip6");
+    let capture = Capture::start(&net.testbed, &net.switch.netns, "node1", "ip or ip6");
     for ip in to.ips() {
         let mut session = TcpSession::open(&from.netns, &to.netns, ip);
         for ours in OFFLOADS {

@@ -3,12 +3,12 @@
 use std::fs;
 use std::process::Output;
 
-use vrouter_tests::lab::{Attach, Config, Node, TwoNodes, binary};
+use vrouter_tests::testbed::{Attach, Config, Node, TwoNodes, binary};
 
 /// `vrouter check` of a configuration inside a node.
-fn check(lab: &TwoNodes, node: &Node, config: &Config) -> Output {
-    let file = lab.lab.dir().join("check.toml");
-    fs::write(&file, config.toml(lab.lab.dir())).unwrap();
+fn check(net: &TwoNodes, node: &Node, config: &Config) -> Output {
+    let file = net.testbed.dir().join("check.toml");
+    fs::write(&file, config.toml(net.testbed.dir())).unwrap();
     let program = binary("vrouter");
     node.netns.command(&program.to_string_lossy()).args(["check", "--config"]).arg(&file).output().unwrap()
 }
@@ -23,19 +23,19 @@ fn devices(node: &Node) -> String {
 }
 
 fn refused(change: impl FnOnce(&mut Config), reasons: &[&str]) {
-    let mut lab = TwoNodes::new([&[Attach::Tap, Attach::Veth], &[]]);
-    change(&mut lab.nodes[0].config);
-    let config = lab.nodes[0].config.clone();
-    let before = devices(&lab.nodes[0]);
+    let mut net = TwoNodes::new([&[Attach::Tap, Attach::Veth], &[]]);
+    change(&mut net.nodes[0].config);
+    let config = net.nodes[0].config.clone();
+    let before = devices(&net.nodes[0]);
 
-    let output = check(&lab, &lab.nodes[0], &config);
+    let output = check(&net, &net.nodes[0], &config);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     for reason in reasons {
         assert!(said.contains(reason), "{reason} in: {said}");
     }
 
-    let node = &mut lab.nodes[0];
+    let node = &mut net.nodes[0];
     node.router.launch(&config, &[]);
     let status = node.router.wait_for_end();
     assert_eq!(status.code(), Some(1), "{}", node.router.log());
@@ -47,11 +47,11 @@ fn refused(change: impl FnOnce(&mut Config), reasons: &[&str]) {
 
 #[test]
 fn a_good_configuration_is_called_good() {
-    let lab = TwoNodes::new([&[Attach::Tap], &[]]);
-    let before = devices(&lab.nodes[0]);
-    let output = check(&lab, &lab.nodes[0], &lab.nodes[0].config);
+    let net = TwoNodes::new([&[Attach::Tap], &[]]);
+    let before = devices(&net.nodes[0]);
+    let output = check(&net, &net.nodes[0], &net.nodes[0].config);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(devices(&lab.nodes[0]), before);
+    assert_eq!(devices(&net.nodes[0]), before);
 }
 
 #[test]
@@ -81,11 +81,11 @@ fn a_key_that_does_not_exist() {
 
 #[test]
 fn a_second_router_on_a_device() {
-    let mut lab = TwoNodes::new([&[Attach::Tap], &[]]);
-    lab.nodes[0].start();
-    let lab = lab;
-    let one = &lab.nodes[0];
-    let mut second = vrouter_tests::lab::Router::new(&one.netns, lab.lab.dir().join("second"));
+    let mut net = TwoNodes::new([&[Attach::Tap], &[]]);
+    net.nodes[0].start();
+    let net = net;
+    let one = &net.nodes[0];
+    let mut second = vrouter_tests::testbed::Router::new(&one.netns, net.testbed.dir().join("second"));
     let mut config = one.config.clone();
     config.pods.clear();
     let before = devices(one);

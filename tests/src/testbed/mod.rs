@@ -1,7 +1,7 @@
-//! A laboratory: networks of namespaces with real kernel stacks, real `vrouter` processes in them.
+//! A testbed: networks of namespaces with real kernel stacks, real `vrouter` processes in them.
 //!
 //! ```text
-//!  Lab ──────── a directory and a name of its own; all of it goes when the value does
+//!  Testbed ──── a directory and a name of its own; all of it goes when the value does
 //!   ├─ Netns ── a namespace: commands, sysctls and sockets inside
 //!   ├─ Switch ─ a bridge in a namespace, on request with a filter
 //!   ├─ Router ─ one vrouter process: start, SIGTERM, kill -9, vrctl, metrics
@@ -10,11 +10,11 @@
 //!  Capture ──── packets on a device, decoded by tshark
 //! ```
 //!
-//! - Every name holds the id of the test process and a number, so that tests run side by side; a lab
+//! - Every name holds the id of the test process and a number, so that tests run side by side; a testbed
 //!   sweeps what processes left that could not clean up.
 //! - Nothing sleeps for luck: [`within`] waits for a condition until a deadline and says what did not
 //!   come.
-//! - Whatever the lab needs and does not have is a failed test, with the reason.
+//! - Whatever a testbed needs and does not have is a failed test, with the reason.
 
 mod binaries;
 mod capture;
@@ -39,17 +39,17 @@ pub use switch::Switch;
 pub use traffic::{PingStats, Pinger, TcpSession, checksum_errors, ping, scapy, tcp_transfer, udp_exchange};
 pub use two_nodes::{Node, Pod, TwoNodes};
 
-/// First letters of every name that a lab makes, before the process id.
+/// First letters of every name that a testbed makes, before the process id.
 const PREFIX: &str = "vrt";
 
-/// One laboratory: a name, a directory, and the order to remove both.
-pub struct Lab {
+/// One testbed: a name, a directory, and the order to remove both.
+pub struct Testbed {
     prefix: String,
     dir: PathBuf,
 }
 
-impl Lab {
-    /// A new laboratory.
+impl Testbed {
+    /// A new testbed.
     ///
     /// # Panics
     ///
@@ -65,7 +65,7 @@ impl Lab {
         Self { prefix, dir }
     }
 
-    /// A new namespace; `tag` tells it from others of this lab.
+    /// A new namespace; `tag` tells it from others of this testbed.
     pub fn netns(&self, tag: &str) -> Netns {
         Netns::add(&format!("{}-{tag}", self.prefix))
     }
@@ -75,22 +75,22 @@ impl Lab {
         Switch::new(self.netns(tag))
     }
 
-    /// A directory for what is on disk; goes with the lab.
+    /// A directory for what is on disk; goes with the testbed.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 }
 
-impl Default for Lab {
+impl Default for Testbed {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Drop for Lab {
+impl Drop for Testbed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("what the lab wrote stays in {}", self.dir.display());
+            eprintln!("what the testbed wrote stays in {}", self.dir.display());
         } else {
             let _ = std::fs::remove_dir_all(&self.dir);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Lab, Netns, within};
+use super::{Netns, Testbed, within};
 
 /// A running capture.
 pub struct Capture {
@@ -36,15 +36,15 @@ impl Packet {
 impl Capture {
     /// Starts to capture what matches `filter` (pcap-filter(7)); returns when packets are taken.
     #[track_caller]
-    pub fn start(lab: &Lab, netns: &Netns, device: &str, filter: &str) -> Self {
+    pub fn start(testbed: &Testbed, netns: &Netns, device: &str, filter: &str) -> Self {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let file = lab.dir().join(format!("capture-{number}.pcap"));
+        let file = testbed.dir().join(format!("capture-{number}.pcap"));
         let out = File::create(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let mut child = netns
             .command("tcpdump")
-            .args(["-i", device, "-n", "-U", "-s", "0", "-w", "-"])
+            .args(["--immediate-mode", "-i", device, "-n", "-U", "-w", "-"])
             .arg(filter)
             .stdin(Stdio::null())
             .stdout(out)
@@ -81,7 +81,6 @@ impl Capture {
 
     fn end(&mut self) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a process id is not 0");
-        // On SIGINT tcpdump takes what waits in the kernel's buffer before it leaves.
         let _ = kill_process(pid, Signal::INT);
         let _ = self.child.wait();
     }

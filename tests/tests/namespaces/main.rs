@@ -1,0 +1,19 @@
+//! The real programs on real kernels, in network namespaces: a scenario a file.
+
+mod attach_detach;
+mod checksums;
+mod fabric_neighbors;
+mod gateway;
+mod icmp_errors;
+mod idle;
+mod node_and_pods;
+mod operator;
+mod pods_across_nodes;
+mod pool_mode;
+mod refused_configuration;
+mod restart;
+mod spoofing;
+mod testbed;
+mod uplink_is_the_hosts;
+mod uplink_life;
+mod workers;
