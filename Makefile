@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # rustup puts cargo where only login shells look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo demo-down test test-all build deps fmt lint
+.PHONY: help demo demo-down test test-all bench fuzz build deps fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -21,6 +21,14 @@ test: deps ## Run the tests that every change must pass (as root)
 
 test-all: deps ## Run every test: simulations, namespaces, the walk-through, lints, fuzz targets (as root)
 	@tests/run all
+
+bench: deps ## Measure, in a short form: forwarding beside the kernel's, then the benches (as root)
+	cargo build --release -p vrouter-bench --bins
+	@bench/forwarding --rounds 5 --seconds 1
+	cargo bench -p vrouter-bench --benches -- --warm-up-time 0.5 --measurement-time 1 --noplot
+
+fuzz: deps ## Run each fuzz target for a minute
+	@tests/fuzz/run
 
 build: ## Build the programs into target/release
 	cargo build --release --workspace --bins

@@ -194,7 +194,7 @@ impl Rig {
         self.from_pod = None;
         let event = match arg % 4 {
             0 => Event::PutPool(pool([IpipMode::Never, IpipMode::Always, IpipMode::CrossSubnet][usize::from(arg >> 2) % 3])),
-            1 => Event::SetTrace((arg & 4 != 0).then(TraceFilter::default)),
+            1 => Event::SetTrace(vec![TraceFilter::default(); usize::from(arg >> 2 & 3)]),
             2 => Event::RemoveRoute(prefix("20.0.0.0/8"), RouteSource::Static),
             _ => route("20.0.0.0/8", &["172.16.0.9"], Encap::Pool),
         };
