@@ -13,7 +13,7 @@ use vrouter::pipeline::state::WorkerState;
 use vrouter::tables::Tables;
 use vrouter::{MemoryPort, PortSpec, Router};
 
-use crate::pipeline::worker_state;
+use super::pipeline::worker_state;
 
 /// The MAC addresses of the only pod, which frames need to get past the first checks.
 const POD_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];

@@ -7,7 +7,7 @@ use encap::MacAddr;
 use vrouter::ids::Timestamp;
 use vrouter::neighbor::{Cache, Config};
 
-use crate::script::Script;
+use super::script::Script;
 
 const ENTRIES: usize = 16;
 const MAC: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 1]);

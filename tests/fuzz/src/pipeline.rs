@@ -24,7 +24,7 @@ use vrouter::port::memory::{MemoryHost, WirePacket};
 use vrouter::tables::{GATEWAY_V4, NeighborState, TraceFilter};
 use vrouter::{Event, MemoryPort, PortSpec, Router};
 
-use crate::script::Script;
+use super::script::Script;
 
 const FRAMES: u32 = 512;
 const PORTS: usize = 5;
@@ -45,7 +45,7 @@ const POD_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(
 const NODE_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 168, 0, 1), Ipv4Addr::new(172, 16, 0, 1)];
 
 /// The state of a worker that belongs to no router, over `frames` frames of its own.
-pub(crate) fn worker_state(frames: u32) -> WorkerState {
+pub fn worker_state(frames: u32) -> WorkerState {
     let store = FrameStore::new(FrameArea::new(frames, 2048).expect("memory for frames"));
     WorkerState::new(
         FramePool::new(store),
@@ -119,7 +119,8 @@ fn dress(port: usize, mut bytes: Vec<u8>, arg: u8) -> WirePacket {
 
 /// RFC 1071 the slow way: shares no code with what it checks.
 fn ones_sum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
     let mut sum: u32 = words.sum();
     while sum >> 16 != 0 {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -157,7 +158,11 @@ impl Rig {
         router.commit().expect("the FIB has room");
         let now = Timestamp::from_millis(1000);
         let mut rig = Rig { router, specs, ids, hosts, now, answers_arp, from_pod: None };
-        rig.router.neighbor(rig.ids[UP0], address("192.168.0.2"), NeighborState::Usable(MacAddr(MACS[UP0].1)));
+        rig.router.neighbor(
+            rig.ids[UP0],
+            address("192.168.0.2"),
+            NeighborState::Usable(MacAddr(MACS[UP0].1)),
+        );
         rig.settle();
         rig
     }
@@ -193,7 +198,9 @@ impl Rig {
     fn change(&mut self, arg: u8) {
         self.from_pod = None;
         let event = match arg % 4 {
-            0 => Event::PutPool(pool([IpipMode::Never, IpipMode::Always, IpipMode::CrossSubnet][usize::from(arg >> 2) % 3])),
+            0 => Event::PutPool(pool(
+                [IpipMode::Never, IpipMode::Always, IpipMode::CrossSubnet][usize::from(arg >> 2) % 3],
+            )),
             1 => Event::SetTrace(vec![TraceFilter::default(); usize::from(arg >> 2 & 3)]),
             2 => Event::RemoveRoute(prefix("20.0.0.0/8"), RouteSource::Static),
             _ => route("20.0.0.0/8", &["172.16.0.9"], Encap::Pool),

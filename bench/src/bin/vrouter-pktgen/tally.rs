@@ -112,7 +112,7 @@ impl Histogram {
     fn top(bucket: usize) -> u64 {
         let exponent = (bucket >> Self::SUB).saturating_sub(1);
         let base = bucket - (exponent << Self::SUB);
-        ((base as u64 + 1) << exponent) - 1
+        (((base as u128 + 1) << exponent) - 1) as u64
     }
 
     /// The time that a share of all times does not exceed, rounded up to its bucket.
