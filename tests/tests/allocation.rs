@@ -4,6 +4,8 @@
 //! A counting allocator watches the worker's thread alone. The thread is told apart by a
 //! stage that the worker itself runs; what control and the test allocate does not count.
 //! The buffers of the memory ports are made before, as a device's would be.
+// Every function here is a test's.
+#![allow(clippy::unwrap_used)]
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -163,6 +165,9 @@ fn watch(what: impl FnOnce()) -> (u64, u64) {
     (ALLOCATED.load(SeqCst), FREED.load(SeqCst))
 }
 
+/// A name, and frames with the ports they enter by.
+type Scenario = (&'static str, Vec<(&'static str, Vec<u8>)>);
+
 /// All in one test: the allocator is one for the whole process.
 #[test]
 fn the_worker_allocates_nothing() {
@@ -175,7 +180,7 @@ fn the_worker_allocates_nothing() {
     let tunnelled = tunnelled.bytes(&packet::ping4(a4("10.2.0.1"), POD, 64, 1));
     let dont_fragment = Ip4 { fragment: 0x4000, ..Ip4::new(POD, a4("10.1.0.2"), 17) };
     let ask = |target: &str| packet::arp(1, A, POD, [0; 6], a4(target));
-    let scenarios: [(&str, Vec<(&str, Vec<u8>)>); 6] = [
+    let scenarios: [Scenario; 6] = [
         (
             "forwarding, in tunnels and out of them",
             vec![

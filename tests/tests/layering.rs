@@ -17,6 +17,9 @@
 //!
 //! A line uses itself and the lines below it.
 
+// Every function here is a test's.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

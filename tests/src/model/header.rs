@@ -329,13 +329,13 @@ pub(super) fn fragments(ip: &[u8], mtu: usize) -> Option<Vec<Vec<u8>>> {
     let data = &ip[header..];
     let start = (word(ip, 6) & 0x1fff) * 8;
     let more = ip[6] & 0x20 != 0;
-    if start + data.len() > 65535 || (more && data.len() % 8 != 0) {
+    if start + data.len() > 65535 || (more && !data.len().is_multiple_of(8)) {
         return None;
     }
     // Later pieces carry the options whose copied flag is set.
     let mut later = ip[..20].to_vec();
     options(&ip[20..header]).into_iter().filter(|option| option[0] & 0x80 != 0).for_each(|o| later.extend(o));
-    while later.len() % 4 != 0 {
+    while !later.len().is_multiple_of(4) {
         later.push(0);
     }
     later[0] = 0x40 | (later.len() / 4) as u8;
@@ -348,7 +348,7 @@ pub(super) fn fragments(ip: &[u8], mtu: usize) -> Option<Vec<Vec<u8>>> {
         let take = if last { data.len() - at } else { room / 8 * 8 };
         let total = piece.len() + take;
         piece[2..4].copy_from_slice(&(total as u16).to_be_bytes());
-        let flags = if !last || more { 0x2000 } else { 0 } | (start + at) / 8;
+        let flags = if !last || more { 0x2000 } else { 0 } | ((start + at) / 8);
         piece[6..8].copy_from_slice(&(flags as u16).to_be_bytes());
         fill4(&mut piece);
         piece.extend(&data[at..at + take]);

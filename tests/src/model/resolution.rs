@@ -152,7 +152,7 @@ fn message(ip: &[u8]) -> Option<(u8, IpAddr, Option<Mac>)> {
         133 => !nobody || source_mac.is_none(),
         134 => header::is_link_local6(source),
         135 => !group(address(8)) && (!nobody || (source_mac.is_none() && solicited_node)),
-        136 => !group(address(8)) && !(group(to) && word(message, 4) & 0x4000 != 0),
+        136 => !group(address(8)) && (!group(to) || word(message, 4) & 0x4000 == 0),
         _ => {
             let target = address(8);
             let fits = header::is_link_local6(target) || target == address(24);

@@ -12,6 +12,9 @@
 //! | `replay` | odd frames from real captures through every kind of port |
 //! | `world`, `frames` | the model's configuration, and the frames |
 
+// Every function here is a test's.
+#![allow(clippy::unwrap_used)]
+
 mod against_model;
 mod checksums;
 mod control;
