@@ -85,7 +85,7 @@ fn a_thousand_cycles_under_load_leave_nothing() {
             let output = attach(&one.router, netns, "test/guest", &address, *kind);
             assert!(output.status.success(), "cycle {number}: {}", String::from_utf8_lossy(&output.stderr));
             // Every so often the guest talks: its frames must come home too.
-            if number % 50 == 0 {
+            if number.is_multiple_of(50) {
                 assert_eq!(ping(netns, two.pods[0].ip4, 1).received, 1, "cycle {number}");
             }
             one.router.vrctl(&["pod", "detach", "test/guest"]);

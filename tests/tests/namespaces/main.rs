@@ -1,4 +1,5 @@
 //! The real programs on real kernels, in network namespaces: a scenario a file.
+#![allow(clippy::unwrap_used)]
 
 mod attach_detach;
 mod checksums;
