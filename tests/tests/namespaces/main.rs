@@ -8,6 +8,7 @@ mod gateway;
 mod icmp_errors;
 mod idle;
 mod node_and_pods;
+mod odd_frames;
 mod operator;
 mod pods_across_nodes;
 mod pool_mode;
