@@ -38,6 +38,7 @@
 
 mod address;
 mod arena;
+mod buckets;
 mod entry;
 #[cfg(feature = "oracle")]
 pub mod oracle;
@@ -48,6 +49,7 @@ mod table;
 mod writer;
 
 pub use address::Address;
+pub use buckets::Buckets;
 pub use entry::{GroupId, NO_ROUTE};
 pub use prefix::{AnyPrefix, Prefix, PrefixError};
 pub use rib::{Candidate, Change, NoNextHops, Rib, Route, RouteSource};
