@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # rustup puts cargo where only login shells look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo demo-down test test-all bench fuzz build deps fmt lint
+.PHONY: help demo demo-down test bench fuzz build deps fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -16,11 +16,8 @@ demo: deps build ## Bring up two nodes with pods, show them working, leave them 
 demo-down: ## Remove what `make demo` brought up
 	@demo/down
 
-test: deps ## Run the tests that every change must pass (as root)
+test: deps ## Run every test: units, simulations, namespaces, the walk-through, lints, fuzz targets (as root)
 	@tests/run
-
-test-all: deps ## Run every test: simulations, namespaces, the walk-through, lints, fuzz targets (as root)
-	@tests/run all
 
 bench: deps ## Measure, in a short form: forwarding beside the kernel's, then the benches (as root)
 	cargo build --release -p vrouter-bench --bins

@@ -1,4 +1,5 @@
 //! Replays the saved inputs of the fuzz targets, and those that failed once.
+#![allow(clippy::unwrap_used)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

@@ -70,7 +70,7 @@ drop_reasons! {
     // tunnels
     TunnelUnknownPeer, "tunnel-unknown-peer", "tunnel packet from an address that is no known peer";
     TunnelFragment, "tunnel-fragment", "fragmented tunnel packet: the outer header is not reassembled";
-    TunnelBadInner, "tunnel-bad-inner", "what the tunnel carries is not a well-formed IP packet";
+    TunnelBadInner, "tunnel-bad-inner", "the tunnel carries neighbour discovery, which never leaves its link";
     TunnelEcn, "tunnel-ecn", "outer congestion mark on an inner packet that cannot carry it (RFC 6040)";
     // policy
     SpoofedSource, "spoofed-source", "a pod's packet does not carry one of the pod's own source addresses";

@@ -1,10 +1,17 @@
-//! The neighbour machines of exclusive uplinks, and the queue of requests for the
-//! uplinks that the kernel shares.
+//! The neighbour machines of uplinks, and the queue of requests for the uplinks that
+//! the kernel shares.
 //!
 //! ```text
 //!   engine --request--> exclusive port: Cache --frames--> worker
 //!                       shared port:    kernel queue --> agent (rtnetlink)
+//!                                       Cache --announcements alone--> worker
 //! ```
+//!
+//! On a shared uplink the kernel asks and answers. But when the device changes its MAC
+//! address, or is made anew, it does not tell the stations of the link, unless
+//! `arp_notify` and `ndisc_notify` are set; peers then send to the old address until
+//! their entries go stale, up to a minute. So the machine of a shared uplink announces
+//! the addresses, and does nothing else.
 
 use core::net::IpAddr;
 use std::collections::btree_map::Entry;
@@ -18,7 +25,7 @@ use crate::neighbor::{Cache, Config, ConfigError, Event};
 use crate::tables::NeighborState;
 use crate::worker::Injected;
 
-/// All neighbour machines of a router.
+/// The neighbour machines of a router.
 #[derive(Debug)]
 pub struct NeighborPorts {
     seed: u64,
@@ -33,6 +40,8 @@ pub struct NeighborPorts {
 #[derive(Debug)]
 struct Machine {
     cache: Cache,
+    /// It asks and answers; else the kernel does, and the machine announces.
+    exclusive: bool,
     /// The port was up when last looked at.
     up: bool,
 }
@@ -48,8 +57,8 @@ impl NeighborPorts {
         }
     }
 
-    /// Gives every exclusive uplink its machine, with the addresses it has now. Returns
-    /// the ports whose machine is new or changed: its neighbours are to be asked for
+    /// Gives every uplink its machine, with the addresses it has now. Returns the
+    /// exclusive ports whose machine is new or changed: its neighbours are to be asked for
     /// again, since a machine forgets what its addresses do not reach.
     pub(crate) fn configure(
         &mut self,
@@ -60,7 +69,7 @@ impl NeighborPorts {
         let mut live = Vec::new();
         let mut changed = Vec::new();
         for (spec, exclusive, addresses) in desired.uplinks() {
-            let Some(port) = id(&spec.name).filter(|_| exclusive) else { continue };
+            let Some(port) = id(&spec.name) else { continue };
             let mut config = Config::new(spec.mac);
             for net in addresses {
                 match net {
@@ -69,9 +78,9 @@ impl NeighborPorts {
                 }
             }
             live.push(port);
-            match self.configure_one(port, config, spec.up, now) {
-                Ok(true) => changed.push(port),
-                Ok(false) => {}
+            match self.configure_one(port, config, exclusive, spec.up, now) {
+                Ok(true) if exclusive => changed.push(port),
+                Ok(_) => {}
                 Err(error) => tracing::error!("neighbours of port {}: {error}", spec.name),
             }
         }
@@ -85,13 +94,14 @@ impl NeighborPorts {
         &mut self,
         port: PortId,
         config: Config,
+        exclusive: bool,
         up: bool,
         now: Timestamp,
     ) -> Result<bool, ConfigError> {
         let (machine, changed) = match self.machines.entry(port) {
             Entry::Vacant(vacant) => {
                 let cache = Cache::new(config, self.seed ^ u64::from(port.0))?;
-                (vacant.insert(Machine { cache, up: false }), true)
+                (vacant.insert(Machine { cache, exclusive, up: false }), true)
             }
             Entry::Occupied(occupied) => {
                 let machine = occupied.into_mut();
@@ -114,7 +124,7 @@ impl NeighborPorts {
         let (NeighborRequest::Keep(port, address)
         | NeighborRequest::Release(port, address)
         | NeighborRequest::Resolve(port, address)) = request;
-        let Some(Machine { cache, .. }) = self.machines.get_mut(&port) else {
+        let Some(Machine { cache, exclusive: true, .. }) = self.machines.get_mut(&port) else {
             self.kernel.push_back(request);
             return;
         };
@@ -131,7 +141,7 @@ impl NeighborPorts {
 
     /// Takes an ARP or neighbour discovery frame.
     pub(crate) fn frame(&mut self, port: PortId, frame: &[u8], now: Timestamp) {
-        if let Some(Machine { cache, .. }) = self.machines.get_mut(&port) {
+        if let Some(Machine { cache, exclusive: true, .. }) = self.machines.get_mut(&port) {
             // What is ignored is counted by the cache.
             let _ = cache.handle_frame(frame, now);
         }
@@ -198,8 +208,8 @@ impl NeighborPorts {
         self.kernel.pop_front()
     }
 
-    /// The machine of a port, to look at.
+    /// The machine of an exclusive port, to look at.
     pub fn cache(&self, port: PortId) -> Option<&Cache> {
-        self.machines.get(&port).map(|machine| &machine.cache)
+        self.machines.get(&port).filter(|machine| machine.exclusive).map(|machine| &machine.cache)
     }
 }

@@ -9,7 +9,7 @@ use crate::drop_reason::DropReason;
 use crate::ids::{PortId, TunnelId};
 use crate::port::KernelLosses;
 
-/// Sums over workers. The first six fields and `drops` grow; the rest are gauges.
+/// Sums over workers. The first eight fields and `drops` grow; the rest are gauges.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortTotals {
     /// Packets received.
@@ -22,6 +22,10 @@ pub struct PortTotals {
     pub tx_bytes: u64,
     /// Packets that went to the slow path.
     pub punts: u64,
+    /// Packets that entered here and ended on purpose: answered by the router or replaced by fragments.
+    pub consumed: u64,
+    /// Packets that the router made because of what entered here.
+    pub originated: u64,
     /// Packets that came out of a tunnel here.
     pub decapsulated: u64,
     /// Packets that entered here and were dropped, by reason.
@@ -42,6 +46,8 @@ impl Default for PortTotals {
             tx_packets: 0,
             tx_bytes: 0,
             punts: 0,
+            consumed: 0,
+            originated: 0,
             decapsulated: 0,
             drops: [0; DropReason::COUNT],
             kernel: KernelLosses::default(),
@@ -62,6 +68,8 @@ impl PortTotals {
             sum.tx_packets += at.tx_packets.get();
             sum.tx_bytes += at.tx_bytes.get();
             sum.punts += at.punts.get();
+            sum.consumed += at.consumed.get();
+            sum.originated += at.originated.get();
             sum.decapsulated += at.decapsulated.get();
             for (total, reason) in sum.drops.iter_mut().zip(DropReason::ALL) {
                 *total += worker.drops(port, *reason).get();
@@ -87,6 +95,8 @@ impl PortTotals {
         self.tx_packets -= start.tx_packets.min(self.tx_packets);
         self.tx_bytes -= start.tx_bytes.min(self.tx_bytes);
         self.punts -= start.punts.min(self.punts);
+        self.consumed -= start.consumed.min(self.consumed);
+        self.originated -= start.originated.min(self.originated);
         self.decapsulated -= start.decapsulated.min(self.decapsulated);
         for (now, then) in self.drops.iter_mut().zip(start.drops) {
             *now -= then.min(*now);

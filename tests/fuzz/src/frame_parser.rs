@@ -93,10 +93,10 @@ fn quote(packet: &[u8], v4: bool) {
 
 /// The pieces of a packet are exactly the packet.
 fn fragments(packet: &[u8]) {
-    let Ok(mut plan) = encap::fragment::Fragmenter::new(packet, 256) else { return };
+    let Ok(plan) = encap::fragment::Fragmenter::new(packet, 256) else { return };
     let (all, count) = (plan, plan.count());
     let (mut pieces, mut bytes) = (0, 0);
-    while let Some(piece) = plan.next() {
+    for piece in plan {
         let mut header = [0; 60];
         let len = all.emit_header(&piece, &mut header).expect("a header fits 60 bytes");
         assert!(len + all.data(&piece).len() <= 256 || count == 1);

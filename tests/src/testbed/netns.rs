@@ -22,6 +22,9 @@ impl Netns {
         output_of(Command::new("ip").args(["netns", "add", name]));
         let netns = Self { name: name.to_owned() };
         netns.ip("link set lo up");
+        // A link-local address is good at once: the kernel asks for IPv6 neighbours from it, and
+        // the nodes of a real network were up long before their routers.
+        netns.set_sysctl("ipv6/conf/default/accept_dad", "0");
         netns
     }
 

@@ -4,9 +4,11 @@
 //! must see.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -82,13 +84,16 @@ pub fn ping(from: &Netns, to: impl Into<IpAddr>, count: u32) -> PingStats {
 /// Pings that go on while a test does something else.
 pub struct Pinger {
     child: Child,
+    /// What ping has printed, gathered all the time: a full pipe would stop it.
+    text: Arc<Mutex<String>>,
+    gatherer: Option<JoinHandle<()>>,
 }
 
 impl Pinger {
     /// Starts to ping every `interval`.
     #[track_caller]
     pub fn start(from: &Netns, to: impl Into<IpAddr>, interval: Duration) -> Self {
-        let child = from
+        let mut child = from
             .command("ping")
             .args(["-n", "-W", "2", "-i"])
             .arg(format!("{:.3}", interval.as_secs_f64()))
@@ -97,17 +102,35 @@ impl Pinger {
             .stdout(Stdio::piped())
             .spawn()
             .expect("ip(8) can be started");
-        Self { child }
+        let out = child.stdout.take().expect("stdout is piped");
+        let text = Arc::new(Mutex::new(String::new()));
+        let gathered = text.clone();
+        let gatherer = std::thread::spawn(move || {
+            for line in BufReader::new(out).lines() {
+                let line = line.expect("ping prints text");
+                *gathered.lock().expect("no panic while a line is added") += &(line + "\n");
+            }
+        });
+        Self { child, text, gatherer: Some(gatherer) }
+    }
+
+    /// Waits until there is an answer.
+    #[track_caller]
+    pub fn wait_for_answer(&self) {
+        super::within(PATIENCE, "an answer", || self.text().contains("bytes from").then_some(()));
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().expect("no panic while a line is added").clone()
     }
 
     /// Ends them.
     #[track_caller]
     pub fn stop(mut self) -> PingStats {
         self.interrupt();
-        let mut text = String::new();
-        let mut out = self.child.stdout.take().expect("stdout is piped");
-        out.read_to_string(&mut text).expect("ping prints text");
-        PingStats::read(text)
+        let gatherer = self.gatherer.take().expect("stopped once");
+        gatherer.join().expect("ping prints text");
+        PingStats::read(self.text())
     }
 
     fn interrupt(&mut self) {

@@ -59,12 +59,9 @@ fn a_new_mac_address_of_the_peer_is_followed() {
 
 #[test]
 fn packets_wait_for_a_neighbour_and_are_sent_when_it_answers() {
-    let net = TwoNodes::new([POD, POD]);
-    let [one, two] = &net.nodes;
-    // No router of node2 that would have introduced itself, and a switch port that is down.
+    let mut net = TwoNodes::new([POD, POD]);
+    // No router of node2 that would have introduced itself: its switch port is down.
     net.switch.netns.ip("link set node2 down");
-    drop((one, two));
-    let mut net = net;
     for node in &mut net.nodes {
         node.start();
     }

@@ -1,4 +1,5 @@
 //! The real programs on real kernels, in network namespaces: a scenario a file.
+#![allow(clippy::unwrap_used)]
 
 mod attach_detach;
 mod checksums;
@@ -7,6 +8,7 @@ mod gateway;
 mod icmp_errors;
 mod idle;
 mod node_and_pods;
+mod odd_frames;
 mod operator;
 mod pods_across_nodes;
 mod pool_mode;

@@ -106,7 +106,7 @@ fn a_trace_tells_the_stages_and_a_capture_the_verdicts() {
     assert_eq!(records.len(), 3, "{trace}");
     let stages: Vec<&str> =
         records[0]["stages"].as_array().unwrap().iter().filter_map(|stage| stage["stage"].as_str()).collect();
-    for stage in ["parse", "lookup", "encap"] {
+    for stage in ["parse", "source-policy", "lookup", "ttl-mtu", "encap", "rewrite"] {
         assert!(stages.contains(&stage), "{stages:?}");
     }
     assert_eq!(records[0]["verdict"], "forward");

@@ -40,6 +40,8 @@ fn a_pod_sees_its_address_and_one_gateway() {
             .as_array()
             .unwrap()
             .iter()
+            // iproute2 leaves an empty object where its filter skips an address.
+            .filter(|info| !info["local"].is_null())
             .map(|info| (text(&info["local"]), info["prefixlen"].as_u64().unwrap()))
             .collect();
         assert_eq!(addresses, [(pod.ip4.to_string(), 32), (pod.ip6.to_string(), 128)]);

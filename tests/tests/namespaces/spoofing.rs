@@ -62,10 +62,11 @@ fn tunnels_are_taken_from_known_peers_only() {
     };
     send(&stranger, "172.30.5.99", &inner, 3);
     counted(&one.router, "tunnel-unknown-peer", 3);
-    // A known peer, but what is inside is for nobody here.
+    // A known peer, but what is inside is for nobody here, or is no packet.
     send(&two.netns, "172.30.5.12", "IP(src='10.77.2.10', dst='198.51.100.1') / UDP()", 2);
     send(&two.netns, "172.30.5.12", "Raw(b'\\x45' + b'\\x00' * 30)", 2);
-    counted(&one.router, "tunnel-bad-inner", 2);
+    counted(&one.router, "no-route", 2);
+    counted(&one.router, "ipv4-bad-checksum", 2);
     // And from the peer itself it arrives.
     send(&two.netns, "172.30.5.12", &inner, 1);
     capture.wait_for(1, Duration::from_secs(5));

@@ -45,10 +45,12 @@ fn losses_are_seen() {
     let [one, two] = nodes;
     let pings = Pinger::start(&one.netns, two.ip4, Duration::from_millis(20));
     let mut session = TcpSession::open(&one.netns, &two.netns, two.ip4);
+    pings.wait_for_answer();
     two.netns.ip("link set eth1 down");
     std::thread::sleep(Duration::from_millis(200));
     two.netns.ip("link set eth1 up");
     session.exchange(100_000);
+    assert_eq!(ping(&one.netns, two.ip4, 3).received, 3);
     let stats = pings.stop();
     assert!(stats.gaps > 3, "{}", stats.text);
     assert!(stats.lost() >= stats.gaps, "{}", stats.text);

@@ -56,12 +56,15 @@ fn a_smaller_mtu_is_respected() {
     recovers(&net);
     let [one, two] = &net.nodes;
     assert_eq!(pod_mtu(one), 1480);
-    net.switch.netns.ip("link set node1 mtu 1400");
-    one.netns.ip("link set eth1 mtu 1400");
-    within(Duration::from_secs(10), "the port has the new MTU", || {
-        let port = one.router.port(|port| port["role"] == "uplink");
-        (port["mtu"] == 1400).then_some(())
-    });
+    // The whole link has the smaller MTU, as a link must; pods keep theirs and learn.
+    for (node, port) in [(one, "node1"), (two, "node2")] {
+        net.switch.netns.ip(&format!("link set {port} mtu 1400"));
+        node.netns.ip("link set eth1 mtu 1400");
+        within(Duration::from_secs(10), "the port has the new MTU", || {
+            let port = node.router.port(|port| port["role"] == "uplink");
+            (port["mtu"] == 1400).then_some(())
+        });
+    }
     recovers(&net);
     // 1400 - 20 of the tunnel: 1352 bytes of echo data fit with 28 of IP and ICMP, one more does not.
     let pod = &one.pods[0].netns;

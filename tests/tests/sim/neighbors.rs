@@ -7,7 +7,7 @@ use std::time::Duration;
 use vrouter::Router;
 use vrouter::control::NeighborRequest;
 use vrouter::tables::NeighborState;
-use vrouter_tests::lab::{Lab, mac_text, moved};
+use vrouter_tests::lab::{Lab, mac_text, moved, uplink_spec};
 use vrouter_tests::packet::{self, BROADCAST, GATEWAY_MAC, Mac};
 
 use crate::two_nodes::route;
@@ -74,17 +74,31 @@ fn sequences(frames: &[Vec<u8>]) -> Vec<u16> {
     frames.iter().filter(ping).map(|frame| u16::from_be_bytes([frame[40], frame[41]])).collect()
 }
 
-#[test]
-fn own_addresses_are_announced_when_the_machine_takes_over() {
-    let mut lab = lab(true);
-    let frames = lab.receive("up");
+/// Whether a frame tells all stations where an address of the uplink is.
+fn is_announcement(frame: &[u8]) -> bool {
     let gratuitous = packet::arp(1, UP_MAC, UP, [0; 6], UP);
-    assert!(frames.iter().any(|frame| frame[..6] == BROADCAST && frame[14..42] == gratuitous));
-    assert!(
-        frames.iter().any(|frame| frame[12..14] == [0x86, 0xdd] && frame[54] == 136),
-        "unsolicited advertisement"
-    );
-    lab.run_for(Duration::from_secs(5));
+    let arp = frame[..6] == BROADCAST && frame[14..42] == gratuitous;
+    arp || frame[12..14] == [0x86, 0xdd] && frame[54] == 136
+}
+
+#[test]
+fn own_addresses_are_announced_when_the_router_takes_the_port() {
+    for exclusive in [true, false] {
+        let mut lab = lab(exclusive);
+        let frames = lab.receive("up");
+        let told: Vec<_> = frames.iter().filter(|frame| is_announcement(frame)).collect();
+        assert!(told.iter().any(|frame| frame[12..14] == [8, 6]), "gratuitous ARP");
+        assert!(told.iter().any(|frame| frame[12..14] == [0x86, 0xdd]), "unsolicited advertisement");
+        assert!(exclusive || told.len() == frames.len(), "the kernel asks, not we");
+        lab.run_for(Duration::from_secs(5));
+        // Another MAC address: peers must learn it from us, whoever answers them.
+        lab.receive("up");
+        let spec = uplink_spec("up", FAR[1], &["172.16.20.252/24", "fd00:20::252/64"], exclusive);
+        lab.apply([vrouter::Event::PutPort(spec)]);
+        lab.run();
+        let arp = packet::arp(1, FAR[1], UP, [0; 6], UP);
+        assert!(lab.receive("up").iter().any(|frame| frame[..6] == BROADCAST && frame[14..42] == arp));
+    }
 }
 
 #[test]
@@ -257,6 +271,7 @@ fn a_scan_of_the_connected_prefix_leaves_nothing_behind() {
 #[test]
 fn the_kernel_is_asked_on_a_shared_uplink() {
     let mut lab = lab(false);
+    lab.receive("up");
     let up = lab.id("up");
     let requests: Vec<_> = std::iter::from_fn(|| lab.router.next_kernel_request()).collect();
     let next_hops: [IpAddr; 2] = [PEER.into(), "fd00:20::253".parse().unwrap()];

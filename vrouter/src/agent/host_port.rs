@@ -215,11 +215,18 @@ impl HostPort {
             }
         }
         self.sync_routes(plan, &mut report).await?;
+        let mut lost_addresses = false;
         for (address, mark) in present {
             if mark == Some(ROUTE_PROTOCOL) && !planned.contains(&address) {
                 remove_address(netlink, index, address).await?;
                 report.removed += 1;
+                lost_addresses = true;
             }
+        }
+        // With its last address a device loses its routes, and with any address those that
+        // name it as source.
+        if lost_addresses {
+            self.sync_routes(plan, &mut SyncReport::default()).await?;
         }
         Ok(report)
     }

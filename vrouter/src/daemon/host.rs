@@ -5,6 +5,10 @@
 //! | IPIP             | first address of the node's block    | IPIP, both ways |
 //! | plain            | the uplink's address                 | plain, both ways |
 //!
+//! The node keeps the block address while no pool encapsulates: the kernel removes all
+//! routes of a device that loses its last address, and the node's connections to pods
+//! must not pause when a pool changes its mode.
+//!
 //! With an exclusive uplink the node's own traffic to the uplink's subnet takes the
 //! host port as well, by two routes that halve the connected prefix.
 
@@ -80,26 +84,28 @@ impl Node {
         self.link_mtu() - overhead
     }
 
-    /// The address that the node has on the host port while a pool encapsulates: the
-    /// first of its first block in such a pool.
-    fn tunnel_address(&self) -> Option<IpAddr> {
+    /// The address that the node has on the host port: the first of its first block in a
+    /// pool that encapsulates, else of its first IPv4 block.
+    fn block_address(&self) -> Option<IpAddr> {
         let desired = self.router.engine().desired();
         let encapsulated =
             |block: &&IpNet| desired.pool_of(block).is_some_and(|pool| pool.ipip_mode != IpipMode::Never);
-        desired.blocks.iter().find(encapsulated).map(|block| block.network())
+        let is_v4 = |block: &&IpNet| matches!(block, IpNet::V4(_));
+        let block = desired.blocks.iter().find(encapsulated).or_else(|| desired.blocks.iter().find(is_v4));
+        block.map(IpNet::network)
     }
 
     fn host_plan(&self) -> HostPortPlan {
         let desired = self.router.engine().desired();
-        let tunnel = self.tunnel_address();
-        let mut plan = HostPortPlan { addresses: tunnel.into_iter().collect(), routes: Vec::new() };
+        let own = self.block_address();
+        let mut plan = HostPortPlan { addresses: own.into_iter().collect(), routes: Vec::new() };
         for pool in desired.pools.values() {
             let plain = match pool.cidr {
                 IpNet::V4(_) => desired.first_v4().map(IpAddr::V4),
                 IpNet::V6(_) => desired.first_v6().map(IpAddr::V6),
             };
             let encapsulated = pool.ipip_mode != IpipMode::Never;
-            let src = if encapsulated { tunnel.or(plain) } else { plain };
+            let src = if encapsulated { own.or(plain) } else { plain };
             let mtu = encapsulated.then(|| self.link_mtu() - encap::tunnel::ipip::OVERHEAD as u32);
             plan.routes.push(HostRoute { prefix: pool.cidr, src, mtu });
         }

@@ -41,6 +41,21 @@ fn of_ports(node: &Node, out: &mut Vec<Family>) {
         ),
         Family::counter("port_tx_packets", "Packets sent", by_port(|port| port.tx_packets)),
         Family::counter("port_tx_bytes", "Bytes sent, with Ethernet headers", by_port(|port| port.tx_bytes)),
+        Family::counter(
+            "port_punts",
+            "Packets received that went to the slow path",
+            by_port(|port| port.punts),
+        ),
+        Family::counter(
+            "port_consumed",
+            "Packets received that were answered or replaced by fragments",
+            by_port(|port| port.consumed),
+        ),
+        Family::counter(
+            "port_originated",
+            "Packets made because of what was received",
+            by_port(|port| port.originated),
+        ),
         Family::gauge(
             "port_up",
             "1 where packets can pass",

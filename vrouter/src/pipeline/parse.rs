@@ -17,6 +17,7 @@ use crate::burst::{Burst, Checksum, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
 use crate::pipeline::state::WorkerState;
+use crate::pipeline::trace::Stage;
 use crate::tables::{GATEWAY_V4, GATEWAY_V6, Port, Role, Tables};
 
 /// Lanes that carry address resolution.
@@ -64,7 +65,19 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Asked
             Err(reason) => state.drop_packet(burst, lane, reason),
         }
     }
+    for lane in lanes(burst.traced) {
+        note(burst, lane, state);
+    }
     asked
+}
+
+#[cold]
+fn note(burst: &Burst, lane: usize, state: &mut WorkerState) {
+    let header = burst.bytes(lane, state.pool.area());
+    let ethertype = header.get(12..14).map_or(0, |octets| u32::from(octets[0]) << 8 | u32::from(octets[1]));
+    let is_ip = (burst.v4 | burst.v6) >> lane & 1 == 1;
+    let protocol = if is_ip { u32::from(burst.meta.protocol[lane]) } else { u32::MAX };
+    state.tracer.note(burst, lane, Stage::Parse, ethertype, protocol);
 }
 
 #[inline]

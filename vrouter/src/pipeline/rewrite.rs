@@ -5,6 +5,7 @@ use encap::wire::ethernet::{self, EtherType};
 use crate::burst::{Burst, lanes};
 use crate::drop_reason::DropReason;
 use crate::pipeline::state::WorkerState;
+use crate::pipeline::trace::Stage;
 use crate::tables::{Action, NeighborState, Tables};
 
 /// Writes destination, source and type of every packet.
@@ -32,5 +33,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         if let Some(header) = burst.bytes_mut(lane, area).first_chunk_mut::<{ ethernet::HEADER_LEN }>() {
             ethernet::write_header(header, destination, adjacency.source_mac, ethertype);
         }
+        let mac = destination.to_u64();
+        state.tracer.note(burst, lane, Stage::Rewrite, (mac >> 32) as u32, mac as u32);
     }
 }

@@ -30,6 +30,8 @@ pub const RECORDS: usize = 256;
 /// The stages that leave notes, with the meaning of their two numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
+    /// Ethertype; transport protocol, `u32::MAX` where there is no IP packet.
+    Parse,
     /// Outer source address; length of the inner packet.
     Decap,
     /// Rule; 0 allowed, 1 denied.
@@ -38,12 +40,14 @@ pub enum Stage {
     Lookup,
     /// Rule; 0 allowed, 1 denied.
     DestPolicy,
-    /// Size; MTU that it exceeds.
+    /// Size; MTU that it exceeds, or `u32::MAX` where it fits.
     TtlMtu,
     /// Number of fragments; MTU.
     Fragment,
     /// Outer destination address; length of the inner packet.
     Encap,
+    /// Destination MAC address: its first two octets; its last four.
+    Rewrite,
 }
 
 /// What a stage decided.

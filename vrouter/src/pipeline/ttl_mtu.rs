@@ -47,6 +47,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         if ages {
             decrement(burst, lane, v4, state);
         }
+        state.tracer.note(burst, lane, Stage::TtlMtu, size, u32::MAX);
         if size > adjacency.mtu {
             fragment::packet(burst, lane, adjacency.mtu, tables, state);
         }

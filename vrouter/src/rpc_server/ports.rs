@@ -49,6 +49,9 @@ fn count(port: &mut v1::Port, totals: &PortTotals) {
     port.tx_bytes = totals.tx_bytes;
     port.drops = totals.dropped();
     port.frames_held = totals.lent_frames;
+    port.punts = totals.punts;
+    port.consumed = totals.consumed;
+    port.originated = totals.originated;
 }
 
 /// What the kernel lost at a port under AF_XDP.

@@ -84,6 +84,7 @@ pub(super) fn show(node: &Node, record: &Record, timestamp_ns: u64, missed: u64)
 
 fn stage_name(stage: Stage) -> &'static str {
     match stage {
+        Stage::Parse => "parse",
         Stage::Decap => "decap",
         Stage::SourcePolicy => "source-policy",
         Stage::Lookup => "lookup",
@@ -91,6 +92,7 @@ fn stage_name(stage: Stage) -> &'static str {
         Stage::TtlMtu => "ttl-mtu",
         Stage::Fragment => "fragment",
         Stage::Encap => "encap",
+        Stage::Rewrite => "rewrite",
     }
 }
 
@@ -100,6 +102,7 @@ fn rule(node: &Node, id: u32) -> String {
 
 fn words(node: &Node, tables: &Tables, note: Note, route: &str) -> String {
     match note.stage {
+        Stage::Parse => parsed(note.first, note.second),
         Stage::Decap => format!("ipip from {}, {} bytes inside", Ipv4Addr::from(note.first), note.second),
         Stage::SourcePolicy | Stage::DestPolicy => {
             let verdict = if note.second == 0 { "allowed" } else { "denied" };
@@ -112,9 +115,28 @@ fn words(node: &Node, tables: &Tables, note: Note, route: &str) -> String {
             let way = way(node, tables, AdjacencyId(note.second));
             if route.is_empty() { format!("group {}: {way}", note.first) } else { format!("{route} {way}") }
         }
+        Stage::TtlMtu if note.second == u32::MAX => format!("{} bytes fit", note.first),
         Stage::TtlMtu => format!("{} bytes exceed the MTU of {}", note.first, note.second),
         Stage::Fragment => format!("{} fragments of at most {} bytes", note.first, note.second),
         Stage::Encap => format!("ipip to {}, {} bytes inside", Ipv4Addr::from(note.first), note.second),
+        Stage::Rewrite => {
+            let mac = u64::from(note.first) << 32 | u64::from(note.second);
+            format!("to {}", encap::MacAddr::from_u64(mac))
+        }
+    }
+}
+
+/// What parsing found: the ethertype and, in an IP packet, the transport protocol.
+fn parsed(ethertype: u32, protocol: u32) -> String {
+    let network = match ethertype {
+        0x0800 => "ipv4".to_owned(),
+        0x86dd => "ipv6".to_owned(),
+        0x0806 => "arp".to_owned(),
+        other => format!("ethertype {other:#06x}"),
+    };
+    match u8::try_from(protocol) {
+        Ok(protocol) => format!("{network}, protocol {protocol}"),
+        Err(_) => network,
     }
 }
 

@@ -59,6 +59,9 @@ pub(crate) fn ports() -> Vec<Port> {
             pod: String::new(),
             addresses: vec!["172.16.20.252/24".into()],
             frames_held: 4096,
+            punts: 0,
+            consumed: 0,
+            originated: 0,
         },
         Port {
             id: 12,

@@ -185,7 +185,8 @@ fn json_of_every_read() {
                 "rx_dropped": 0, "rx_ring_full": 2, "rx_fill_ring_empty": 1, "rx_invalid": 0,
                 "tx_invalid": 0, "tx_ring_empty": 0, "xdp_passed": 500, "xdp_dropped": 0
             },
-            "pod": "", "addresses": ["172.16.20.252/24"], "frames_held": 4096
+            "pod": "", "addresses": ["172.16.20.252/24"], "frames_held": 4096,
+            "punts": 0, "consumed": 0, "originated": 0
         })
     );
     assert_eq!(json(&server, "show ports")[1].get("kernel"), None);
