@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use vrouter::control::{Encap, RouteSpec, RouteTarget};
-use vrouter::{Event, Router};
+use vrouter::{Event, PortSpec, Router};
 use vrouter_tests::lab::{Lab, pod_spec};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Mac};
 
@@ -336,4 +336,38 @@ fn stale_routes_forward_until_their_time_is_over() {
     lab.run_for(Duration::from_secs(2));
     apart(&mut lab);
     assert!(!reached(&mut lab, 3) && reached(&mut lab, 4));
+}
+
+#[test]
+fn flows_leave_a_link_that_is_down_where_there_is_another() {
+    let mut lab = lab(512);
+    lab.uplink("up2", [2, 0, 0, 0, 0, 0xfb], &["172.16.21.252/24"], true);
+    let spec = lab.router.engine().desired().ports["up2"].clone();
+    let next_hops = [("172.16.20.1", 1), ("172.16.21.1", 1)];
+    let next_hops = next_hops.map(|(next, weight)| (next.parse().unwrap(), weight)).to_vec();
+    lab.apply([Event::PutRoute(RouteSpec {
+        prefix: "10.9.0.0/16".parse().unwrap(),
+        source: fib::RouteSource::Bgp,
+        target: RouteTarget::Weighted(next_hops, Encap::None),
+        metric: 0,
+    })]);
+    lab.run();
+    let (far, ours) = (Ipv4Addr::new(172, 16, 21, 1), Ipv4Addr::new(172, 16, 21, 252));
+    let reply = packet::arp(2, FAR, far, [2, 0, 0, 0, 0, 0xfb], ours);
+    lab.send("up2", &packet::ethernet([2, 0, 0, 0, 0, 0xfb], FAR, 0x0806, &reply));
+    lab.run();
+    lab.receive_all();
+    let mut by_port = |up: bool| {
+        lab.apply([Event::PutPort(PortSpec { up, ..spec.clone() })]);
+        let mut flows = [0; 2];
+        for flow in 0..100u16 {
+            let packet = packet::udp4((POD, 1000 + flow), (Ipv4Addr::new(10, 9, 0, 1), 53), b"?");
+            let sent = lab.exchange("a", &packet::ethernet(GATEWAY_MAC, A, 0x0800, &packet));
+            sent.iter().for_each(|(port, _)| flows[usize::from(port == "up2")] += 1);
+        }
+        flows
+    };
+    assert!(by_port(true).iter().all(|flows| (20..=80).contains(flows)));
+    assert_eq!(by_port(false), [100, 0]);
+    assert!(by_port(true).iter().all(|flows| (20..=80).contains(flows)));
 }

@@ -18,7 +18,7 @@
 //! multiplied; that route may end at a neighbour, in a tunnel, at a pod, at the router itself or
 //! in a drop. A next hop that leads back to itself, to nothing, or too far is left out, and the
 //! others share its flows; where none is left the group drops as unresolved. Why is told by
-//! [`Unresolved`].
+//! [`Unresolved`]. Neighbours on a link that is down are left out too where there are others.
 //!
 //! Resolution is a pure function of the desired state and the RIB. [`Reads`] says of which parts,
 //! so that only what reads a part is resolved again when it changes.
@@ -81,7 +81,7 @@ impl fmt::Display for Unresolved {
 /// What a resolution looked at.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Reads {
-    /// The addresses of uplinks.
+    /// The addresses of uplinks, and whether these are up.
     pub links: bool,
     /// Which port is the host's.
     pub host: bool,
@@ -137,10 +137,12 @@ impl Resolver<'_> {
             behind: Vec::new(),
             steps: 0,
             hops: BTreeMap::new(),
+            down: BTreeMap::new(),
             out: Resolution::default(),
         };
         walk.paths(mode, paths, WHOLE, None);
-        let Walk { hops, mut out, .. } = walk;
+        let Walk { hops, down, mut out, .. } = walk;
+        let hops = if hops.is_empty() { down } else { hops };
         out.hops = hops.into_iter().collect();
         out
     }
@@ -160,6 +162,8 @@ struct Walk<'a> {
     behind: Vec<IpAddr>,
     steps: usize,
     hops: BTreeMap<Hop, u64>,
+    /// Hops on links that are down.
+    down: BTreeMap<Hop, u64>,
     out: Resolution,
 }
 
@@ -198,7 +202,7 @@ impl Walk<'_> {
             NextHop::Connected(name) => Hop::Glean(self.port(name)?),
             NextHop::Gleaned(name, address) => Hop::Gleaned(self.port(name)?, *address),
         };
-        self.arrive(hop, share, tunnel)
+        self.arrive(hop, true, share, tunnel)
     }
 
     fn port(&mut self, name: &str) -> Result<PortId, Unresolved> {
@@ -228,7 +232,7 @@ impl Walk<'_> {
         };
         if let Some(link) = link {
             let port = port_id(&link.name).ok_or_else(|| Unresolved::NoPort(link.name.clone()))?;
-            return self.arrive(Hop::Neighbor(port, address), share, tunnel);
+            return self.arrive(Hop::Neighbor(port, address), link.up, share, tunnel);
         }
         if self.behind.contains(&address) {
             return Err(Unresolved::Loop(address));
@@ -256,7 +260,7 @@ impl Walk<'_> {
     }
 
     /// The end of the way; a tunnel needs a neighbour there.
-    fn arrive(&mut self, hop: Hop, share: u64, tunnel: Option<Ends>) -> Result<(), Unresolved> {
+    fn arrive(&mut self, hop: Hop, up: bool, share: u64, tunnel: Option<Ends>) -> Result<(), Unresolved> {
         // What is gleaned for traffic is a next hop here, and kept resolved.
         let hop = match hop {
             Hop::Gleaned(port, address) if !self.behind.is_empty() => Hop::Neighbor(port, address),
@@ -269,7 +273,8 @@ impl Walk<'_> {
             }
             (Some((_, remote)), _) => return Err(Unresolved::NotBehindNeighbor(remote)),
         };
-        *self.hops.entry(hop).or_default() += share;
+        let hops = if up { &mut self.hops } else { &mut self.down };
+        *hops.entry(hop).or_default() += share;
         Ok(())
     }
 }

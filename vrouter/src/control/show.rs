@@ -142,11 +142,6 @@ impl Engine {
         self.groups.len()
     }
 
-    /// Bytes of the routing information bases.
-    pub fn rib_bytes(&self) -> usize {
-        self.v4.rib.memory_bytes() + self.v6.rib.memory_bytes()
-    }
-
     /// Prefixes in the forwarding tables.
     pub fn fib_len(&self) -> usize {
         self.v4.fib.len() + self.v6.fib.len()

@@ -250,14 +250,16 @@ fn next_hops_of(node: &Node, path: &PathView) -> Vec<(Option<Hop>, v1::NextHop)>
         way: way.collect(),
         ..v1::NextHop::default()
     };
-    if resolution.hops.is_empty() {
+    let mut hops: Vec<(Option<Hop>, v1::NextHop)> =
+        resolution.hops.iter().map(|(hop, _)| (Some(*hop), describe(node, base.clone(), hop))).collect();
+    // Of several ways behind the gateway some may lead nowhere.
+    if !resolution.problems.is_empty() {
         let problems: Vec<String> = resolution.problems.iter().map(ToString::to_string).collect();
         let mut unresolved = v1::NextHop { problem: problems.join("; "), ..base };
         unresolved.set_encap(v1::Encap::None);
-        return vec![(None, unresolved)];
+        hops.push((None, unresolved));
     }
-    let hops = resolution.hops.iter();
-    hops.map(|(hop, _)| (Some(*hop), describe(node, base.clone(), hop))).collect()
+    hops
 }
 
 /// Completes a next hop by what it comes down to now.

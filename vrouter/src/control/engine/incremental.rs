@@ -84,6 +84,7 @@ fn port(number: usize, form: usize) -> PortSpec {
         *exclusive = form & 2 == 0;
     }
     spec.mtu = 1500 - form as u32;
+    spec.up = form != 3;
     spec
 }
 

@@ -25,6 +25,9 @@ impl Engine {
             Some(old) if old == spec => return Ok(()),
             Some(old) => {
                 self.groups.adjacencies.port_changed(id);
+                if old.up != spec.up {
+                    self.note_role(&spec);
+                }
                 if old.role != spec.role {
                     self.withdraw_port(&old);
                     self.note_role(&old);

@@ -34,6 +34,18 @@ pub(super) struct Candidate {
     to: To,
 }
 
+/// One place behind a route.
+struct Place {
+    words: String,
+    share: f64,
+    /// Whether its link is up.
+    up: bool,
+}
+
+fn whole(words: &str, up: bool) -> Vec<Place> {
+    vec![Place { words: words.to_owned(), share: 1.0, up }]
+}
+
 impl Model {
     pub(super) fn apply(&mut self, event: Event) {
         match event {
@@ -68,11 +80,11 @@ impl Model {
     }
 
     /// All uplinks' addresses with their ports, in order.
-    fn links(&self) -> Vec<(&str, bool, IpNet)> {
+    fn links(&self) -> Vec<(&PortSpec, bool, IpNet)> {
         let mut links = Vec::new();
         for port in self.ports.values() {
             if let PortRole::Uplink { exclusive, addresses } = &port.role {
-                links.extend(addresses.iter().map(|net| (port.name.as_str(), *exclusive, *net)));
+                links.extend(addresses.iter().map(|net| (port, *exclusive, *net)));
             }
         }
         links
@@ -86,10 +98,10 @@ impl Model {
         let mut brought = |net: IpNet, source: RouteSource, place: String| {
             all.push(Candidate { net, rank: (0, 0, source), to: To::Place(place) });
         };
-        for (name, exclusive, net) in self.links() {
+        for (port, exclusive, net) in self.links() {
             let own = if exclusive { local.clone() } else { host.clone() };
             brought(net.addr().into(), RouteSource::Connected, own);
-            brought(net.trunc(), RouteSource::Connected, format!("glean {name}"));
+            brought(net.trunc(), RouteSource::Connected, format!("glean {}", port.name));
         }
         for port in self.ports.values() {
             match &port.role {
@@ -130,11 +142,15 @@ impl Model {
         let net = to_ipnet(prefix);
         let mut flat = self.follow(&self.best(net)?, net, &[], None);
         if flat.is_empty() {
-            flat.push(("drop next-hop-unresolved".to_owned(), 1.0));
+            flat.push(Place { words: "drop next-hop-unresolved".to_owned(), share: 1.0, up: true });
         }
-        let sum: f64 = flat.iter().map(|(_, share)| share).sum();
+        // What is down counts only where nothing is up.
+        if flat.iter().any(|place| place.up) {
+            flat.retain(|place| place.up);
+        }
+        let sum: f64 = flat.iter().map(|place| place.share).sum();
         let mut places = Places::new();
-        flat.into_iter().for_each(|(place, share)| *places.entry(place).or_default() += share / sum);
+        flat.into_iter().for_each(|place| *places.entry(place.words).or_default() += place.share / sum);
         Some(places)
     }
 
@@ -145,15 +161,15 @@ impl Model {
         net: IpNet,
         behind: &[IpAddr],
         tunnel: Option<(Ipv4Addr, Ipv4Addr)>,
-    ) -> Vec<(String, f64)> {
+    ) -> Vec<Place> {
         let (next_hops, encap) = match to {
             To::Route(RouteTarget::Weighted(next_hops, encap)) => (next_hops, *encap),
             // Tunnels end at neighbours alone.
             To::Place(_) if tunnel.is_some() => return Vec::new(),
-            To::Place(place) => return vec![(place.clone(), 1.0)],
-            To::Route(RouteTarget::Blackhole) => return vec![("drop blackhole".to_owned(), 1.0)],
-            To::Route(RouteTarget::Unreachable) => return vec![("drop unreachable".to_owned(), 1.0)],
-            To::Route(RouteTarget::Prohibit) => return vec![("drop prohibit".to_owned(), 1.0)],
+            To::Place(words) => return whole(words, true),
+            To::Route(RouteTarget::Blackhole) => return whole("drop blackhole", true),
+            To::Route(RouteTarget::Unreachable) => return whole("drop unreachable", true),
+            To::Route(RouteTarget::Prohibit) => return whole("drop prohibit", true),
             To::Route(RouteTarget::Via(..)) => unreachable!("the test makes no such route"),
         };
         let sum: u32 = next_hops.iter().map(|(_, weight)| weight).sum();
@@ -161,7 +177,7 @@ impl Model {
         for (address, weight) in next_hops {
             let part = f64::from(*weight) / f64::from(sum);
             let behind_it = self.behind(*address, encap, net, behind, tunnel);
-            all.extend(behind_it.into_iter().map(|(place, share)| (place, share * part)));
+            all.extend(behind_it.into_iter().map(|place| Place { share: place.share * part, ..place }));
         }
         all
     }
@@ -173,7 +189,7 @@ impl Model {
         net: IpNet,
         behind: &[IpAddr],
         outer: Option<(Ipv4Addr, Ipv4Addr)>,
-    ) -> Vec<(String, f64)> {
+    ) -> Vec<Place> {
         let links = self.links();
         let link = links
             .iter()
@@ -197,12 +213,13 @@ impl Model {
             let (IpAddr::V4(local), None) = (from.addr(), outer) else { return Vec::new() };
             tunnel = Some((local, remote));
         }
-        if let Some((name, _, _)) = link {
-            let place = match tunnel {
+        if let Some((port, _, _)) = link {
+            let name = &port.name;
+            let words = match tunnel {
                 None => format!("neighbor {name} {address}"),
                 Some((local, remote)) => format!("ipip {local} {remote} {name} {address}"),
             };
-            return vec![(place, 1.0)];
+            return whole(&words, port.up);
         }
         if behind.contains(&address) || behind.len() == 8 {
             return Vec::new();
