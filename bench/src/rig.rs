@@ -10,8 +10,6 @@
 //! be behind a device.
 
 use core::net::{IpAddr, Ipv4Addr};
-use std::collections::VecDeque;
-
 use encap::MacAddr;
 use encap::wire::checksum;
 use fib::RouteSource;
@@ -67,7 +65,7 @@ impl Rig {
         if let vrouter::control::PortRole::Uplink { exclusive, .. } = &mut out.role {
             *exclusive = false;
         }
-        let sink = router.add_port(out, vec![Box::new(Sink::default())]).expect("a right port");
+        let sink = router.add_port(out, vec![Box::new(Sink::new())]).expect("a right port");
         let next_hop: IpAddr = Ipv4Addr::new(172, 16, 2, 2).into();
         let ipip_mode = if path == Path::Encap { IpipMode::Always } else { IpipMode::Never };
         let everything = "0.0.0.0/0".parse().expect("a prefix");
@@ -169,9 +167,16 @@ impl PortQueue for Source {
 }
 
 /// Keeps packets as a device would, and frees the oldest.
-#[derive(Default)]
 struct Sink {
-    kept: VecDeque<Frame>,
+    /// As a ring: `next` is the oldest once it is full.
+    kept: Vec<Frame>,
+    next: usize,
+}
+
+impl Sink {
+    fn new() -> Self {
+        Sink { kept: Vec::with_capacity(ROTATION), next: 0 }
+    }
 }
 
 impl PortQueue for Sink {
@@ -184,12 +189,12 @@ impl PortQueue for Sink {
         for packet in batch.drain(..) {
             packets += 1;
             bytes += u64::from(packet.len);
-            self.kept.push_back(packet.frame);
-        }
-        while self.kept.len() > ROTATION {
-            if let Some(frame) = self.kept.pop_front() {
-                io.pool.free(frame);
+            if self.kept.len() < ROTATION {
+                self.kept.push(packet.frame);
+                continue;
             }
+            io.pool.free(core::mem::replace(&mut self.kept[self.next], packet.frame));
+            self.next = if self.next + 1 == ROTATION { 0 } else { self.next + 1 };
         }
         (packets, bytes)
     }

@@ -38,7 +38,8 @@ impl Iterator for Lanes {
         if self.0 == 0 {
             return None;
         }
-        let lane = self.0.trailing_zeros() as usize;
+        // The mask changes nothing; it says that a lane is an index of the arrays.
+        let lane = self.0.trailing_zeros() as usize & (LANES - 1);
         self.0 &= self.0 - 1;
         Some(lane)
     }
@@ -140,6 +141,12 @@ pub struct Meta {
     pub group: [u32; LANES],
     /// The adjacency chosen from the group.
     pub adjacency: [AdjacencyId; LANES],
+    /// The port of the way out, from lookup on.
+    pub out_port: [PortId; LANES],
+    /// Largest IP packet that the way out takes, from lookup on.
+    pub mtu: [u32; LANES],
+    /// Destination MAC address of the way out, as the wire has it, from the lowest octet up.
+    pub mac: [u64; LANES],
     /// The policy rule that let the packet pass or not; 0 before policy ran.
     pub rule: [u32; LANES],
 }
@@ -150,6 +157,18 @@ pub struct Burst {
     frames: [Frame; LANES],
     /// Lanes that hold a packet that is still on its way.
     pub alive: u64,
+    /// Lanes that came from a pod.
+    pub from_pod: u64,
+    /// Lanes that came from the node's own stack.
+    pub from_host: u64,
+    /// Lanes that carry IP in IP, by the protocol of the outer header.
+    pub ip_in_ip: u64,
+    /// Lanes whose adjacency leads to the one station behind a port.
+    pub direct: u64,
+    /// Lanes whose adjacency leads to the node itself.
+    pub to_host: u64,
+    /// Lanes whose adjacency is a tunnel.
+    pub tunnelled: u64,
     /// Lanes that hold IPv4.
     pub v4: u64,
     /// Lanes that hold IPv6.
@@ -174,6 +193,12 @@ impl Default for Burst {
         Burst {
             frames: [const { Frame::NONE }; LANES],
             alive: 0,
+            from_pod: 0,
+            from_host: 0,
+            ip_in_ip: 0,
+            direct: 0,
+            to_host: 0,
+            tunnelled: 0,
             v4: 0,
             v6: 0,
             originated: 0,
@@ -197,6 +222,9 @@ impl Default for Burst {
                 gso: [Gso { kind: GsoKind::None, size: 0 }; LANES],
                 group: [u32::MAX; LANES],
                 adjacency: [AdjacencyId(0); LANES],
+                out_port: [PortId::NONE; LANES],
+                mtu: [0; LANES],
+                mac: [0; LANES],
                 rule: [0; LANES],
             },
         }
@@ -209,6 +237,12 @@ impl Burst {
     pub fn clear(&mut self) {
         debug_assert_eq!(self.alive, 0, "packets are still in the burst");
         self.alive = 0;
+        self.from_pod = 0;
+        self.from_host = 0;
+        self.ip_in_ip = 0;
+        self.direct = 0;
+        self.to_host = 0;
+        self.tunnelled = 0;
         self.v4 = 0;
         self.v6 = 0;
         self.originated = 0;
@@ -278,6 +312,12 @@ impl Burst {
             checksum: self.meta.checksum[lane],
             gso: self.meta.gso[lane],
         }
+    }
+
+    /// The lanes of `mask` whose way out is `port`.
+    #[inline]
+    pub fn toward(&self, port: PortId, mask: u64) -> u64 {
+        lanes(mask).fold(0, |same, lane| same | u64::from(self.meta.out_port[lane] == port) << lane)
     }
 
     /// The frame of a lane.

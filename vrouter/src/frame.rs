@@ -16,7 +16,8 @@
 //! not run it), so a lost handle is a leaked frame; tests count them.
 //!
 //! Packets larger than a frame are chains: a side table of links, one per frame,
-//! names the next frame and how many bytes each holds.
+//! names the next frame and how many bytes each holds. A bit of the handle says whether
+//! there is a link, so that ordinary packets never touch the table.
 //!
 //! Invariant: for each chunk at most one `Frame` handle exists, or its address is
 //! held by the kernel, never both.
@@ -35,6 +36,8 @@ use crate::sys::umem::MemoryArea;
 pub const HEADROOM: usize = 256;
 
 const NULL: u32 = u32::MAX;
+/// Set in the handle of a frame that another one follows.
+const CHAINED: u32 = 1 << 31;
 
 /// The handle of one frame. Owning it is owning the chunk's bytes.
 #[derive(PartialEq, Eq, Debug)]
@@ -51,6 +54,17 @@ impl Frame {
         self.0 == NULL
     }
 
+    /// The frame's number; that of [`Frame::NONE`] is beyond every area.
+    #[inline]
+    fn index(&self) -> usize {
+        (self.0 & !CHAINED) as usize
+    }
+
+    #[inline]
+    fn is_chained(&self) -> bool {
+        self.0 & CHAINED != 0
+    }
+
     /// Takes the handle out, leaving [`Frame::NONE`].
     #[inline]
     pub(crate) fn take(&mut self) -> Frame {
@@ -65,7 +79,7 @@ pub struct FrameArea {
     frame_size: u32,
     shift: u32,
     count: u32,
-    /// The frame that follows each frame in its chain; `NULL` ends a chain.
+    /// The handle of the frame that follows each chained frame.
     next: Box<[AtomicU32]>,
     /// Bytes that the following frame holds.
     next_len: Box<[AtomicU32]>,
@@ -78,10 +92,10 @@ impl FrameArea {
     /// # Errors
     /// `InvalidInput` for other sizes or a count of zero; what mmap says otherwise.
     pub fn new(count: u32, frame_size: u32) -> io::Result<Arc<Self>> {
-        if !matches!(frame_size, 2048 | 4096) || count == 0 || count == NULL {
+        if !matches!(frame_size, 2048 | 4096) || count == 0 || count >= CHAINED {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "frames are 2048 or 4096 bytes, and there is at least one",
+                "frames are 2048 or 4096 bytes, and there are from one to 2^31 - 1",
             ));
         }
         let memory = MemoryArea::new(count as usize * frame_size as usize)?;
@@ -156,8 +170,9 @@ impl FrameArea {
     #[inline]
     fn span(&self, frame: &Frame) -> (*mut u8, usize) {
         let base = self.memory.base().as_ptr();
-        if frame.0 < self.count {
-            (base.wrapping_add((frame.0 as usize) << self.shift), self.frame_size as usize)
+        let index = frame.index();
+        if index < self.count as usize {
+            (base.wrapping_add(index << self.shift), self.frame_size as usize)
         } else {
             (base, 0)
         }
@@ -176,34 +191,62 @@ impl FrameArea {
         self.chunk_mut(frame).get_mut(offset as usize..offset as usize + len as usize).unwrap_or(&mut [])
     }
 
+    /// `N` bytes of a frame from `offset` on, as an array: a header. `None` where that
+    /// leaves the frame.
+    #[inline]
+    pub fn header<'a, const N: usize>(&'a self, frame: &'a Frame, offset: u16) -> Option<&'a [u8; N]> {
+        self.chunk(frame).get(offset as usize..)?.first_chunk()
+    }
+
+    /// `N` bytes of a frame from `offset` on, as an array to write to.
+    #[inline]
+    #[allow(clippy::mut_from_ref)]
+    pub fn header_mut<'a, const N: usize>(
+        &'a self,
+        frame: &'a mut Frame,
+        offset: u16,
+    ) -> Option<&'a mut [u8; N]> {
+        self.chunk_mut(frame).get_mut(offset as usize..)?.first_chunk_mut()
+    }
+
     /// Appends `tail`, holding `len` bytes behind [`HEADROOM`], to the end of `head`'s chain.
     pub fn link(&self, head: &mut Frame, tail: Frame, len: u16) {
-        let mut last = head.0 as usize;
-        loop {
-            match self.next[last].load(Relaxed) {
-                NULL => break,
-                next => last = next as usize,
-            }
+        let append = |last: usize| {
+            self.next_len[last].store(u32::from(len), Relaxed);
+            self.next[last].store(tail.0, Relaxed);
+        };
+        let mut at = head.index();
+        if !head.is_chained() {
+            append(at);
+            head.0 |= CHAINED;
+            return;
         }
-        self.next_len[last].store(u32::from(len), Relaxed);
-        self.next[last].store(tail.0, Relaxed);
+        loop {
+            let next = Frame(self.next[at].load(Relaxed));
+            if !next.is_chained() {
+                append(next.index());
+                self.next[at].store(next.0 | CHAINED, Relaxed);
+                return;
+            }
+            at = next.index();
+        }
     }
 
     /// Detaches what follows `head`: the next frame (with its own chain) and its bytes.
     #[inline]
     pub fn unlink(&self, head: &mut Frame) -> Option<(Frame, u16)> {
-        let slot = &self.next[head.0 as usize];
-        let next = slot.load(Relaxed);
-        (next != NULL).then(|| {
-            slot.store(NULL, Relaxed);
-            (Frame(next), self.next_len[head.0 as usize].load(Relaxed) as u16)
-        })
+        if !head.is_chained() || head.is_none() {
+            return None;
+        }
+        head.0 &= !CHAINED;
+        let at = head.index();
+        Some((Frame(self.next[at].load(Relaxed)), self.next_len[at].load(Relaxed) as u16))
     }
 
     /// Whether frames follow `head`.
     #[inline]
     pub fn is_chain(&self, head: &Frame) -> bool {
-        self.next[head.0 as usize].load(Relaxed) != NULL
+        head.is_chained() && !head.is_none()
     }
 }
 
@@ -366,10 +409,11 @@ impl Lent {
     /// Lends a frame: its first byte's offset in the area.
     #[inline]
     pub(crate) fn lend(&mut self, frame: Frame) -> u64 {
-        debug_assert!(!frame.is_none());
-        self.bits[frame.0 as usize / 64] |= 1 << (frame.0 % 64);
+        debug_assert!(!frame.is_chained(), "a chain is lent frame by frame");
+        let index = frame.index();
+        self.bits[index / 64] |= 1 << (index % 64);
         self.count += 1;
-        u64::from(frame.0) << self.area.shift
+        (index as u64) << self.area.shift
     }
 
     /// Takes a frame back by any address within it, with the offset of that address

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use vrouter::burst::{Burst, lanes};
-use vrouter::ids::AdjacencyId;
+use vrouter::ids::PortId;
 use vrouter::pipeline::hook::{HookContext, HookPoint, Stage};
 use vrouter_tests::packet::internet_checksum;
 
@@ -82,12 +82,12 @@ impl Stage for Fault {
                     }
                 }
                 Fault::PortChoice => {
-                    let port = context.tables.adjacencies[burst.meta.adjacency[lane].index()].port;
-                    let other = context.tables.adjacencies.iter().position(|adjacency| {
-                        adjacency.port != port
-                            && context.tables.port(adjacency.port).is_some_and(|port| port.up)
+                    let right = burst.meta.out_port[lane];
+                    let mut others = (0..vrouter::ids::MAX_PORTS as u16).map(PortId);
+                    let other = others.find(|other| {
+                        *other != right && context.tables.port(*other).is_some_and(|port| port.up)
                     });
-                    burst.meta.adjacency[lane] = AdjacencyId(other.expect("there are several ports") as u32);
+                    burst.meta.out_port[lane] = other.expect("there are several ports");
                 }
             }
         }

@@ -22,10 +22,7 @@ use crate::tables::{Role, Tables};
 
 /// Decapsulates the packets that are for us.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    for lane in lanes(burst.alive & burst.v4) {
-        if !matches!(burst.meta.protocol[lane], protocol::IPIP | protocol::IPV6) {
-            continue;
-        }
+    for lane in lanes(burst.alive & burst.ip_in_ip) {
         let local = burst.meta.dst4[lane];
         let on_uplink = tables
             .port(burst.meta.in_port[lane])

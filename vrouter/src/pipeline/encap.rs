@@ -14,7 +14,7 @@ use crate::tables::Tables;
 
 /// Encapsulates the packets whose adjacency is a tunnel.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    for lane in lanes(burst.alive) {
+    for lane in lanes(burst.alive & burst.tunnelled) {
         let adjacency = &tables.adjacencies[burst.meta.adjacency[lane].index()];
         let Some(outer) = &adjacency.tunnel else { continue };
         let l3 = burst.meta.l3[lane] as usize;

@@ -50,6 +50,7 @@ struct Facts {
     originated: bool,
     decapsulated: bool,
     fragment: bool,
+    from_host: bool,
     src4: u32,
     dst4: core::net::Ipv4Addr,
     dst6: core::net::Ipv6Addr,
@@ -164,6 +165,7 @@ pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, tables: &Tabl
         originated: bit(burst.originated),
         decapsulated: bit(burst.decapsulated),
         fragment: bit(burst.fragments),
+        from_host: bit(burst.from_host),
         src4: burst.meta.src4[lane],
         dst4: burst.meta.dst4[lane],
         dst6: burst.meta.dst6[lane],
@@ -212,6 +214,7 @@ pub fn release(burst: &mut Burst, state: &mut WorkerState) -> usize {
         burst.originated |= bit(facts.originated);
         burst.decapsulated |= bit(facts.decapsulated);
         burst.fragments |= bit(facts.fragment);
+        burst.from_host |= bit(facts.from_host);
         state.hold.deadlines[lane] = deadline;
         burst.held |= 1 << lane;
         moved += 1;

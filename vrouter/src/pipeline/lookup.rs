@@ -7,6 +7,7 @@
 //! this stage has an adjacency with a port and a MAC address.
 
 use encap::flow_hash;
+use encap::wire::ethernet::MacAddr;
 use fib::NO_ROUTE;
 
 use crate::burst::{Burst, LANES, lanes};
@@ -43,21 +44,40 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         burst.meta.adjacency[lane] = id;
         state.tracer.note(burst, lane, Stage::Lookup, raw, id.0);
         let adjacency = &tables.adjacencies[id.index()];
+        burst.meta.out_port[lane] = adjacency.port;
+        burst.meta.mtu[lane] = adjacency.mtu;
+        burst.to_host |= u64::from(adjacency.local) << lane;
+        burst.tunnelled |= u64::from(adjacency.tunnel.is_some()) << lane;
         match adjacency.action {
-            Action::Direct => {}
+            Action::Direct => {
+                burst.direct |= 1 << lane;
+                burst.meta.mac[lane] = wire_order(adjacency.destination_mac);
+            }
             Action::Neighbor(slot) => match tables.neighbors.get(slot) {
-                NeighborState::Usable(_)
-                    if state.hold.is_empty() || !must_queue(burst, lane, adjacency, state) => {}
+                NeighborState::Usable(mac)
+                    if state.hold.is_empty() || !must_queue(burst, lane, adjacency, state) =>
+                {
+                    burst.meta.mac[lane] = wire_order(mac);
+                }
                 NeighborState::Usable(_) | NeighborState::Unresolved => {
                     hold::wait(burst, lane, adjacency, tables, state);
                 }
                 NeighborState::Failed => no_way(burst, lane, DropReason::NeighborFailed, tables, state),
             },
             Action::Glean => hold::wait(burst, lane, adjacency, tables, state),
-            Action::Receive => receive::packet(burst, lane, adjacency, tables, state),
+            Action::Receive => {
+                burst.meta.mac[lane] = wire_order(adjacency.destination_mac);
+                receive::packet(burst, lane, adjacency, tables, state);
+            }
             Action::Drop(reason) => no_way(burst, lane, reason, tables, state),
         }
     }
+}
+
+/// A MAC address as `rewrite` stores it: the first octet lowest.
+#[inline]
+fn wire_order(mac: MacAddr) -> u64 {
+    mac.to_u64().swap_bytes() >> 16
 }
 
 /// Whether earlier packets to the same next hop still wait: the order of a flow is kept.

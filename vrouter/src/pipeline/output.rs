@@ -8,20 +8,16 @@ use crate::tables::Tables;
 
 /// Queues every packet that is left.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    let mut last = (crate::ids::PortId::NONE, false);
-    for lane in lanes(burst.alive) {
-        let port = tables.adjacencies[burst.meta.adjacency[lane].index()].port;
-        if last.0 != port {
-            last = (port, tables.port(port).is_some_and(|p| p.up));
-        }
-        if !last.1 {
-            state.drop_packet(burst, lane, DropReason::PortDown);
+    while let Some(first) = lanes(burst.alive).next() {
+        let port = burst.meta.out_port[first];
+        let mask = burst.toward(port, burst.alive);
+        if !tables.port(port).is_some_and(|p| p.up) {
+            lanes(mask).for_each(|lane| state.drop_packet(burst, lane, DropReason::PortDown));
             continue;
         }
-        if burst.traced >> lane & 1 == 1 {
+        for lane in lanes(mask & burst.traced) {
             state.tracer.finish(burst, lane, Outcome::Sent(port), state.now);
         }
-        let packet = burst.take_tx(lane);
-        state.tx.push(port, packet);
+        state.tx.extend(port, lanes(mask).map(|lane| burst.take_tx(lane)));
     }
 }

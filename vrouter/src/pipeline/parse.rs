@@ -5,14 +5,23 @@
 //! (5) and the martians of 5.3.7. IPv6: RFC 8200 3 and 4, addresses by RFC 4291
 //! 2.5. Ethernet padding is cut off by the IP length.
 //!
+//! Ordinary packets (IPv4 without options, IPv6 without extension headers, whole, from
+//! and to ordinary addresses) pass all checks in one straight piece of code, `plain`;
+//! whatever does not goes through the checks one by one, which also name what is wrong.
+//!
 //! ARP and neighbour discovery leave the burst's `v4` and `v6` masks and are
 //! returned in [`Asked`], for the next stage.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+mod plain;
+#[cfg(test)]
+mod tests;
+
 use encap::wire::ethernet::{self, EtherType};
 use encap::wire::{checksum, icmpv6, ipv4, ipv6, ipv6_ext, protocol};
 
+use self::plain::Gate;
 use crate::burst::{Burst, Checksum, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
@@ -37,6 +46,7 @@ impl Asked {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     V4,
     V6,
@@ -48,27 +58,63 @@ enum Kind {
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Asked {
     let mut asked = Asked::default();
     let mut last = (crate::ids::PortId::NONE, None);
+    let mut gate = Gate::CLOSED;
+    let mut found = Found::default();
     for lane in lanes(burst.alive) {
         let in_port = burst.meta.in_port[lane];
         if last.0 != in_port {
+            found.note(burst, last.1);
             last = (in_port, tables.port(in_port));
+            gate = last.1.map_or(Gate::CLOSED, Gate::of);
         }
-        let Some(port) = last.1 else {
-            state.drop_packet(burst, lane, DropReason::PortDown);
-            continue;
+        let area = state.pool.area();
+        let parsed = match (plain::packet(burst, lane, &gate, area), last.1) {
+            (Some(kind), _) => Ok(kind),
+            (None, Some(port)) => packet(burst, lane, port, area),
+            (None, None) => Err(DropReason::PortDown),
         };
-        match packet(burst, lane, port, state.pool.area()) {
-            Ok(Kind::V4) => burst.v4 |= 1 << lane,
-            Ok(Kind::V6) => burst.v6 |= 1 << lane,
-            Ok(Kind::Arp) => asked.arp |= 1 << lane,
-            Ok(Kind::NeighborDiscovery) => asked.nd |= 1 << lane,
+        let bit = 1 << lane;
+        match parsed {
+            Ok(Kind::V4) => {
+                found.v4 |= bit;
+                let nested = matches!(burst.meta.protocol[lane], protocol::IPIP | protocol::IPV6);
+                found.ip_in_ip |= u64::from(nested) << lane;
+            }
+            Ok(Kind::V6) => found.v6 |= bit,
+            Ok(Kind::Arp) => asked.arp |= bit,
+            Ok(Kind::NeighborDiscovery) => asked.nd |= bit,
             Err(reason) => state.drop_packet(burst, lane, reason),
         }
     }
+    found.note(burst, last.1);
     for lane in lanes(burst.traced) {
         note(burst, lane, state);
     }
     asked
+}
+
+/// What was found in lanes of one port; kept beside the burst, in registers.
+#[derive(Default)]
+struct Found {
+    v4: u64,
+    v6: u64,
+    ip_in_ip: u64,
+}
+
+impl Found {
+    /// Notes it in the burst, and begins anew.
+    #[inline]
+    fn note(&mut self, burst: &mut Burst, port: Option<&Port>) {
+        burst.v4 |= self.v4;
+        burst.v6 |= self.v6;
+        burst.ip_in_ip |= self.ip_in_ip;
+        match port.map(|port| port.role) {
+            Some(Role::Pod) => burst.from_pod |= self.v4 | self.v6,
+            Some(Role::Host) => burst.from_host |= self.v4 | self.v6,
+            _ => {}
+        }
+        *self = Found::default();
+    }
 }
 
 #[cold]

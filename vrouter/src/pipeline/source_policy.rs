@@ -19,7 +19,7 @@ use crate::tables::{GATEWAY_V6, Port, Role, Tables};
 /// Polices what pods send.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     let mut last = (crate::ids::PortId::NONE, None);
-    for lane in lanes(burst.alive) {
+    for lane in lanes(burst.alive & burst.from_pod) {
         let in_port = burst.meta.in_port[lane];
         if last.0 != in_port {
             last = (in_port, tables.port(in_port).filter(|port| port.role == Role::Pod));

@@ -51,6 +51,16 @@ impl TxStage {
         queue.push(packet);
     }
 
+    /// Adds packets for a port.
+    #[inline]
+    pub fn extend(&mut self, port: PortId, packets: impl Iterator<Item = TxPacket>) {
+        let queue = &mut self.by_port[port.index()];
+        if queue.is_empty() {
+            self.dirty.push(port);
+        }
+        packets.for_each(|packet| queue.push(packet));
+    }
+
     /// Takes a port with packets and its batch; give the batch back by [`restore`](Self::restore).
     #[inline]
     pub fn next_batch(&mut self) -> Option<(PortId, Vec<TxPacket>)> {

@@ -11,20 +11,17 @@ use crate::drop_reason::DropReason;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::pipeline::{fragment, icmp_error};
-use crate::tables::{Role, Tables};
+use crate::tables::Tables;
 use encap::wire::checksum;
 
 /// Ages and measures every packet.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    let mut last = (crate::ids::PortId::NONE, false);
     for lane in lanes(burst.alive) {
-        let in_port = burst.meta.in_port[lane];
-        if last.0 != in_port {
-            last = (in_port, tables.port(in_port).is_some_and(|port| port.role == Role::Host));
-        }
-        let adjacency = &tables.adjacencies[burst.meta.adjacency[lane].index()];
         let v4 = burst.v4 >> lane & 1 == 1;
-        let ages = !last.1 && !adjacency.local && burst.originated >> lane & 1 == 0;
+        let ages = (burst.originated | burst.from_host | burst.to_host) >> lane & 1 == 0;
+        if ages && burst.traced == 0 && passes(burst, lane, v4, state) {
+            continue;
+        }
         if ages && hops_left(burst, lane, v4, state) <= 1 {
             icmp_error::time_exceeded(burst, lane, tables, state);
             let reason = if v4 { DropReason::TtlExpired } else { DropReason::HopLimitExpired };
@@ -32,13 +29,14 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             continue;
         }
         let size = packet_size(burst, lane);
-        if size > adjacency.mtu {
+        let mtu = burst.meta.mtu[lane];
+        if size > mtu {
             // Checked before the TTL is touched: the ICMP error quotes the packet
             // as it came.
             let v4_may_fragment = v4 && may_fragment(burst, lane, state);
             if !v4_may_fragment {
-                state.tracer.note(burst, lane, Stage::TtlMtu, size, adjacency.mtu);
-                icmp_error::too_big(burst, lane, adjacency.mtu, tables, state);
+                state.tracer.note(burst, lane, Stage::TtlMtu, size, mtu);
+                icmp_error::too_big(burst, lane, mtu, tables, state);
                 let reason = if v4 { DropReason::FragmentationNeeded } else { DropReason::PacketTooBig };
                 state.drop_packet(burst, lane, reason);
                 continue;
@@ -48,10 +46,34 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             decrement(burst, lane, v4, state);
         }
         state.tracer.note(burst, lane, Stage::TtlMtu, size, u32::MAX);
-        if size > adjacency.mtu {
-            fragment::packet(burst, lane, adjacency.mtu, tables, state);
+        if size > mtu {
+            fragment::packet(burst, lane, mtu, tables, state);
         }
     }
+}
+
+/// Ages a packet that lives on and fits, as nearly all do; whether it is one.
+#[inline(always)]
+fn passes(burst: &mut Burst, lane: usize, v4: bool, state: &WorkerState) -> bool {
+    let (l3, area) = (burst.meta.l3[lane], state.pool.area());
+    if burst.meta.gso[lane].kind != GsoKind::None || burst.meta.ip_len[lane] > burst.meta.mtu[lane] {
+        return false;
+    }
+    let Some(header) = area.header_mut::<12>(burst.frame_mut(lane), l3) else { return false };
+    if !v4 {
+        let lives = header[7] > 1;
+        header[7] -= u8::from(lives);
+        return lives;
+    }
+    if header[8] <= 1 {
+        return false;
+    }
+    header[8] -= 1;
+    // RFC 1624 3: adding what -0x100 is in one's complement to the sum's complement.
+    let sum = u32::from(!u16::from_be_bytes([header[10], header[11]])) + 0xfeff;
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    header[10..].copy_from_slice(&sum.to_be_bytes());
+    true
 }
 
 /// What the MTU is compared with: the packet, or one segment of a super-packet.

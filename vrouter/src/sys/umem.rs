@@ -94,6 +94,7 @@ impl MemoryArea {
 
     /// The first byte. Valid for reads and writes of [`len`](Self::len) bytes while
     /// the area lives.
+    #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
