@@ -5,7 +5,7 @@
 //!      | announce / withdraw / resync
 //!      v
 //!  Rib<A, N>      every candidate of every prefix; picks the best by distance, metric, source
-//!      | drain_changes: prefix -> best candidate, or none
+//!      | drain_changes: prefix -> next hops of the best candidate, or none
 //!      v
 //!  (control resolves next hops, makes next-hop groups)
 //!      | insert / remove: prefix -> GroupId
@@ -38,6 +38,7 @@
 
 mod address;
 mod arena;
+mod buckets;
 mod entry;
 #[cfg(feature = "oracle")]
 pub mod oracle;
@@ -48,8 +49,9 @@ mod table;
 mod writer;
 
 pub use address::Address;
+pub use buckets::Buckets;
 pub use entry::{GroupId, NO_ROUTE};
 pub use prefix::{AnyPrefix, Prefix, PrefixError};
-pub use rib::{Candidate, Change, NoNextHops, Rib, Route, RouteSource};
+pub use rib::{Candidate, Change, Lost, NextHopSets, NoNextHops, Rib, RouteSource, SetId};
 pub use table::Fib;
 pub use writer::{FibFull, FibWriter, LoadError, Retired};

@@ -292,7 +292,7 @@ impl Router {
 
     /// Commits, and moves requests and answers between engine and neighbour machines.
     fn settle(&mut self, now: Timestamp) -> usize {
-        let mut handled = 0;
+        let mut handled = self.engine.expire(now);
         self.neighbors.timeout(now);
         for (port, address, state) in self.neighbors.take_news() {
             handled += 1;
@@ -356,7 +356,7 @@ impl Router {
 
     /// When the slow path has something to do of itself.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        self.neighbors.next_timeout()
+        self.neighbors.next_timeout().into_iter().chain(self.engine.next_deadline()).min()
     }
 
     /// Starts every worker in a thread of its own.

@@ -4,14 +4,17 @@
 //!   Tables (immutable snapshot, adopted at a burst boundary)
 //!    |- ports[PortId]         role, MACs, addresses a pod may use, policy
 //!    |- fib4, fib6            prefix -> group id      (concurrent, changed in place)
-//!    |- groups[GroupId]       -> adjacencies          one or several (ECMP)
+//!    |- groups[GroupId]       -> adjacency            or buckets of them (ECMP)
 //!    |- adjacencies[..]       what to do: port, MAC, outer header, MTU
 //!    |- neighbors             slot -> MAC             (concurrent, changed in place)
 //!    '- tunnel_peers, icmp sources, trace filter
 //! ```
 //!
-//! A route change touches the FIB in place, a neighbour's MAC one atomic word;
-//! only a new kind of next hop, a port or a pool makes a new snapshot.
+//! A route change touches the FIB in place, a neighbour's MAC one atomic word; a change of
+//! next hops, of a port or a pool makes a new snapshot, which shares with the former one what
+//! has not changed.
+
+mod chunked;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +26,8 @@ use encap::wire::ethernet::MacAddr;
 use fib::Fib;
 
 use crate::drop_reason::DropReason;
+pub use chunked::Chunked;
+
 use crate::ids::{AdjacencyId, MAX_PORTS, NeighborSlot, PortId, TunnelId};
 
 /// The gateway's MAC address toward pods.
@@ -128,19 +133,23 @@ impl Adjacency {
 
 /// A next-hop group: the adjacencies among which flows are spread.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Group {
-    /// At least one.
-    pub members: Box<[AdjacencyId]>,
+pub enum Group {
+    /// All flows to one.
+    One(AdjacencyId),
+    /// Flows by bucket, a power of two of them; see [`fib::Buckets`].
+    Spread(Arc<[AdjacencyId]>),
 }
 
 impl Group {
-    /// The member for a flow.
+    /// The way of a flow, whose hash is asked for only where it matters.
     #[inline]
-    pub fn pick(&self, flow_hash: u32) -> AdjacencyId {
-        match self.members.len() {
-            1 => self.members[0],
-            // Multiply-shift maps the hash onto the members without a division.
-            n => self.members[((u64::from(flow_hash) * n as u64) >> 32) as usize],
+    pub fn pick(&self, flow_hash: impl FnOnce() -> u32) -> AdjacencyId {
+        match self {
+            Group::One(adjacency) => *adjacency,
+            // Multiply-shift: the hash's highest bits are the bucket.
+            Group::Spread(buckets) => {
+                buckets[((u64::from(flow_hash()) * buckets.len() as u64) >> 32) as usize]
+            }
         }
     }
 }
@@ -294,13 +303,13 @@ pub struct Tables {
     /// IPv6 routes.
     pub fib6: Arc<Fib<Ipv6Addr>>,
     /// By [`fib::GroupId`].
-    pub groups: Box<[Group]>,
+    pub groups: Chunked<Group>,
     /// By [`AdjacencyId`].
-    pub adjacencies: Box<[Adjacency]>,
+    pub adjacencies: Chunked<Adjacency>,
     /// MAC addresses by [`NeighborSlot`].
     pub neighbors: Arc<NeighborTable>,
     /// Whose tunnel packets are taken.
-    pub tunnel_peers: TunnelPeers,
+    pub tunnel_peers: Arc<TunnelPeers>,
     /// Source of ICMP errors that we send.
     pub icmp_source4: Ipv4Addr,
     /// Source of ICMPv6 errors that we send.
@@ -316,10 +325,10 @@ impl Tables {
             ports: Box::new([]),
             fib4,
             fib6,
-            groups: Box::new([]),
-            adjacencies: Box::new([]),
+            groups: Chunked::default(),
+            adjacencies: Chunked::default(),
             neighbors,
-            tunnel_peers: TunnelPeers::default(),
+            tunnel_peers: Arc::default(),
             icmp_source4: GATEWAY_V4,
             icmp_source6: GATEWAY_V6,
             trace: Box::new([]),
@@ -361,12 +370,13 @@ mod tests {
 
     #[test]
     fn groups_spread_over_all_members() {
-        let group = Group { members: (0..3).map(AdjacencyId).collect() };
-        let mut seen = [0; 3];
+        let group = Group::Spread((0..4).map(AdjacencyId).collect());
+        let mut seen = [0; 4];
         for hash in (0..=u32::MAX).step_by(1 << 20) {
-            seen[group.pick(hash).index()] += 1;
+            seen[group.pick(|| hash).index()] += 1;
         }
-        assert!(seen.iter().all(|n| (1300..1400).contains(n)), "{seen:?}");
+        assert_eq!(seen, [1024; 4]);
+        assert_eq!(Group::One(AdjacencyId(7)).pick(|| panic!("no hash is needed")), AdjacencyId(7));
     }
 
     #[test]

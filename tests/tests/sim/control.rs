@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use vrouter::control::{Encap, RouteSpec, RouteTarget};
-use vrouter::{Event, Router};
+use vrouter::{Event, PortSpec, Router};
 use vrouter_tests::lab::{Lab, pod_spec};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Mac};
 
@@ -213,4 +213,161 @@ fn a_link_that_goes_down_and_up_carries_again() {
     let big = packet::Ip4::new(POD, Ipv4Addr::new(10, 2, 0, 1), 17).bytes(&[0; 1200]);
     let pieces = lab.exchange("a", &packet::ethernet(GATEWAY_MAC, A, 0x0800, &big));
     assert_eq!(pieces.iter().filter(|(port, _)| port == "up").count(), 2, "the new MTU is in force");
+}
+
+/// A route by these next hops of 172.16.20.0/24, with weights.
+fn weighted(prefix: &str, next_hops: &[(u8, u32)]) -> Event {
+    let next_hops =
+        next_hops.iter().map(|(next, weight)| (Ipv4Addr::new(172, 16, 20, *next).into(), *weight)).collect();
+    Event::PutRoute(RouteSpec {
+        prefix: prefix.parse().unwrap(),
+        source: fib::RouteSource::Bgp,
+        target: RouteTarget::Weighted(next_hops, Encap::None),
+        metric: 0,
+    })
+}
+
+/// Has neighbours 1 to 4 of the uplink answer from a MAC address of their own.
+fn apart(lab: &mut Lab) {
+    for n in 1..=4 {
+        let mac = [2, 0, 0, 0, 9, n];
+        let (address, ours) = (Ipv4Addr::new(172, 16, 20, n), Ipv4Addr::new(172, 16, 20, 252));
+        lab.send("up", &packet::ethernet(UP, mac, 0x0806, &packet::arp(2, mac, address, UP, ours)));
+    }
+    lab.run();
+    lab.receive_all();
+}
+
+/// By which of the neighbours each of `count` flows leaves; 0 where none does.
+fn ways(lab: &mut Lab, to: Ipv4Addr, count: u16) -> Vec<u8> {
+    let ways = (0..count).map(|flow| {
+        let packet = packet::udp4((POD, 1000 + flow), (to, 53), b"?");
+        let sent = lab.exchange("a", &packet::ethernet(GATEWAY_MAC, A, 0x0800, &packet));
+        sent.iter().find(|(port, _)| port == "up").map_or(0, |(_, frame)| frame[5])
+    });
+    ways.collect()
+}
+
+#[test]
+fn a_next_hop_that_goes_takes_only_its_own_flows_along() {
+    let mut lab = lab(512);
+    let to = Ipv4Addr::new(10, 9, 0, 1);
+    lab.apply([weighted("10.9.0.0/16", &[(1, 1), (2, 1), (3, 1), (4, 1)])]);
+    lab.run();
+    apart(&mut lab);
+    let before = ways(&mut lab, to, 400);
+    let flows = [0, 1, 2, 3, 4].map(|n| before.iter().filter(|way| **way == n).count());
+    assert!(flows[0] == 0 && flows[1..].iter().all(|n| (60..=140).contains(n)), "{flows:?}");
+    lab.apply([weighted("10.9.0.0/16", &[(1, 1), (2, 1), (4, 1)])]);
+    let after = ways(&mut lab, to, 400);
+    for (was, is) in before.iter().zip(&after) {
+        assert!(*is != 3 && (was == is || *was == 3), "from {was} to {is}");
+    }
+    // And one that comes takes flows, but none moves between the others.
+    lab.apply([weighted("10.9.0.0/16", &[(1, 1), (2, 1), (3, 1), (4, 1)])]);
+    lab.run();
+    apart(&mut lab);
+    for (was, is) in after.iter().zip(ways(&mut lab, to, 400)) {
+        assert!(*was == is || is == 3, "from {was} to {is}");
+    }
+}
+
+#[test]
+fn flows_are_shared_by_weight() {
+    let mut lab = lab(512);
+    lab.apply([weighted("10.9.0.0/16", &[(1, 1), (2, 3)])]);
+    lab.run();
+    apart(&mut lab);
+    let ways = ways(&mut lab, Ipv4Addr::new(10, 9, 0, 1), 800);
+    let second = ways.iter().filter(|way| **way == 2).count();
+    assert!((540..=660).contains(&second) && !ways.contains(&0), "{second} of 800");
+}
+
+#[test]
+fn a_route_goes_where_the_route_to_its_next_hop_goes() {
+    let mut lab = lab(512);
+    let route = |prefix: &str, next: &str, source| {
+        let target = RouteTarget::Via(vec![next.parse().unwrap()], Encap::None);
+        Event::PutRoute(RouteSpec { prefix: prefix.parse().unwrap(), source, target, metric: 0 })
+    };
+    let (bgp, fixed) = (fib::RouteSource::Bgp, fib::RouteSource::Static);
+    let to = Ipv4Addr::new(10, 9, 0, 1);
+    lab.apply([route("10.9.0.0/16", "192.0.2.9", bgp)]);
+    assert_eq!(ways(&mut lab, to, 1), [0]);
+    assert_eq!(lab.counted().get("a.drop.next-hop-unresolved"), Some(&1));
+    lab.apply([weighted("172.30.0.0/16", &[(1, 1)]), route("192.0.2.0/24", "172.30.0.7", fixed)]);
+    lab.run();
+    apart(&mut lab);
+    assert_eq!(ways(&mut lab, to, 2), [1, 1], "bgp over static over a neighbour");
+    lab.apply([weighted("172.30.0.0/16", &[(2, 1)])]);
+    lab.run();
+    apart(&mut lab);
+    assert_eq!(ways(&mut lab, to, 2), [2, 2]);
+    // Two next hops that lead to each other: what goes through them is dropped, nothing else.
+    lab.apply([route("172.30.0.0/16", "192.0.2.1", bgp)]);
+    assert_eq!(ways(&mut lab, to, 1), [0]);
+    assert_eq!(ways(&mut lab, Ipv4Addr::new(10, 2, 0, 1), 1), [1]);
+    // To a pod, and to nowhere.
+    lab.apply([route("192.0.2.0/24", "10.1.0.2", fixed)]);
+    let sent = lab.exchange("a", &from_a(to, 1));
+    assert_eq!(sent.iter().map(|(port, _)| port.as_str()).collect::<Vec<_>>(), ["b"]);
+    let prefix = "192.0.2.0/24".parse().unwrap();
+    let nowhere = RouteSpec { prefix, source: fixed, target: RouteTarget::Blackhole, metric: 0 };
+    lab.apply([Event::PutRoute(nowhere)]);
+    lab.exchange("a", &from_a(to, 2));
+    assert_eq!(lab.counted().get("a.drop.blackhole"), Some(&1));
+}
+
+#[test]
+fn stale_routes_forward_until_their_time_is_over() {
+    let mut lab = lab(512);
+    let bgp = fib::RouteSource::Bgp;
+    lab.apply([via("10.3.0.0/16", 1, bgp), via("10.4.0.0/16", 1, bgp)]);
+    let deadline = lab.now.after(Duration::from_secs(30));
+    lab.apply([Event::BeginResyncUntil(bgp, deadline), via("10.4.0.0/16", 2, bgp)]);
+    let reached = |lab: &mut Lab, third: u8| {
+        let sent = lab.exchange("a", &from_a(Ipv4Addr::new(10, third, 0, 1), 1));
+        sent.iter().any(|(port, _)| port == "up")
+    };
+    lab.run_for(Duration::from_secs(29));
+    apart(&mut lab);
+    assert!(reached(&mut lab, 3) && reached(&mut lab, 4));
+    assert!(lab.router.next_timeout().is_some_and(|next| next <= deadline));
+    lab.run_for(Duration::from_secs(2));
+    apart(&mut lab);
+    assert!(!reached(&mut lab, 3) && reached(&mut lab, 4));
+}
+
+#[test]
+fn flows_leave_a_link_that_is_down_where_there_is_another() {
+    let mut lab = lab(512);
+    lab.uplink("up2", [2, 0, 0, 0, 0, 0xfb], &["172.16.21.252/24"], true);
+    let spec = lab.router.engine().desired().ports["up2"].clone();
+    let next_hops = [("172.16.20.1", 1), ("172.16.21.1", 1)];
+    let next_hops = next_hops.map(|(next, weight)| (next.parse().unwrap(), weight)).to_vec();
+    lab.apply([Event::PutRoute(RouteSpec {
+        prefix: "10.9.0.0/16".parse().unwrap(),
+        source: fib::RouteSource::Bgp,
+        target: RouteTarget::Weighted(next_hops, Encap::None),
+        metric: 0,
+    })]);
+    lab.run();
+    let (far, ours) = (Ipv4Addr::new(172, 16, 21, 1), Ipv4Addr::new(172, 16, 21, 252));
+    let reply = packet::arp(2, FAR, far, [2, 0, 0, 0, 0, 0xfb], ours);
+    lab.send("up2", &packet::ethernet([2, 0, 0, 0, 0, 0xfb], FAR, 0x0806, &reply));
+    lab.run();
+    lab.receive_all();
+    let mut by_port = |up: bool| {
+        lab.apply([Event::PutPort(PortSpec { up, ..spec.clone() })]);
+        let mut flows = [0; 2];
+        for flow in 0..100u16 {
+            let packet = packet::udp4((POD, 1000 + flow), (Ipv4Addr::new(10, 9, 0, 1), 53), b"?");
+            let sent = lab.exchange("a", &packet::ethernet(GATEWAY_MAC, A, 0x0800, &packet));
+            sent.iter().for_each(|(port, _)| flows[usize::from(port == "up2")] += 1);
+        }
+        flows
+    };
+    assert!(by_port(true).iter().all(|flows| (20..=80).contains(flows)));
+    assert_eq!(by_port(false), [100, 0]);
+    assert!(by_port(true).iter().all(|flows| (20..=80).contains(flows)));
 }

@@ -207,6 +207,23 @@ fn the_pings_go_on_while_the_pool_changes_between_always_and_never() {
 }
 
 #[test]
+fn a_former_tunnel_is_taken_for_a_minute_and_no_longer() {
+    let mut nodes = TwoNodes::new(IpipMode::Always);
+    assert!(nodes.ping4(0, 1).is_some());
+    nodes.node[0].apply([pool(IpipMode::Never)]);
+    let mut ping = |seconds: u16, sequence| {
+        for _ in 0..seconds {
+            nodes.pass(Duration::from_secs(1));
+            nodes.run();
+        }
+        nodes.ping4(1, sequence).is_some()
+    };
+    assert!(ping(58, 2), "the other node does not know yet");
+    assert!(!ping(4, 3));
+    assert_eq!(nodes.node[0].counted().get("eth1.drop.tunnel-unknown-peer"), Some(&1));
+}
+
+#[test]
 fn the_counters_tell_the_whole_way() {
     let mut nodes = TwoNodes::new(IpipMode::Always);
     nodes.ping4(0, 1).expect("an answer");

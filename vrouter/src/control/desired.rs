@@ -120,6 +120,8 @@ pub enum Encap {
 pub enum RouteTarget {
     /// To these next hops, at equal cost.
     Via(Vec<IpAddr>, Encap),
+    /// To these next hops, each with its share of the flows: a weight from 1 on.
+    Weighted(Vec<(IpAddr, u32)>, Encap),
     /// Nowhere, silently.
     Blackhole,
     /// Nowhere, answered "host unreachable".
@@ -158,6 +160,11 @@ impl Desired {
     /// The pool that holds a prefix.
     pub fn pool_of(&self, prefix: &IpNet) -> Option<&Pool> {
         self.pools.values().find(|pool| pool.cidr.contains(prefix))
+    }
+
+    /// The mode of the pool that holds a prefix; `Never` outside all pools.
+    pub fn pool_mode(&self, prefix: &AnyPrefix) -> IpipMode {
+        self.pool_of(&to_ipnet(prefix)).map_or(IpipMode::Never, |pool| pool.ipip_mode)
     }
 
     /// Uplinks with their addresses.
@@ -206,5 +213,14 @@ impl Desired {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         })
+    }
+}
+
+/// A prefix of the FIB as the type that configuration uses.
+pub fn to_ipnet(prefix: &AnyPrefix) -> IpNet {
+    // A prefix is never longer than its family's addresses, which is all that `IpNet` asks.
+    match prefix {
+        AnyPrefix::V4(prefix) => IpNet::V4(ipnet::Ipv4Net::new_assert(prefix.addr(), prefix.len())),
+        AnyPrefix::V6(prefix) => IpNet::V6(ipnet::Ipv6Net::new_assert(prefix.addr(), prefix.len())),
     }
 }

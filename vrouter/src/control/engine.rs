@@ -7,29 +7,36 @@
 //! | file | what |
 //! |---|---|
 //! | here | events, ports, routes |
+//! | `ports` | ports, their numbers and the routes that they bring |
 //! | `glean` | news of neighbours, routes to those that traffic asks for |
+//! | `tunnels` | from whom tunnel packets are taken |
 //! | `commit` | from the desired state to tables and FIB |
 
 mod commit;
 mod glean;
+#[cfg(test)]
+mod incremental;
+mod ports;
+mod tunnels;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use acl::RuleBook;
-use fib::{Address, AnyPrefix, Candidate, FibWriter, Prefix, Rib, RouteSource};
+use fib::{Address, AnyPrefix, Candidate, Change, FibWriter, GroupId, Prefix, Rib, RouteSource};
 
-use crate::control::adjacency::NextHop;
-use crate::control::desired::{Desired, PortRole, PortSpec, RouteSpec, RouteTarget};
+use crate::control::desired::{Desired, RouteSpec, RouteTarget};
 use crate::control::event::Event;
-use crate::control::groups::Groups;
+use crate::control::groups::{FamilyIndex, Groups};
 use crate::control::neighbors::Neighbors;
+use crate::control::next_hop::{NextHop, Path};
 use crate::control::tunnel_ids::TunnelIds;
 use crate::drop_reason::DropReason;
-use crate::ids::{MAX_PORTS, PortId};
+use crate::ids::{MAX_PORTS, PortId, Timestamp};
 use crate::publish::{Epoch, Publisher};
-use crate::tables::{GATEWAY_V4, GATEWAY_V6, NeighborTable, Tables, TraceFilter};
+use crate::tables::{GATEWAY_V4, GATEWAY_V6, NeighborTable, Port, Tables, TraceFilter, TunnelPeers};
+use tunnels::TunnelEnds;
 
 /// Why an event was refused. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -63,6 +70,12 @@ pub enum EngineError {
     /// A next hop of the other address family (RFC 8950 is not built).
     #[error("next hop {1} of route {0} is of the other address family")]
     MixedFamilies(AnyPrefix, IpAddr),
+    /// A path that no flow is to take; leave it out instead.
+    #[error("next hop {1} of route {0} has weight 0")]
+    NoWeight(AnyPrefix, IpAddr),
+    /// All numbers of next-hop groups are in use.
+    #[error("all {0} next-hop groups are in use")]
+    GroupsFull(usize),
     /// The FIB's memory limit is reached.
     #[error("the FIB is full: {0}")]
     FibFull(String),
@@ -70,15 +83,48 @@ pub enum EngineError {
 
 /// One address family's RIB and FIB.
 pub(super) struct Family<A: Address> {
-    pub(super) rib: Rib<A, NextHop>,
+    pub(super) rib: Rib<A, Path>,
     pub(super) fib: FibWriter<A>,
+    index: FamilyIndex,
+    pub(super) wrap: fn(Prefix<A>) -> AnyPrefix,
+    /// An address as one of this family, if it is.
+    narrow: fn(IpAddr) -> Option<A>,
     sealed: Option<(Epoch, fib::Retired)>,
+    /// What a commit works on; kept for their memory.
+    changes: Vec<Change<A>>,
+    plan: Vec<(Prefix<A>, Option<GroupId>)>,
 }
 
 impl<A: Address> Family<A> {
-    fn new() -> Self {
-        Family { rib: Rib::new(), fib: FibWriter::new(), sealed: None }
+    fn new(index: FamilyIndex, wrap: fn(Prefix<A>) -> AnyPrefix, narrow: fn(IpAddr) -> Option<A>) -> Self {
+        Family {
+            rib: Rib::new(),
+            fib: FibWriter::new(),
+            index,
+            wrap,
+            narrow,
+            sealed: None,
+            changes: Vec::new(),
+            plan: Vec::new(),
+        }
     }
+}
+
+/// What changed since the last commit, beside routes.
+#[derive(Default)]
+struct Changed {
+    /// Something that tables hold.
+    tables: bool,
+    /// Addresses of uplinks.
+    links: bool,
+    /// Which port is the host's.
+    host: bool,
+    /// Peers by configuration.
+    peers: bool,
+    /// Pools with these prefixes.
+    pools: Vec<ipnet::IpNet>,
+    /// Ports that appeared or went.
+    ports: BTreeSet<String>,
 }
 
 /// The writer of everything that workers read.
@@ -97,17 +143,27 @@ pub struct Engine {
     trace: Vec<TraceFilter>,
     publisher: Publisher<Tables>,
     generation: u64,
-    /// Ports, pools or blocks changed: every route is resolved anew.
-    environment_changed: bool,
-    tables_changed: bool,
+    changed: Changed,
+    /// Ports as tables hold them.
+    ports: Vec<Option<Arc<Port>>>,
+    tunnel_ends: TunnelEnds,
+    tunnel_peers: Arc<TunnelPeers>,
     gleaned: BTreeSet<(PortId, IpAddr)>,
-    unreleased: bool,
+    /// The paths of a route on its way into the RIB; kept for its memory.
+    paths: Vec<Path>,
 }
 
 impl Engine {
     /// An engine and the first tables; `make` turns them into a publisher.
     pub fn new(make: impl FnOnce(Arc<Tables>) -> Publisher<Tables>) -> Self {
-        let (v4, v6) = (Family::<Ipv4Addr>::new(), Family::<Ipv6Addr>::new());
+        let v4 = Family::new(FamilyIndex::V4, AnyPrefix::V4, |address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = Family::new(FamilyIndex::V6, AnyPrefix::V6, |address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address),
+        });
         let neighbor_table = Arc::new(NeighborTable::new());
         let tables = Tables::empty(v4.fib.reader(), v6.fib.reader(), neighbor_table.clone());
         let mut engine = Engine {
@@ -125,10 +181,12 @@ impl Engine {
             trace: Vec::new(),
             publisher: make(Arc::new(tables)),
             generation: 0,
-            environment_changed: false,
-            tables_changed: false,
+            changed: Changed::default(),
+            ports: Vec::new(),
+            tunnel_ends: TunnelEnds::default(),
+            tunnel_peers: Arc::default(),
             gleaned: BTreeSet::new(),
-            unreleased: false,
+            paths: Vec::new(),
         };
         engine.announce_local(IpAddr::V4(GATEWAY_V4));
         engine.announce_local(IpAddr::V6(GATEWAY_V6));
@@ -144,20 +202,16 @@ impl Engine {
             Event::PutPort(spec) => self.put_port(spec)?,
             Event::RemovePort(name) => self.remove_port(&name)?,
             Event::PutPool(pool) => {
+                self.changed.pools.push(pool.cidr);
                 self.desired.pools.insert(pool.cidr, pool);
-                self.environment_changed = true;
             }
             Event::RemovePool(cidr) => {
                 self.desired.pools.remove(&cidr).ok_or(EngineError::NoSuchPool(cidr))?;
-                self.environment_changed = true;
+                self.changed.pools.push(cidr);
             }
             Event::PutRoute(route) => self.put_route(route)?,
             Event::RemoveRoute(prefix, source) => {
-                let found = match prefix {
-                    AnyPrefix::V4(prefix) => self.v4.rib.withdraw(&prefix, source).is_some(),
-                    AnyPrefix::V6(prefix) => self.v6.rib.withdraw(&prefix, source).is_some(),
-                };
-                if !found {
+                if !self.withdraw(prefix, source) {
                     return Err(EngineError::NoSuchRoute(prefix, source));
                 }
             }
@@ -165,182 +219,122 @@ impl Engine {
                 self.v4.rib.begin_resync(source);
                 self.v6.rib.begin_resync(source);
             }
+            Event::BeginResyncUntil(source, deadline) => {
+                let deadline = core::time::Duration::from_nanos(deadline.0);
+                self.v4.rib.begin_resync_until(source, deadline);
+                self.v6.rib.begin_resync_until(source, deadline);
+            }
             Event::EndResync(source) => {
                 self.v4.rib.end_resync(source);
                 self.v6.rib.end_resync(source);
             }
             Event::PutPeer(peer) => {
                 self.desired.peers.insert(peer);
-                self.tables_changed = true;
+                self.changed.peers = true;
             }
             Event::RemovePeer(peer) => {
                 self.desired.peers.remove(&peer);
-                self.tables_changed = true;
+                self.tunnel_ends.forget(peer);
+                self.changed.peers = true;
             }
             Event::SetBlocks(blocks) => self.set_blocks(blocks),
             Event::SetTrace(filters) => {
                 self.trace = filters;
-                self.tables_changed = true;
+                self.changed.tables = true;
             }
         }
         Ok(())
-    }
-
-    fn put_port(&mut self, spec: PortSpec) -> Result<(), EngineError> {
-        self.check_addresses(&spec)?;
-        let id = match self.ids.get(&spec.name) {
-            Some(id) => *id,
-            None => self.allocate_id()?,
-        };
-        self.ids.insert(spec.name.clone(), id);
-        if let Some(old) = self.desired.ports.insert(spec.name.clone(), spec.clone()) {
-            if old == spec {
-                return Ok(());
-            }
-            if old.role != spec.role {
-                self.withdraw_port(&old);
-            }
-        }
-        self.announce_port(&spec);
-        self.environment_changed = true;
-        Ok(())
-    }
-
-    fn check_addresses(&self, spec: &PortSpec) -> Result<(), EngineError> {
-        let addresses = |port: &PortSpec| match &port.role {
-            PortRole::Pod { addresses, .. } | PortRole::Host { addresses } => addresses.clone(),
-            PortRole::Uplink { addresses, .. } => addresses.iter().map(ipnet::IpNet::addr).collect(),
-        };
-        let wanted = addresses(spec);
-        for other in self.desired.ports.values().filter(|other| other.name != spec.name) {
-            if let Some(address) = addresses(other).into_iter().find(|address| wanted.contains(address)) {
-                return Err(EngineError::AddressTaken {
-                    address,
-                    port: spec.name.clone(),
-                    owner: other.name.clone(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn allocate_id(&mut self) -> Result<PortId, EngineError> {
-        // Fresh numbers first, so that a number rests as long as possible before it
-        // means another port.
-        if (self.next_id as usize) < MAX_PORTS {
-            self.next_id += 1;
-            return Ok(PortId(self.next_id - 1));
-        }
-        if self.retired_ids.is_empty() {
-            return Err(EngineError::TooManyPorts);
-        }
-        Ok(self.retired_ids.remove(0))
-    }
-
-    fn remove_port(&mut self, name: &str) -> Result<(), EngineError> {
-        let old = self.desired.ports.remove(name).ok_or_else(|| EngineError::NoSuchPort(name.to_owned()))?;
-        self.withdraw_port(&old);
-        if let Some(id) = self.ids.remove(name) {
-            self.neighbors.forget_port(id);
-            let gleaned = core::mem::take(&mut self.gleaned);
-            let (gone, kept) = gleaned.into_iter().partition(|(port, _)| *port == id);
-            self.gleaned = kept;
-            let gone: BTreeSet<(PortId, IpAddr)> = gone;
-            gone.into_iter().for_each(|(_, address)| self.withdraw_gleaned(address));
-            self.retired_ids.push(id);
-        }
-        self.environment_changed = true;
-        Ok(())
-    }
-
-    /// The routes that a port brings with it.
-    fn port_routes(spec: &PortSpec) -> Vec<(AnyPrefix, RouteSource, NextHop)> {
-        let mut routes = Vec::new();
-        match &spec.role {
-            PortRole::Uplink { exclusive, addresses } => {
-                for net in addresses {
-                    let own = if *exclusive { NextHop::Local } else { NextHop::Host };
-                    routes.push((host_prefix(net.addr()), RouteSource::Connected, own));
-                    if net.prefix_len() < net.max_prefix_len() {
-                        let connected = NextHop::Connected(spec.name.clone());
-                        routes.push((net_prefix(net.trunc()), RouteSource::Connected, connected));
-                    }
-                }
-            }
-            PortRole::Pod { addresses, .. } => {
-                for address in addresses {
-                    let endpoint = NextHop::Endpoint(spec.name.clone());
-                    routes.push((host_prefix(*address), RouteSource::Endpoint, endpoint));
-                }
-            }
-            PortRole::Host { addresses } => {
-                for address in addresses {
-                    routes.push((host_prefix(*address), RouteSource::Connected, NextHop::Host));
-                }
-            }
-        }
-        routes
-    }
-
-    fn announce_port(&mut self, spec: &PortSpec) {
-        for (prefix, source, next_hop) in Self::port_routes(spec) {
-            // One next hop is never none, the only thing `announce` refuses.
-            let _ = self.announce(prefix, Candidate::new(source, vec![next_hop]));
-        }
-    }
-
-    fn withdraw_port(&mut self, spec: &PortSpec) {
-        for (prefix, source, _) in Self::port_routes(spec) {
-            match prefix {
-                AnyPrefix::V4(prefix) => drop(self.v4.rib.withdraw(&prefix, source)),
-                AnyPrefix::V6(prefix) => drop(self.v6.rib.withdraw(&prefix, source)),
-            }
-        }
     }
 
     fn announce_local(&mut self, address: IpAddr) {
-        let candidate = Candidate::new(RouteSource::Connected, vec![NextHop::Local]);
-        let _ = self.announce(host_prefix(address), candidate);
+        self.announce_hop(host_prefix(address), RouteSource::Connected, NextHop::Local);
     }
 
-    fn announce(&mut self, prefix: AnyPrefix, candidate: Candidate<NextHop>) -> Result<(), EngineError> {
+    fn announce_hop(&mut self, prefix: AnyPrefix, source: RouteSource, next_hop: NextHop) {
+        // One next hop is never none, the only thing that is refused.
+        let _ = self.announce(prefix, Candidate::new(source, &[next_hop.into()]));
+    }
+
+    fn announce(&mut self, prefix: AnyPrefix, candidate: Candidate<'_, Path>) -> Result<(), EngineError> {
         let announced = match prefix {
-            AnyPrefix::V4(to) => self.v4.rib.announce(to, candidate).map(drop),
-            AnyPrefix::V6(to) => self.v6.rib.announce(to, candidate).map(drop),
+            AnyPrefix::V4(to) => self.v4.rib.announce(to, candidate),
+            AnyPrefix::V6(to) => self.v6.rib.announce(to, candidate),
         };
-        announced.map_err(|_| EngineError::NoNextHops(prefix))
+        announced.map(drop).map_err(|_| EngineError::NoNextHops(prefix))
+    }
+
+    /// Withdraws a route; whether there was one.
+    fn withdraw(&mut self, prefix: AnyPrefix, source: RouteSource) -> bool {
+        match prefix {
+            AnyPrefix::V4(prefix) => self.v4.rib.withdraw(&prefix, source),
+            AnyPrefix::V6(prefix) => self.v6.rib.withdraw(&prefix, source),
+        }
     }
 
     fn put_route(&mut self, route: RouteSpec) -> Result<(), EngineError> {
-        let next_hops = match route.target {
-            RouteTarget::Via(via, encap) => {
-                let v4 = matches!(route.prefix, AnyPrefix::V4(_));
-                if let Some(odd) = via.iter().find(|address| address.is_ipv4() != v4) {
-                    return Err(EngineError::MixedFamilies(route.prefix, *odd));
-                }
-                via.into_iter().map(|address| NextHop::Via(address, encap)).collect()
+        let prefix = route.prefix;
+        let v4 = matches!(prefix, AnyPrefix::V4(_));
+        let via = |address: IpAddr, weight: u32, encap| {
+            if address.is_ipv4() != v4 {
+                return Err(EngineError::MixedFamilies(prefix, address));
             }
-            RouteTarget::Blackhole => vec![NextHop::Drop(DropReason::Blackhole)],
-            RouteTarget::Unreachable => vec![NextHop::Drop(DropReason::Unreachable)],
-            RouteTarget::Prohibit => vec![NextHop::Drop(DropReason::Prohibit)],
+            if weight == 0 {
+                return Err(EngineError::NoWeight(prefix, address));
+            }
+            Ok(Path { next_hop: NextHop::Via(address, encap), weight })
         };
-        let mut candidate = Candidate::new(route.source, next_hops);
+        let mut paths = core::mem::take(&mut self.paths);
+        paths.clear();
+        let drop_for = |reason| Path::from(NextHop::Drop(reason));
+        match route.target {
+            RouteTarget::Via(to, encap) => {
+                for address in to {
+                    paths.push(via(address, 1, encap)?);
+                }
+            }
+            RouteTarget::Weighted(to, encap) => {
+                for (address, weight) in to {
+                    paths.push(via(address, weight, encap)?);
+                }
+            }
+            RouteTarget::Blackhole => paths.push(drop_for(DropReason::Blackhole)),
+            RouteTarget::Unreachable => paths.push(drop_for(DropReason::Unreachable)),
+            RouteTarget::Prohibit => paths.push(drop_for(DropReason::Prohibit)),
+        }
+        let mut candidate = Candidate::new(route.source, &paths);
         candidate.metric = route.metric;
-        self.announce(route.prefix, candidate)
+        let announced = self.announce(prefix, candidate);
+        self.paths = paths;
+        announced
+    }
+
+    /// Does what time asks: routes of sources whose time is over go
+    /// ([`Event::BeginResyncUntil`]), and ends of former tunnels. Returns how much it was; if
+    /// it was anything, call [`commit`](Self::commit).
+    pub fn expire(&mut self, now: Timestamp) -> usize {
+        let ended = self.tunnel_ends.expire(now);
+        self.changed.peers |= ended;
+        let now = core::time::Duration::from_nanos(now.0);
+        self.v4.rib.expire(now) + self.v6.rib.expire(now) + usize::from(ended)
+    }
+
+    /// When [`expire`](Self::expire) has something to do next.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let routes = [self.v4.rib.next_deadline(), self.v6.rib.next_deadline()];
+        let routes = routes.into_iter().flatten();
+        let routes = routes.map(|at| Timestamp(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)));
+        routes.chain(self.tunnel_ends.next_deadline()).min()
     }
 
     /// Own blocks are unreachable but for the pods in them: an address that no pod has
     /// must not follow a default route back into the network.
     fn set_blocks(&mut self, blocks: Vec<ipnet::IpNet>) {
         for old in core::mem::take(&mut self.desired.blocks) {
-            match net_prefix(old) {
-                AnyPrefix::V4(prefix) => drop(self.v4.rib.withdraw(&prefix, RouteSource::Connected)),
-                AnyPrefix::V6(prefix) => drop(self.v6.rib.withdraw(&prefix, RouteSource::Connected)),
-            }
+            self.withdraw(net_prefix(old), RouteSource::Connected);
         }
         for block in &blocks {
-            let hop = NextHop::Drop(DropReason::Unreachable);
-            let _ = self.announce(net_prefix(*block), Candidate::new(RouteSource::Connected, vec![hop]));
+            let unreachable = NextHop::Drop(DropReason::Unreachable);
+            self.announce_hop(net_prefix(*block), RouteSource::Connected, unreachable);
         }
         self.desired.blocks = blocks;
     }
@@ -352,7 +346,7 @@ impl Engine {
 
     /// The name of a port.
     pub fn port_name(&self, id: PortId) -> Option<&str> {
-        self.ids.iter().find(|(_, at)| **at == id).map(|(name, _)| name.as_str())
+        Some(&self.ports.get(id.index())?.as_ref()?.name)
     }
 
     /// The desired state.

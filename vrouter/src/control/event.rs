@@ -6,6 +6,7 @@ use fib::{AnyPrefix, RouteSource};
 use ipnet::IpNet;
 
 use crate::control::desired::{Pool, PortSpec, RouteSpec};
+use crate::ids::Timestamp;
 use crate::tables::TraceFilter;
 
 /// A change of what is wanted. Events are idempotent: `Put…` creates or replaces.
@@ -26,6 +27,10 @@ pub enum Event {
     RemoveRoute(AnyPrefix, RouteSource),
     /// A source begins to announce all its routes anew.
     BeginResync(RouteSource),
+    /// As [`BeginResync`](Self::BeginResync), but when this time comes and the source has not
+    /// ended, what it did not name is withdrawn all the same (graceful restart: a peer is lost
+    /// that keeps forwarding, and this is how long it may take to come back).
+    BeginResyncUntil(RouteSource, Timestamp),
     /// The source has announced everything: what it did not name is withdrawn.
     EndResync(RouteSource),
     /// Another node whose tunnel packets are taken.

@@ -15,12 +15,16 @@
 //! 2. the FIB is changed in place;
 //! 3. after a grace period, groups and FIB nodes that nothing names are reused.
 
+pub mod adjacencies;
 pub mod adjacency;
+mod dependencies;
 pub mod desired;
 pub mod engine;
 pub mod event;
 pub mod groups;
 pub mod neighbors;
+pub mod next_hop;
+pub mod resolution;
 pub mod show;
 pub mod tunnel_ids;
 
@@ -28,4 +32,5 @@ pub use desired::{Encap, IpipMode, Pool, PortRole, PortSpec, RouteSpec, RouteTar
 pub use engine::{Engine, EngineError};
 pub use event::Event;
 pub use neighbors::NeighborRequest;
-pub use show::RouteView;
+pub use next_hop::{NextHop, Path};
+pub use show::{PathView, RouteView, Walk};

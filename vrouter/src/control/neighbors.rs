@@ -7,7 +7,7 @@
 //! our own machine for exclusive ones).
 
 use core::net::IpAddr;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use encap::wire::ethernet::MacAddr;
 
@@ -50,13 +50,14 @@ pub struct NeighborEntry {
     pub state: NeighborState,
 }
 
-/// The neighbours to have slots for; `true` for those to be kept resolved.
-pub type WantedNeighbors = BTreeMap<(PortId, IpAddr), bool>;
-
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
-    slot: NeighborSlot,
-    keep: bool,
+    /// `None` while the table is full.
+    slot: Option<NeighborSlot>,
+    /// Adjacencies that lead there.
+    users: u32,
+    /// Those among them that want it kept resolved.
+    keepers: u32,
 }
 
 /// The book of wanted neighbours.
@@ -68,27 +69,33 @@ pub struct Neighbors {
     /// What is known of neighbours that have no slot (yet).
     known: BTreeMap<(PortId, IpAddr), NeighborState>,
     requests: VecDeque<NeighborRequest>,
+    /// Neighbours that found the table full.
+    starving: BTreeSet<(PortId, IpAddr)>,
 }
 
 impl Neighbors {
-    /// Makes the set of wanted neighbours equal to `wanted`. New ones get a slot at
-    /// once; old ones keep theirs until [`release`](Self::release).
-    pub fn want(&mut self, wanted: &WantedNeighbors, table: &NeighborTable) {
-        for (key, &keep) in wanted {
-            let (port, address) = *key;
-            if let Some(old) = self.slots.get_mut(key) {
-                if old.keep != keep {
-                    old.keep = keep;
-                    let request = if keep { NeighborRequest::Keep } else { NeighborRequest::Release };
-                    self.requests.push_back(request(port, address));
-                }
-                continue;
+    /// One more adjacency leads to a neighbour, which gets a slot if it has none.
+    pub fn acquire(&mut self, port: PortId, address: IpAddr, keep: bool, table: &NeighborTable) {
+        let key = (port, address);
+        let known = self.known.get(&key).copied().unwrap_or(NeighborState::Unresolved);
+        if !self.slots.contains_key(&key) {
+            let slot = self.free.pop().or_else(|| self.fresh());
+            match slot {
+                Some(slot) => table.set(slot, known),
+                None => drop(self.starving.insert(key)),
             }
-            let Some(slot) = self.free.pop().or_else(|| self.fresh()) else { continue };
-            table.set(slot, self.known.get(key).copied().unwrap_or(NeighborState::Unresolved));
-            self.slots.insert(*key, Wanted { slot, keep });
-            let request = if keep { NeighborRequest::Keep } else { NeighborRequest::Resolve };
-            self.requests.push_back(request(port, address));
+            self.slots.insert(key, Wanted { slot, users: 0, keepers: 0 });
+            if !keep {
+                self.requests.push_back(NeighborRequest::Resolve(port, address));
+            }
+        }
+        let Some(wanted) = self.slots.get_mut(&key) else { return };
+        wanted.users += 1;
+        if keep {
+            wanted.keepers += 1;
+            if wanted.keepers == 1 {
+                self.requests.push_back(NeighborRequest::Keep(port, address));
+            }
         }
     }
 
@@ -99,23 +106,46 @@ impl Neighbors {
         })
     }
 
-    /// Gives up slots that `wanted` no longer names. Only after a grace period, since
-    /// a worker may still read them.
-    pub fn release(&mut self, wanted: &WantedNeighbors, table: &NeighborTable) {
-        let gone: Vec<_> = self.slots.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
-        for key in gone {
-            if let Some(Wanted { slot, .. }) = self.slots.remove(&key) {
+    /// One adjacency less. Only after a grace period, since a worker may still read the slot.
+    pub fn release(&mut self, port: PortId, address: IpAddr, keep: bool, table: &NeighborTable) {
+        let key = (port, address);
+        let Some(wanted) = self.slots.get_mut(&key) else { return };
+        wanted.users -= 1;
+        wanted.keepers -= u32::from(keep);
+        if wanted.users == 0 {
+            if let Some(slot) = wanted.slot {
                 table.set(slot, NeighborState::Unresolved);
                 self.free.push(slot);
-                self.requests.push_back(NeighborRequest::Release(key.0, key.1));
+            }
+            self.slots.remove(&key);
+            self.starving.remove(&key);
+        } else if !keep || wanted.keepers > 0 {
+            return;
+        }
+        self.requests.push_back(NeighborRequest::Release(port, address));
+    }
+
+    /// Gives free slots to neighbours that found the table full; returns who got one.
+    pub fn feed(&mut self, table: &NeighborTable) -> Vec<(PortId, IpAddr)> {
+        let mut fed = Vec::new();
+        while !self.free.is_empty()
+            && let Some(key) = self.starving.pop_first()
+        {
+            if let Some(wanted) = self.slots.get_mut(&key)
+                && let Some(slot) = self.free.pop()
+            {
+                table.set(slot, self.known.get(&key).copied().unwrap_or(NeighborState::Unresolved));
+                wanted.slot = Some(slot);
+                fed.push(key);
             }
         }
+        fed
     }
 
     /// The slot of a wanted neighbour. The last slot, never usable, where the table is full.
     pub fn slot(&self, port: PortId, address: IpAddr) -> NeighborSlot {
         let full = NeighborSlot(NeighborTable::CAPACITY as u32 - 1);
-        self.slots.get(&(port, address)).map_or(full, |wanted| wanted.slot)
+        self.slot_of(port, address).unwrap_or(full)
     }
 
     /// Takes news of a neighbour; `Unresolved` means that nothing is known any more.
@@ -125,8 +155,8 @@ impl Neighbors {
         } else {
             self.known.insert((port, address), state);
         }
-        if let Some(wanted) = self.slots.get(&(port, address)) {
-            table.set(wanted.slot, state);
+        if let Some(slot) = self.slot_of(port, address) {
+            table.set(slot, state);
         }
     }
 
@@ -151,7 +181,7 @@ impl Neighbors {
 
     /// The slot of a neighbour, if it is wanted and has one.
     pub fn slot_of(&self, port: PortId, address: IpAddr) -> Option<NeighborSlot> {
-        self.slots.get(&(port, address)).map(|wanted| wanted.slot)
+        self.slots.get(&(port, address))?.slot
     }
 
     /// Asks for a neighbour that packets wait for.
@@ -169,7 +199,7 @@ impl Neighbors {
         self.slots.iter().map(|((port, address), wanted)| NeighborEntry {
             port: *port,
             address: *address,
-            state: table.get(wanted.slot),
+            state: wanted.slot.map_or(NeighborState::Unresolved, |slot| table.get(slot)),
         })
     }
 }

@@ -1,17 +1,31 @@
 //! The engine as people want to see it: routes with what they come down to.
 //!
 //! Everything is read from the RIB, the FIB and the desired state at the time of the
-//! call; nothing is kept for display.
+//! call; nothing is kept for display. A walk through all routes is done in steps
+//! ([`Engine::prefixes_from`], then [`Engine::routes_to`] each prefix), so that the engine can
+//! work in between.
 
 use core::net::{IpAddr, Ipv4Addr};
 
 use acl::RuleId;
-use fib::{Address, AnyPrefix, Candidate, FibWriter, GroupId, Prefix, Rib, RouteSource};
+use fib::{Address, AnyPrefix, Candidate, GroupId, Lost, Prefix, Rib, RouteSource};
 
-use crate::control::adjacency::{Hop, NextHop, Resolver};
-use crate::control::engine::Engine;
+use crate::control::adjacency::Hop;
+use crate::control::desired::IpipMode;
+use crate::control::engine::{Engine, Family};
 use crate::control::neighbors::NeighborEntry;
+use crate::control::next_hop::Path;
+use crate::control::resolution::{Resolution, Resolver};
 use crate::ids::{NeighborSlot, PortId, TunnelId};
+
+/// One path of a candidate, and what it comes down to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathView {
+    /// As the source gave it.
+    pub path: Path,
+    /// What it comes down to, by way of which routes, or why to nothing.
+    pub resolution: Resolution,
+}
 
 /// A candidate route.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,64 +38,81 @@ pub struct RouteView {
     pub distance: u8,
     /// The source's own measure.
     pub metric: u32,
-    /// Next hops as the source gave them, and what each comes down to.
-    pub next_hops: Vec<(NextHop, Hop)>,
-    /// The best of its prefix.
-    pub selected: bool,
-    /// The group that the FIB has for the prefix, if this candidate is the best.
+    /// Its paths; at least one.
+    pub paths: Vec<PathView>,
+    /// Why it is not the one in use for its prefix; `None` if it is.
+    pub lost: Option<Lost>,
+    /// The group that the FIB has for the prefix, if this candidate is the one in use.
     pub group: Option<GroupId>,
 }
 
+/// How far a walk through the prefixes of all routes has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Walk {
+    v4: usize,
+    v6: usize,
+}
+
 impl Engine {
-    /// All candidates that `wanted` lets pass, by prefix, the best of each first.
-    pub fn routes(&self, wanted: impl Fn(&AnyPrefix) -> bool) -> Vec<RouteView> {
-        let mut out = Vec::new();
-        self.routes_of(&self.v4.rib, &self.v4.fib, AnyPrefix::V4, &wanted, &mut out);
-        self.routes_of(&self.v6.rib, &self.v6.fib, AnyPrefix::V6, &wanted, &mut out);
-        out
+    /// Appends to `out` those of the next `step` places of the RIB whose prefix `wanted` lets
+    /// pass, in no order. Returns whether the walk goes on.
+    pub fn prefixes_from(
+        &self,
+        walk: &mut Walk,
+        step: usize,
+        wanted: impl Fn(&AnyPrefix) -> bool,
+        out: &mut Vec<AnyPrefix>,
+    ) -> bool {
+        let more4 = self.v4.prefixes_from(&mut walk.v4, step, &wanted, out);
+        let more6 = !more4 && self.v6.prefixes_from(&mut walk.v6, step, &wanted, out);
+        more4 || more6
     }
 
-    fn routes_of<A: Address>(
-        &self,
-        rib: &Rib<A, NextHop>,
-        fib: &FibWriter<A>,
-        wrap: fn(Prefix<A>) -> AnyPrefix,
-        wanted: &impl Fn(&AnyPrefix) -> bool,
-        out: &mut Vec<RouteView>,
-    ) {
-        let mut last = None;
-        for (prefix, candidate) in rib.iter() {
-            // The best candidate comes first.
-            let first = last.replace(prefix) != Some(prefix);
-            let wrapped = wrap(prefix);
-            if !wanted(&wrapped) {
-                continue;
-            }
-            let selected = first && candidate.distance != Candidate::<NextHop>::UNUSABLE;
-            let group = fib.get(&prefix).filter(|_| selected);
-            out.push(self.view(wrapped, candidate, selected, group));
+    /// All candidates of exactly this prefix, the best first.
+    pub fn routes_to(&self, prefix: &AnyPrefix) -> Vec<RouteView> {
+        match prefix {
+            AnyPrefix::V4(of) => self.views(&self.v4.rib, of, *prefix, self.v4.fib.get(of)),
+            AnyPrefix::V6(of) => self.views(&self.v6.rib, of, *prefix, self.v6.fib.get(of)),
         }
+    }
+
+    fn views<A: Address>(
+        &self,
+        rib: &Rib<A, Path>,
+        of: &Prefix<A>,
+        prefix: AnyPrefix,
+        group: Option<GroupId>,
+    ) -> Vec<RouteView> {
+        let Some(best) = rib.candidates(of).next() else { return Vec::new() };
+        rib.candidates(of)
+            .map(|candidate| self.view(prefix, candidate, candidate.lost_to(&best), group))
+            .collect()
     }
 
     fn view(
         &self,
         prefix: AnyPrefix,
-        candidate: &Candidate<NextHop>,
-        selected: bool,
+        candidate: Candidate<'_, Path>,
+        lost: Option<Lost>,
         group: Option<GroupId>,
     ) -> RouteView {
         let port_id = |name: &str| self.port_id(name);
         let resolver =
             Resolver { desired: &self.desired, rib4: &self.v4.rib, rib6: &self.v6.rib, port_id: &port_id };
-        let resolved = |next_hop: &NextHop| (next_hop.clone(), resolver.resolve(&prefix, next_hop));
+        let by_pool = candidate.next_hops.iter().any(|path| path.next_hop.is_by_pool());
+        let mode = if by_pool { self.desired.pool_mode(&prefix) } else { IpipMode::Never };
+        let resolved = |path: &Path| PathView {
+            path: path.clone(),
+            resolution: resolver.resolve(mode, core::slice::from_ref(path)),
+        };
         RouteView {
             prefix,
             source: candidate.source,
             distance: candidate.distance,
             metric: candidate.metric,
-            next_hops: candidate.next_hops.iter().map(resolved).collect(),
-            selected,
-            group,
+            paths: candidate.next_hops.iter().map(resolved).collect(),
+            lost,
+            group: group.filter(|_| lost.is_none()),
         }
     }
 
@@ -91,13 +122,24 @@ impl Engine {
         match address {
             IpAddr::V4(address) => {
                 let (prefix, group) = self.v4.fib.longest_match(address)?;
-                Some(self.view(prefix.into(), self.v4.rib.best(&prefix)?, true, Some(group)))
+                Some(self.view(prefix.into(), self.v4.rib.best(&prefix)?, None, Some(group)))
             }
             IpAddr::V6(address) => {
                 let (prefix, group) = self.v6.fib.longest_match(address)?;
-                Some(self.view(prefix.into(), self.v6.rib.best(&prefix)?, true, Some(group)))
+                Some(self.view(prefix.into(), self.v6.rib.best(&prefix)?, None, Some(group)))
             }
         }
+    }
+
+    /// What a group comes down to now: each hop with its share of
+    /// [`WHOLE`](crate::control::resolution::WHOLE).
+    pub fn group_hops(&self, group: GroupId) -> &[(Hop, u64)] {
+        self.groups.hops(group)
+    }
+
+    /// Next-hop groups in use.
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
     }
 
     /// Prefixes in the forwarding tables.
@@ -148,11 +190,27 @@ impl Engine {
 
     /// Every hop in use.
     pub fn hops(&self) -> impl Iterator<Item = Hop> + '_ {
-        self.groups.all_hops()
+        self.groups.adjacencies.hops()
     }
 
     /// The MTU of a port.
     pub fn port_mtu(&self, id: PortId) -> Option<u32> {
         Some(self.desired.ports.get(self.port_name(id)?)?.mtu)
+    }
+}
+
+impl<A: Address> Family<A> {
+    fn prefixes_from(
+        &self,
+        from: &mut usize,
+        step: usize,
+        wanted: impl Fn(&AnyPrefix) -> bool,
+        out: &mut Vec<AnyPrefix>,
+    ) -> bool {
+        let end = self.rib.positions().min(from.saturating_add(step));
+        let prefixes = (*from..end).filter_map(|position| self.rib.prefix_at(position)).map(self.wrap);
+        out.extend(prefixes.filter(wanted));
+        *from = end;
+        end < self.rib.positions()
     }
 }

@@ -40,8 +40,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             no_way(burst, lane, DropReason::NextHopUnresolved, tables, state);
             continue;
         };
-        let hash = if group.members.len() > 1 { flow(burst, lane, state) } else { 0 };
-        let id = group.pick(hash);
+        let id = group.pick(|| flow(burst, lane, state));
         burst.meta.adjacency[lane] = id;
         state.tracer.note(burst, lane, Stage::Lookup, raw, id.0);
         let adjacency = &tables.adjacencies[id.index()];

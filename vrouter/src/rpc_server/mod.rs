@@ -3,6 +3,7 @@
 //! ```text
 //!   request --> [lock] Node --> reply          reads: status, ports, routes, ...
 //!           --> task: [lock] Node, change it   writes: pods, resources
+//!           --> stream: [lock] Node for a page  routes
 //!           --> stream of packets              trace, capture
 //! ```
 //!
@@ -44,6 +45,8 @@ use follow::{Followers, Sink};
 const MODE: u32 = 0o660;
 /// The largest request that is taken: resources of a large site in one text.
 const LARGEST_REQUEST: usize = 64 << 20;
+/// Routes of a list that wait for a slow client.
+const ROUTES_ON_THE_WAY: usize = 256;
 
 /// Binds the API's socket, for its owner and group. A socket that nobody listens on is
 /// removed first.
@@ -88,7 +91,7 @@ pub async fn serve(node: Arc<Mutex<Node>>, socket: UnixListener) {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
-type Packets<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 struct Service {
     node: Arc<Mutex<Node>>,
@@ -130,9 +133,13 @@ impl Router for Service {
         Ok(Response::new(v1::ListPortsReply { ports }))
     }
 
-    async fn list_routes(&self, request: Request<v1::ListRoutesRequest>) -> Answer<v1::ListRoutesReply> {
-        let routes = self.read(|node| routes::list(node, request.get_ref())).await?;
-        Ok(Response::new(v1::ListRoutesReply { routes }))
+    type ListRoutesStream = Items<v1::Route>;
+
+    async fn list_routes(&self, request: Request<v1::ListRoutesRequest>) -> Answer<Self::ListRoutesStream> {
+        let filter = routes::Filter::new(request.into_inner())?;
+        let (to, routes) = tokio::sync::mpsc::channel(ROUTES_ON_THE_WAY);
+        tokio::spawn(routes::send(self.node.clone(), filter, to));
+        Ok(Response::new(Box::pin(ReceiverStream::new(routes))))
     }
 
     async fn get_route(&self, request: Request<v1::GetRouteRequest>) -> Answer<v1::RouteDecision> {
@@ -198,7 +205,7 @@ impl Router for Service {
         Ok(Response::new(reply))
     }
 
-    type TraceStream = Packets<v1::TraceRecord>;
+    type TraceStream = Items<v1::TraceRecord>;
 
     async fn trace(&self, request: Request<v1::TraceRequest>) -> Answer<Self::TraceStream> {
         let v1::TraceRequest { filter, count } = request.into_inner();
@@ -207,7 +214,7 @@ impl Router for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    type CaptureStream = Packets<v1::CapturedPacket>;
+    type CaptureStream = Items<v1::CapturedPacket>;
 
     async fn capture(&self, request: Request<v1::CaptureRequest>) -> Answer<Self::CaptureStream> {
         let v1::CaptureRequest { filter, snaplen, count } = request.into_inner();

@@ -1,42 +1,94 @@
 //! `ListRoutes` and `GetRoute`: candidates, which one won, and what it comes down to.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api::Resource;
 use encap::tunnel::{ipip, mtu};
-use fib::{AnyPrefix, RouteSource};
+use fib::{AnyPrefix, Lost, RouteSource};
 use ipnet::IpNet;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
-use crate::control::RouteView;
-use crate::control::adjacency::{Hop, NextHop};
+use crate::control::adjacency::Hop;
 use crate::control::engine::net_prefix;
+use crate::control::{NextHop, PathView, RouteView, Walk};
 use crate::daemon::Node;
 use crate::daemon::pods::Origin;
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
-use crate::rpc::v1;
+use crate::rpc::{Word, v1};
 use crate::rpc_server::neighbors;
 
-/// Candidates that the request asks for.
-pub(super) fn list(node: &Node, request: &v1::ListRoutesRequest) -> Result<Vec<v1::Route>, Status> {
-    let within = match request.within.as_str() {
-        "" => None,
-        text => Some(net(text)?),
+/// Places of the RIB that are looked at while the node is held.
+const STEP: usize = 1 << 14;
+/// Prefixes whose routes are described while the node is held.
+const PAGE: usize = 128;
+
+/// Which candidates a request asks for.
+pub(super) struct Filter {
+    within: Option<AnyPrefix>,
+    exactly: Option<AnyPrefix>,
+    source: String,
+    selected_only: bool,
+}
+
+impl Filter {
+    pub(super) fn new(request: v1::ListRoutesRequest) -> Result<Self, Status> {
+        let prefix = |text: &str| if text.is_empty() { Ok(None) } else { net(text).map(Some) };
+        Ok(Filter {
+            within: prefix(&request.within)?,
+            exactly: prefix(&request.prefix)?,
+            source: request.source,
+            selected_only: request.selected_only,
+        })
+    }
+
+    fn wants_prefix(&self, prefix: &AnyPrefix) -> bool {
+        self.within.is_none_or(|within| within.len() <= prefix.len() && within.contains(prefix.addr()))
+            && self.exactly.is_none_or(|exactly| exactly == *prefix)
+    }
+
+    fn wants(&self, route: &v1::Route) -> bool {
+        (self.source.is_empty() || self.source == route.source) && (route.selected || !self.selected_only)
+    }
+}
+
+/// Sends all routes that the filter lets pass. The node is held for a page at a time; what is
+/// kept meanwhile are the prefixes.
+pub(super) async fn send(node: Arc<Mutex<Node>>, filter: Filter, to: Sender<Result<v1::Route, Status>>) {
+    let mut prefixes = Vec::new();
+    if let Some(exactly) = filter.exactly {
+        prefixes.extend(filter.wants_prefix(&exactly).then_some(exactly));
+    } else {
+        let mut walk = Walk::default();
+        let wanted = |prefix: &AnyPrefix| filter.wants_prefix(prefix);
+        while node.lock().await.router.engine().prefixes_from(&mut walk, STEP, wanted, &mut prefixes) {}
+        prefixes.sort_unstable();
+    }
+    for page in prefixes.chunks(PAGE) {
+        let routes: Vec<v1::Route> = {
+            let node = node.lock().await;
+            let views = page.iter().flat_map(|prefix| node.router.engine().routes_to(prefix));
+            views.map(|view| show(&node, &view)).filter(|route| filter.wants(route)).collect()
+        };
+        for route in routes {
+            if to.send(Ok(route)).await.is_err() {
+                return;
+            }
+        }
+    }
+    let shadowed: Vec<v1::Route> = {
+        let node = node.lock().await;
+        let given = node.resources.shadowed();
+        given.filter_map(|given| shadowed(&given.resource, &given.origin, &filter)).collect()
     };
-    let wanted = |prefix: &AnyPrefix| {
-        within.is_none_or(|within| within.len() <= prefix.len() && within.contains(prefix.addr()))
-    };
-    let views = node.router.engine().routes(wanted);
-    let mut routes: Vec<v1::Route> = views.iter().map(|view| show(node, view)).collect();
-    routes.extend(
-        node.resources.shadowed().filter_map(|given| shadowed(&given.resource, &given.origin, &wanted)),
-    );
-    routes.retain(|route| {
-        (request.source.is_empty() || request.source == route.source)
-            && (route.selected || !request.selected_only)
-    });
-    Ok(routes)
+    for route in shadowed {
+        if to.send(Ok(route)).await.is_err() {
+            return;
+        }
+    }
 }
 
 fn net(text: &str) -> Result<AnyPrefix, Status> {
@@ -47,10 +99,18 @@ fn net(text: &str) -> Result<AnyPrefix, Status> {
 
 fn show(node: &Node, view: &RouteView) -> v1::Route {
     let (source, name) = origin(node, view);
-    let mut next_hops: Vec<v1::NextHop> =
-        view.next_hops.iter().map(|(hop, to)| next_hop(node, hop, to)).collect();
-    let usable = view.next_hops.iter().zip(&next_hops).any(|((_, hop), shown)| is_usable(node, hop, shown));
-    if matches!(view.next_hops[0].0, NextHop::Drop(_)) {
+    let mut next_hops: Vec<v1::NextHop> = Vec::new();
+    let mut usable = false;
+    for path in &view.paths {
+        for (hop, shown) in next_hops_of(node, path) {
+            usable |= hop.is_some_and(|hop| is_usable(node, &hop, &shown));
+            next_hops.push(shown);
+        }
+    }
+    let drops = matches!(view.paths[0].path.next_hop, NextHop::Drop(_));
+    let active = view.group.is_some() && usable;
+    let reason = if active { String::new() } else { reason(node, view, &next_hops) };
+    if drops {
         next_hops.clear();
     }
     v1::Route {
@@ -60,16 +120,53 @@ fn show(node: &Node, view: &RouteView) -> v1::Route {
         metric: view.metric,
         r#type: route_type(view).into(),
         next_hops,
-        selected: view.selected,
-        active: view.group.is_some() && usable,
+        selected: view.lost.is_none(),
+        active,
         group: view.group.map(fib::GroupId::raw).unwrap_or_default(),
         name,
+        reason,
     }
+}
+
+/// Why a route is not active.
+fn reason(node: &Node, view: &RouteView, next_hops: &[v1::NextHop]) -> String {
+    let best = || node.router.engine().routes_to(&view.prefix).into_iter().next();
+    match (view.lost, best()) {
+        (Some(Lost::Unusable), _) => return "its distance says that it is never to be used".to_owned(),
+        (Some(Lost::Distance), Some(best)) => {
+            return format!("distance {} against {} of {}", view.distance, best.distance, best.source);
+        }
+        (Some(Lost::Metric), Some(best)) => {
+            return format!("metric {} against {} of {}", view.metric, best.metric, best.source);
+        }
+        (Some(Lost::SourceOrder), Some(best)) => {
+            return format!("{} comes first at equal distance and metric", best.source);
+        }
+        (Some(_), None) => return String::new(),
+        (None, _) => {}
+    }
+    if view.group.is_none() {
+        return "it is not in the forwarding table, which is full".to_owned();
+    }
+    let mut reasons: Vec<String> = Vec::new();
+    for hop in next_hops {
+        let reason = if !hop.problem.is_empty() {
+            hop.problem.clone()
+        } else if neighbors::is_usable(hop.neighbor_state()) || hop.neighbor_state == 0 {
+            format!("port {} is down", hop.port)
+        } else {
+            format!("neighbor {} is {}", hop.address, v1::NeighborState::word_of(hop.neighbor_state))
+        };
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    reasons.join("; ")
 }
 
 /// Who gave a route, in the API's words, and the name of what it comes from.
 fn origin(node: &Node, view: &RouteView) -> (String, String) {
-    match (view.source, &view.next_hops[0].0) {
+    match (view.source, &view.paths[0].path.next_hop) {
         (RouteSource::Static, _) => match node.resources.route_in_force(&view.prefix) {
             Some(given) => (word(given.origin).to_owned(), given.resource.name().to_owned()),
             None => ("config".to_owned(), String::new()),
@@ -91,7 +188,7 @@ fn word(origin: Origin) -> &'static str {
 }
 
 fn route_type(view: &RouteView) -> v1::RouteType {
-    match &view.next_hops[0].0 {
+    match &view.paths[0].path.next_hop {
         NextHop::Drop(DropReason::Blackhole) => v1::RouteType::Blackhole,
         NextHop::Drop(DropReason::Prohibit) => v1::RouteType::Prohibit,
         NextHop::Drop(_) => v1::RouteType::Unreachable,
@@ -103,17 +200,18 @@ fn route_type(view: &RouteView) -> v1::RouteType {
 }
 
 /// A route resource that another one of its prefix keeps from the table.
-fn shadowed(resource: &Resource, origin: &Origin, wanted: &impl Fn(&AnyPrefix) -> bool) -> Option<v1::Route> {
+fn shadowed(resource: &Resource, origin: &Origin, filter: &Filter) -> Option<v1::Route> {
     let Resource::Route(route) = resource else { return None };
-    if !wanted(&net_prefix(route.spec.prefix)) {
+    if !filter.wants_prefix(&net_prefix(route.spec.prefix)) {
         return None;
     }
     let next_hops = route.spec.via.iter().map(|via| v1::NextHop {
         address: via.to_string(),
+        gateway: via.to_string(),
         weight: 1,
         ..v1::NextHop::default()
     });
-    Some(v1::Route {
+    let route = v1::Route {
         prefix: route.spec.prefix.to_string(),
         source: word(*origin).to_owned(),
         distance: RouteSource::Static.default_distance().into(),
@@ -127,52 +225,74 @@ fn shadowed(resource: &Resource, origin: &Origin, wanted: &impl Fn(&AnyPrefix) -
         .into(),
         next_hops: next_hops.collect(),
         name: route.metadata.name.clone(),
+        reason: "another route resource of the prefix has a lower metric".to_owned(),
         ..v1::Route::default()
-    })
+    };
+    filter.wants(&route).then_some(route)
 }
 
-/// A next hop as its source gave it, with what it comes down to now.
-pub(super) fn next_hop(node: &Node, next_hop: &NextHop, hop: &Hop) -> v1::NextHop {
+/// What a path comes down to: its hops, or the one that it fails to be.
+fn next_hops_of(node: &Node, path: &PathView) -> Vec<(Option<Hop>, v1::NextHop)> {
+    let PathView { path, resolution } = path;
+    let gateway = match path.next_hop {
+        NextHop::Via(via, _) => via.to_string(),
+        _ => String::new(),
+    };
+    let way = resolution.links.iter().map(|link| v1::RouteLink {
+        address: link.address.to_string(),
+        prefix: link.prefix.to_string(),
+        source: link.source.name().to_owned(),
+    });
+    let base = v1::NextHop {
+        address: gateway.clone(),
+        gateway,
+        weight: path.weight,
+        way: way.collect(),
+        ..v1::NextHop::default()
+    };
+    let mut hops: Vec<(Option<Hop>, v1::NextHop)> =
+        resolution.hops.iter().map(|(hop, _)| (Some(*hop), describe(node, base.clone(), hop))).collect();
+    // Of several ways behind the gateway some may lead nowhere.
+    if !resolution.problems.is_empty() {
+        let problems: Vec<String> = resolution.problems.iter().map(ToString::to_string).collect();
+        let mut unresolved = v1::NextHop { problem: problems.join("; "), ..base };
+        unresolved.set_encap(v1::Encap::None);
+        hops.push((None, unresolved));
+    }
+    hops
+}
+
+/// Completes a next hop by what it comes down to now.
+fn describe(node: &Node, mut out: v1::NextHop, hop: &Hop) -> v1::NextHop {
     let engine = node.router.engine();
-    let mut out = v1::NextHop { weight: 1, ..v1::NextHop::default() };
     out.set_encap(v1::Encap::None);
-    let port = port_of(hop);
-    if let Some(name) = engine.port_name(port) {
+    if let Some(port) = hop.port()
+        && let Some(name) = engine.port_name(port)
+    {
         out.port = name.to_owned();
         out.mtu = engine.port_mtu(port).unwrap_or_default();
-    }
-    if let NextHop::Via(via, _) = next_hop {
-        out.address = via.to_string();
     }
     if let Hop::Ipip(_, remote, ..) = hop {
         out.set_encap(v1::Encap::Ipip);
         out.tunnel_remote = remote.to_string();
         out.mtu = mtu::inner_mtu(out.mtu, ipip::OVERHEAD as u16).into();
     }
-    if let Hop::Neighbor(port, address) | Hop::Gleaned(port, address) | Hop::Ipip(_, _, port, address) = hop {
+    if let Some((port, address, _)) = hop.neighbor() {
         out.address = address.to_string();
-        out.neighbor_state = neighbors::look(node, *port, *address).state;
+        out.neighbor_state = neighbors::look(node, port, address).state;
     }
     out
 }
 
 fn port_of(hop: &Hop) -> PortId {
-    match *hop {
-        Hop::Drop(_) => PortId::NONE,
-        Hop::Local(port)
-        | Hop::Glean(port)
-        | Hop::Direct(port, _)
-        | Hop::Neighbor(port, _)
-        | Hop::Gleaned(port, _)
-        | Hop::Ipip(_, _, port, _) => port,
-    }
+    hop.port().unwrap_or(PortId::NONE)
 }
 
 /// Whether packets of this hop go where the route says.
 fn is_usable(node: &Node, hop: &Hop, shown: &v1::NextHop) -> bool {
     let up = || node.router.engine().tables().port(port_of(hop)).is_some_and(|port| port.up);
     match hop {
-        Hop::Drop(reason) => *reason != DropReason::NextHopUnresolved,
+        Hop::Drop(_) => true,
         Hop::Local(_) => true,
         Hop::Glean(_) | Hop::Direct(..) => up(),
         Hop::Neighbor(..) | Hop::Gleaned(..) | Hop::Ipip(..) => {
@@ -198,7 +318,15 @@ pub(super) fn decide(node: &Node, request: &v1::GetRouteRequest) -> Result<v1::R
     out.r#type = route.r#type;
     out.group = route.group;
     out.next_hops = route.next_hops;
-    let (hop, first) = (view.next_hops[0].1, out.next_hops.first().cloned().unwrap_or_default());
+    let others = node.router.engine().routes_to(&view.prefix).into_iter().skip(1);
+    out.candidates = others.map(|other| show(node, &other)).collect();
+    // What the packet path has, which leaves out paths that lead nowhere.
+    let hops = view.group.map_or(&[][..], |group| node.router.engine().group_hops(group));
+    let Some((hop, _)) = hops.first().copied() else {
+        drop_for(&mut out, DropReason::NextHopUnresolved);
+        return Ok(out);
+    };
+    let first = describe(node, v1::NextHop::default(), &hop);
     out.port = first.port;
     out.encap = first.encap;
     out.mtu = first.mtu;

@@ -10,4 +10,5 @@ mod life;
 mod node;
 mod packets;
 mod reads;
+mod routes;
 mod writes;

@@ -109,9 +109,20 @@ pub(crate) fn routes() -> Vec<Route> {
             next_hops: vec![hop("172.16.20.253", "", Encap::Ipip)],
             selected: true,
             name: "node2".into(),
+            reason: "no route to 172.16.20.253".into(),
             ..Route::default()
         },
     ]
+}
+
+/// Routes without end, but for a count.
+pub(crate) fn many_routes(count: u32) -> Vec<Route> {
+    let route = |number: u32| Route {
+        prefix: format!("{}/32", std::net::Ipv4Addr::from(0x0a00_0000 + number)),
+        source: "bgp".into(),
+        ..Route::default()
+    };
+    (0..count).map(route).collect()
 }
 
 pub(crate) fn decision(address: &str) -> RouteDecision {
@@ -139,6 +150,12 @@ pub(crate) fn decision(address: &str) -> RouteDecision {
         neighbor: "172.16.20.253".into(),
         neighbor_mac: "02:00:00:00:00:02".into(),
         neighbor_state: NeighborState::Stale.into(),
+        candidates: vec![Route {
+            source: "bgp".into(),
+            next_hops: vec![hop("172.16.20.1", "eth1", Encap::None)],
+            reason: "distance 20 against 1 of static".into(),
+            ..Route::default()
+        }],
         ..RouteDecision::default()
     }
 }

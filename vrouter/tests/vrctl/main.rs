@@ -4,10 +4,12 @@
 mod answers;
 mod capture;
 mod mock;
+mod offline;
 mod reads;
 mod writes;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use mock::Server;
@@ -43,7 +45,11 @@ fn vrctl(server: &Server, arguments: &str) -> Run {
 }
 
 fn vrctl_with_stdin(server: &Server, arguments: &str, input: &str) -> Run {
-    let mut child = command(server, arguments)
+    with_stdin(command(server, arguments), input)
+}
+
+fn with_stdin(mut command: Command, input: &str) -> Run {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -53,6 +59,46 @@ fn vrctl_with_stdin(server: &Server, arguments: &str, input: &str) -> Run {
     stdin.write_all(input.as_bytes()).expect("vrctl reads its stdin");
     drop(stdin);
     finish(child.wait_with_output().expect("vrctl ends"))
+}
+
+/// A directory of a test that needs no router; it goes with the value.
+struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    /// `name` is unique among the tests of a run.
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("vrctl-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the temporary directory is writable");
+        Directory { path }
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.path.join(file), text).expect("the directory is new");
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // A directory that stays behind fails no test.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+fn command_in(directory: &Directory, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vrctl"));
+    command.args(arguments.split_whitespace()).current_dir(&directory.path);
+    command
+}
+
+fn vrctl_in(directory: &Directory, arguments: &str) -> Run {
+    let output = command_in(directory, arguments).output();
+    finish(output.expect("vrctl is built with the tests"))
+}
+
+fn vrctl_in_with_stdin(directory: &Directory, arguments: &str, input: &str) -> Run {
+    with_stdin(command_in(directory, arguments), input)
 }
 
 /// The stdout of a run that must succeed in silence.

@@ -15,7 +15,7 @@ use vrouter::rpc::v1::*;
 use crate::answers;
 
 type Answer<T> = Result<Response<T>, Status>;
-type Packets<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What the router was asked, in order: the requests as text.
 pub(crate) type Asked = Arc<Mutex<Vec<String>>>;
@@ -37,7 +37,7 @@ impl Mock {
 }
 
 /// Items, and then either the end or silence.
-fn packets<T: Send + 'static>(items: Vec<T>, ends: bool) -> Packets<T> {
+fn packets<T: Send + 'static>(items: Vec<T>, ends: bool) -> Items<T> {
     let items = tokio_stream::iter(items.into_iter().map(Ok));
     if ends { Box::pin(items) } else { Box::pin(items.chain(tokio_stream::pending())) }
 }
@@ -53,9 +53,16 @@ impl Router for Mock {
         self.answer(request, ListPortsReply { ports })
     }
 
-    async fn list_routes(&self, request: Request<ListRoutesRequest>) -> Answer<ListRoutesReply> {
-        let routes = answers::routes();
-        self.answer(request, ListRoutesReply { routes })
+    type ListRoutesStream = Items<Route>;
+
+    async fn list_routes(&self, request: Request<ListRoutesRequest>) -> Answer<Self::ListRoutesStream> {
+        // As many as the name of the source says, or those of the walk-through.
+        let routes = match request.get_ref().source.strip_prefix("many-") {
+            Some(count) => answers::many_routes(count.parse().unwrap_or_default()),
+            None => answers::routes(),
+        };
+        self.note(&request);
+        Ok(Response::new(packets(routes, true)))
     }
 
     async fn get_route(&self, request: Request<GetRouteRequest>) -> Answer<RouteDecision> {
@@ -132,7 +139,7 @@ impl Router for Mock {
         }
     }
 
-    type TraceStream = Packets<TraceRecord>;
+    type TraceStream = Items<TraceRecord>;
 
     async fn trace(&self, request: Request<TraceRequest>) -> Answer<Self::TraceStream> {
         self.note(&request);
@@ -144,7 +151,7 @@ impl Router for Mock {
         Ok(Response::new(packets(records, ends)))
     }
 
-    type CaptureStream = Packets<CapturedPacket>;
+    type CaptureStream = Items<CapturedPacket>;
 
     async fn capture(&self, request: Request<CaptureRequest>) -> Answer<Self::CaptureStream> {
         self.note(&request);

@@ -40,9 +40,9 @@ ID  NAME     KIND    ROLE    STATE    MODE         MTU   RX   TX  DROPS  KERNEL-
         (
             "show routes",
             "\
-PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE
-10.100.36.103/32   pod      direct dev tap-web  none   pod     active
-10.100.169.128/26  unicast  172.16.20.253       ipip   config  unresolved
+PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY
+10.100.36.103/32   pod      direct dev tap-web  none   pod     active      -
+10.100.169.128/26  unicast  172.16.20.253       ipip   config  unresolved  no route to 172.16.20.253
 ",
         ),
         (
@@ -102,6 +102,7 @@ Port:          eth1
 Encapsulation: ipip 172.16.20.252 > 172.16.20.253
 MTU:           1480
 Neighbor:      172.16.20.253 at 02:00:00:00:00:02 stale
+Not used:      bgp 172.16.20.1 dev eth1: distance 20 against 1 of static
 ",
         ),
         (
@@ -129,9 +130,9 @@ node2  10.100.169.128/26  unicast  172.16.20.253  by pool  config
         (
             "show routes -o wide",
             "\
-PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       DISTANCE  METRIC  GROUP  NAME
-10.100.36.103/32   pod      direct dev tap-web  none   pod     active             0       0      5  -
-10.100.169.128/26  unicast  172.16.20.253       ipip   config  unresolved         1       0      0  node2
+PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY                        WAY  DISTANCE  METRIC  GROUP  NAME
+10.100.36.103/32   pod      direct dev tap-web  none   pod     active      -                          -           0       0      5  -
+10.100.169.128/26  unicast  172.16.20.253       ipip   config  unresolved  no route to 172.16.20.253  -           1       0      0  node2
 ",
         ),
     ];
@@ -216,6 +217,27 @@ fn json_of_every_read() {
 }
 
 #[test]
+fn routes_are_printed_as_they_come() {
+    let server = Server::start("many");
+    let table = good(&server, "show routes --source many-3000");
+    assert_eq!(table.lines().count(), 3001);
+    let state = |line: &str| line.find("standby");
+    assert_eq!(table.lines().nth(1).and_then(state), table.lines().nth(2000).and_then(state));
+    let list: Value =
+        serde_json::from_str(&good(&server, "show routes --source many-3000 -o json")).expect("JSON");
+    assert_eq!(
+        (list.as_array().map(Vec::len), &list[2999]["prefix"]),
+        (Some(3000), &json!("10.0.11.183/32"))
+    );
+    let list: Value =
+        serde_yaml_ng::from_str(&good(&server, "show routes --source many-3 -o yaml")).expect("YAML");
+    assert_eq!((list.as_array().map(Vec::len), &list[2]["source"]), (Some(3), &json!("bgp")));
+    for form in ["json", "yaml"] {
+        assert_eq!(good(&server, &format!("show routes --source many-0 -o {form}")), "[]\n");
+    }
+}
+
+#[test]
 fn yaml_of_a_resource_can_be_applied_again() {
     let server = Server::start("yaml");
     let yaml = good(&server, "get route node2 -o yaml");
@@ -231,11 +253,15 @@ fn yaml_of_a_resource_can_be_applied_again() {
 fn filters_of_lists_reach_the_router() {
     let server = Server::start("filters");
     good(&server, "show routes --within 10.0.0.0/8 --source pod --selected");
+    good(&server, "show routes 10.0.0.0/8 --longer --best");
+    good(&server, "show routes 10.0.0.1");
     good(&server, "show drops --all");
     assert_eq!(
         server.requests(),
         [
-            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"pod\", selected_only: true }",
+            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"pod\", selected_only: true, prefix: \"\" }",
+            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"\", selected_only: true, prefix: \"\" }",
+            "ListRoutesRequest { within: \"\", source: \"\", selected_only: false, prefix: \"10.0.0.1/32\" }",
             "ListDropsRequest { include_zero: true }",
         ]
     );
@@ -250,6 +276,9 @@ fn refusals_are_status_1_and_usage_is_status_2() {
         ("get", 2, "<KIND>"),
         ("show everything", 2, "unrecognized subcommand 'everything'"),
         ("route get node2", 2, "invalid IP address syntax"),
+        ("route get", 2, "<ADDRESS>"),
+        ("route get --batch -", 2, "--routes <FILE>"),
+        ("show routes --longer", 2, "required"),
         ("show ports -o xml", 2, "[possible values: table, wide, json, yaml]"),
         ("--api tcp:1 status", 2, "it begins with unix:"),
         ("trace --proto foo", 2, "a number from 0 to 255, or one of icmp"),

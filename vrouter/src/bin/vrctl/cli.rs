@@ -102,16 +102,22 @@ pub(crate) enum Verb {
 pub(crate) enum Show {
     /// Ports, their state and counters.
     Ports,
-    /// Routes of all sources.
+    /// Routes of all sources, with the reason why a route is not in use.
     Routes {
-        /// Only routes inside this prefix.
-        #[arg(long, value_name = "PREFIX")]
+        /// Only routes to exactly this prefix.
+        #[arg(value_parser = parse_net)]
+        prefix: Option<IpNet>,
+        /// Also routes to longer prefixes inside it.
+        #[arg(long, requires = "prefix", conflicts_with = "within")]
+        longer: bool,
+        /// Only routes inside this prefix: as PREFIX --longer.
+        #[arg(long, value_name = "PREFIX", conflicts_with = "prefix")]
         within: Option<IpNet>,
         /// Only routes of this source.
         #[arg(long)]
         source: Option<String>,
         /// Only the best of each prefix.
-        #[arg(long)]
+        #[arg(long, visible_alias = "best")]
         selected: bool,
     },
     /// Neighbours on the links.
@@ -135,8 +141,17 @@ pub(crate) enum Show {
 
 #[derive(Subcommand)]
 pub(crate) enum RouteVerb {
-    /// Where a packet to an address would go now.
-    Get { address: IpAddr },
+    /// Where a packet to an address would go now; with --routes, what matches in a file of routes.
+    Get {
+        #[arg(required_unless_present = "batch")]
+        address: Option<IpAddr>,
+        /// Asks no router but matches in these routes: a PREFIX [NEXTHOP] a line, # begins a comment.
+        #[arg(long, value_name = "FILE")]
+        routes: Option<PathBuf>,
+        /// Prints ADDRESS PREFIX NEXTHOP for each address of a file, one a line; - reads stdin.
+        #[arg(long, value_name = "FILE", requires = "routes", conflicts_with = "address")]
+        batch: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]

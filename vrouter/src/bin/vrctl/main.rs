@@ -1,9 +1,11 @@
 //! `vrctl`: what an operator asks of a running router, over its Unix socket.
+//! (Matches in a file of routes need no router.)
 //!
 //! ```text
 //!  cli       the verbs and their arguments
 //!  connect   the socket, and why there is none
-//!  show      status, show ..., route get         resources  apply, get, delete
+//!  show      status, show ...                    resources  apply, get, delete
+//!  routes    show routes, route get              offline    route get in a file of routes
 //!  pods      pod attach, pod detach              trace      trace
 //!  capture   capture, with pcapng                output     table, wide, json, yaml
 //! ```
@@ -16,10 +18,12 @@ mod cli;
 mod connect;
 mod failure;
 mod filter;
+mod offline;
 mod output;
 mod packet_line;
 mod pods;
 mod resources;
+mod routes;
 mod show;
 mod stream;
 mod trace;
@@ -57,11 +61,16 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         clap_complete::generate(shell, &mut Cli::command(), "vrctl", &mut script);
         return Ok(std::io::Write::write_all(&mut std::io::stdout(), &script)?);
     }
+    if let Verb::Route { verb: RouteVerb::Get { address, routes: Some(routes), batch } } = cli.verb {
+        return offline::route(&routes, address, batch.as_deref(), format);
+    }
     let mut client = connect::connect(&cli.api).await?;
     match cli.verb {
         Verb::Status => show::status(&mut client, format).await,
         Verb::Show { what } => show::show(&mut client, what, format).await,
-        Verb::Route { verb: RouteVerb::Get { address } } => show::route(&mut client, address, format).await,
+        Verb::Route { verb: RouteVerb::Get { address: Some(address), .. } } => {
+            routes::get(&mut client, address, format).await
+        }
         Verb::Pod { verb: PodVerb::Attach(pod) } => pods::attach(&mut client, pod, format).await,
         Verb::Pod { verb: PodVerb::Detach { name } } => pods::detach(&mut client, name).await,
         Verb::Apply { file, dry_run } => resources::apply(&mut client, &file, dry_run, format).await,
@@ -69,6 +78,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Delete { kind, name, file } => resources::delete(&mut client, kind.zip(name), file).await,
         Verb::Trace(arguments) => trace::trace(&mut client, arguments, format).await,
         Verb::Capture(arguments) => capture::capture(&mut client, arguments).await,
-        Verb::Completions { .. } => Ok(()),
+        // The command line asks for an address where there are no routes, and the script is out.
+        Verb::Route { .. } | Verb::Completions { .. } => Ok(()),
     }
 }

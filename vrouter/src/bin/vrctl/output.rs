@@ -91,40 +91,131 @@ pub(crate) fn structured<T: Serialize + ?Sized>(
     Ok(out.write_all(text.as_bytes())?)
 }
 
-/// An empty cell is a dash, so that columns can be counted.
-fn table<T>(rows: &[T], columns: &[Column<T>], wide: bool) -> String {
-    let columns: Vec<&Column<T>> = columns.iter().filter(|c| wide || !c.wide).collect();
-    let mut lines = vec![columns.iter().map(|c| c.head.to_owned()).collect::<Vec<_>>()];
-    for row in rows {
-        let cells = columns.iter().map(|column| match (column.cell)(row) {
-            cell if cell.is_empty() => "-".to_owned(),
-            cell => cell,
-        });
-        lines.push(cells.collect());
+/// Rows by which the widths of columns are chosen where rows are printed as they come.
+const MEASURED: usize = 1000;
+
+/// A list that is printed while it comes, in the forms of [`list`].
+pub(crate) struct Listing<'a, T> {
+    columns: &'a [Column<T>],
+    format: Format,
+    out: io::BufWriter<io::StdoutLock<'static>>,
+    /// Lines that wait until there are enough to choose widths by; the first is the head.
+    waiting: Vec<Vec<String>>,
+    /// Chosen widths.
+    widths: Vec<usize>,
+    rows: usize,
+}
+
+impl<'a, T: Serialize> Listing<'a, T> {
+    pub(crate) fn new(columns: &'a [Column<T>], format: Format) -> Self {
+        let mut listing = Listing {
+            columns,
+            format,
+            out: io::BufWriter::with_capacity(1 << 16, io::stdout().lock()),
+            waiting: Vec::new(),
+            widths: Vec::new(),
+            rows: 0,
+        };
+        listing.waiting.push(listing.shown().map(|column| column.head.to_owned()).collect());
+        listing
     }
-    let widths: Vec<usize> = (0..columns.len())
-        .map(|index| {
-            let cells = lines.iter().map(|line| line[index].chars().count());
-            cells.max().unwrap_or(0)
-        })
-        .collect();
-    let mut out = String::new();
-    for line in &lines {
-        let mut text = String::new();
-        for ((cell, width), column) in line.iter().zip(&widths).zip(&columns) {
-            if !text.is_empty() {
-                text.push_str("  ");
+
+    fn shown(&self) -> impl Iterator<Item = &'a Column<T>> + use<'a, T> {
+        let wide = self.format == Format::Wide;
+        self.columns.iter().filter(move |column| wide || !column.wide)
+    }
+
+    /// Prints a row, now or later.
+    pub(crate) fn row(&mut self, row: &T) -> Result<(), Failure> {
+        self.rows += 1;
+        match self.format {
+            Format::Json => {
+                let text = serde_json::to_string_pretty(row).map_err(|error| error.to_string())?;
+                let before = if self.rows == 1 { "[\n  " } else { ",\n  " };
+                self.out.write_all(before.as_bytes())?;
+                self.out.write_all(text.replace('\n', "\n  ").as_bytes())?;
             }
-            if column.numeric {
-                text.push_str(&format!("{cell:>width$}"));
-            } else {
-                text.push_str(&format!("{cell:<width$}"));
+            Format::Yaml => structured(&mut self.out, &[row], Format::Yaml)?,
+            Format::Table | Format::Wide => {
+                let cells = cells(self.shown(), row);
+                if self.widths.is_empty() {
+                    self.waiting.push(cells);
+                    if self.waiting.len() > MEASURED {
+                        self.print_waiting()?;
+                    }
+                } else {
+                    let text = aligned(self.shown(), &cells, &self.widths);
+                    self.out.write_all(text.as_bytes())?;
+                }
             }
         }
-        out.push_str(text.trim_end());
-        out.push('\n');
+        Ok(())
     }
-    out
+
+    fn print_waiting(&mut self) -> Result<(), Failure> {
+        let lines = std::mem::take(&mut self.waiting);
+        self.widths = widths(&lines);
+        for line in lines {
+            self.out.write_all(aligned(self.shown(), &line, &self.widths).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Prints what is left.
+    pub(crate) fn end(mut self) -> Result<(), Failure> {
+        match self.format {
+            Format::Json if self.rows > 0 => self.out.write_all(b"\n]\n")?,
+            Format::Json | Format::Yaml if self.rows == 0 => self.out.write_all(b"[]\n")?,
+            Format::Json | Format::Yaml => {}
+            Format::Table | Format::Wide => self.print_waiting()?,
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+fn table<T>(rows: &[T], columns: &[Column<T>], wide: bool) -> String {
+    let shown = || columns.iter().filter(|column| wide || !column.wide);
+    let mut lines = vec![shown().map(|column| column.head.to_owned()).collect::<Vec<_>>()];
+    lines.extend(rows.iter().map(|row| cells(shown(), row)));
+    let widths = widths(&lines);
+    lines.iter().map(|line| aligned(shown(), line, &widths)).collect()
+}
+
+/// An empty cell is a dash, so that columns can be counted.
+fn cells<'a, T: 'a>(columns: impl Iterator<Item = &'a Column<T>>, row: &T) -> Vec<String> {
+    let cells = columns.map(|column| match (column.cell)(row) {
+        cell if cell.is_empty() => "-".to_owned(),
+        cell => cell,
+    });
+    cells.collect()
+}
+
+fn widths(lines: &[Vec<String>]) -> Vec<usize> {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |index: usize| lines.iter().map(|line| line[index].chars().count()).max().unwrap_or(0);
+    (0..columns).map(width).collect()
+}
+
+/// A line of a table.
+fn aligned<'a, T: 'a>(
+    columns: impl Iterator<Item = &'a Column<T>>,
+    cells: &[String],
+    widths: &[usize],
+) -> String {
+    let mut text = String::new();
+    for ((cell, width), column) in cells.iter().zip(widths).zip(columns) {
+        if !text.is_empty() {
+            text.push_str("  ");
+        }
+        if column.numeric {
+            text.push_str(&format!("{cell:>width$}"));
+        } else {
+            text.push_str(&format!("{cell:<width$}"));
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
 }
 
 /// Bytes in the largest unit that leaves at least 1: `64.0 MiB`.

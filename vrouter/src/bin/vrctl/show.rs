@@ -1,20 +1,18 @@
-//! `status`, `show ...` and `route get`.
-
-use std::net::IpAddr;
+//! `status` and `show ...`.
 
 use vrouter::rpc::Word;
 use vrouter::rpc::v1;
 use vrouter::rpc::v1::{
     DropCount, Encap, IdleMode, ListDropsRequest, ListNeighborsRequest, ListPortsRequest, ListRoutesRequest,
-    ListTunnelsRequest, ListWorkersRequest, Neighbor, NeighborState, NextHop, Port, PortKind, PortMode,
-    PortRole, Route, RouteDecision, RouteType, Tunnel, TunnelState, VerdictKind, Worker, WorkerState,
+    ListTunnelsRequest, ListWorkersRequest, Neighbor, NeighborState, Port, PortKind, PortMode, PortRole,
+    Tunnel, TunnelState, Worker, WorkerState,
 };
 
 use crate::cli::{Format, Show};
 use crate::connect::Client;
 use crate::failure::Failure;
 use crate::output::{self, Column, bytes, span};
-use crate::pods;
+use crate::{pods, routes};
 
 pub(crate) async fn status(client: &mut Client, format: Format) -> Result<(), Failure> {
     let status = client.status(v1::StatusRequest {}).await?.into_inner();
@@ -57,14 +55,16 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
             let reply = client.list_ports(ListPortsRequest {}).await?.into_inner();
             output::list(&reply.ports, &PORTS, format)
         }
-        Show::Routes { within, source, selected } => {
+        Show::Routes { prefix, longer, within, source, selected } => {
+            let text = |net: Option<ipnet::IpNet>| net.map(|net| net.to_string()).unwrap_or_default();
+            let (prefix, within) = if longer { (None, prefix) } else { (prefix, within) };
             let request = ListRoutesRequest {
-                within: within.map(|net| net.to_string()).unwrap_or_default(),
+                within: text(within),
                 source: source.unwrap_or_default(),
                 selected_only: selected,
+                prefix: text(prefix),
             };
-            let reply = client.list_routes(request).await?.into_inner();
-            output::list(&reply.routes, &ROUTES, format)
+            routes::list(client, request, format).await
         }
         Show::Neighbors => {
             let reply = client.list_neighbors(ListNeighborsRequest {}).await?.into_inner();
@@ -109,50 +109,8 @@ async fn memory(client: &mut Client, format: Format) -> Result<(), Failure> {
     output::one(&memory, &facts, format)
 }
 
-pub(crate) async fn route(client: &mut Client, address: IpAddr, format: Format) -> Result<(), Failure> {
-    let request = v1::GetRouteRequest { address: address.to_string() };
-    let decision: RouteDecision = client.get_route(request).await?.into_inner();
-    let verdict = VerdictKind::word_of(decision.verdict);
-    let verdict = match decision.drop_reason.as_str() {
-        "" => verdict.to_owned(),
-        reason => format!("{verdict}: {reason}"),
-    };
-    let matched = match decision.prefix.as_str() {
-        "" => "no route".to_owned(),
-        prefix => format!("{prefix} {} from {}", RouteType::word_of(decision.r#type), decision.source),
-    };
-    let encap = match decision.tunnel_remote.as_str() {
-        "" => Encap::word_of(decision.encap).to_owned(),
-        remote => format!("{} {} > {remote}", Encap::word_of(decision.encap), decision.tunnel_local),
-    };
-    let neighbor = match decision.neighbor.as_str() {
-        "" => String::new(),
-        address => format!(
-            "{address} at {} {}",
-            dash(&decision.neighbor_mac),
-            NeighborState::word_of(decision.neighbor_state)
-        ),
-    };
-    let forwarded = !decision.port.is_empty();
-    let facts = [
-        ("Address", decision.address.clone()),
-        ("Verdict", verdict),
-        ("Route", matched),
-        ("Next hop", next_hops(&decision.next_hops)),
-        ("Port", decision.port.clone()),
-        ("Encapsulation", if forwarded { encap } else { String::new() }),
-        ("MTU", if forwarded { decision.mtu.to_string() } else { String::new() }),
-        ("Neighbor", neighbor),
-    ];
-    output::one(&decision, &facts, format)
-}
-
 fn yes(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
-}
-
-fn dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }
 
 fn link(port: &Port) -> String {
@@ -170,23 +128,6 @@ fn kernel_losses(port: &Port) -> u64 {
     port.kernel.as_ref().map_or(0, |kernel| {
         kernel.rx_dropped + kernel.rx_ring_full + kernel.rx_invalid + kernel.tx_invalid + kernel.xdp_dropped
     })
-}
-
-fn next_hops(hops: &[NextHop]) -> String {
-    let hops: Vec<String> = hops
-        .iter()
-        .map(|hop| {
-            let address = match hop.address.as_str() {
-                "" => "direct",
-                address => address,
-            };
-            match hop.port.as_str() {
-                "" => address.to_owned(),
-                port => format!("{address} dev {port}"),
-            }
-        })
-        .collect();
-    hops.join(", ")
 }
 
 fn numbers(list: &[u32]) -> String {
@@ -215,29 +156,6 @@ const PORTS: [Column<Port>; 20] = [
     Column::wide(Column::number("TX-BYTES", |p| p.tx_bytes.to_string())),
     Column::wide(Column::number("HELD", |p| p.frames_held.to_string())),
     Column::wide(Column::words("WHY-MODE", |p| p.mode_reason.clone())),
-];
-
-const ROUTES: [Column<Route>; 10] = [
-    Column::words("PREFIX", |r| r.prefix.clone()),
-    Column::words("TYPE", |r| RouteType::word_of(r.r#type).to_owned()),
-    Column::words("NEXT-HOP", |r| next_hops(&r.next_hops)),
-    Column::words("ENCAP", |r| {
-        let hop = r.next_hops.first();
-        hop.map_or(String::new(), |hop| Encap::word_of(hop.encap).to_owned())
-    }),
-    Column::words("SOURCE", |r| r.source.clone()),
-    Column::words("STATE", |r| {
-        match (r.active, r.selected) {
-            (true, _) => "active",
-            (false, true) => "unresolved",
-            (false, false) => "standby",
-        }
-        .to_owned()
-    }),
-    Column::wide(Column::number("DISTANCE", |r| r.distance.to_string())),
-    Column::wide(Column::number("METRIC", |r| r.metric.to_string())),
-    Column::wide(Column::number("GROUP", |r| r.group.to_string())),
-    Column::wide(Column::words("NAME", |r| r.name.clone())),
 ];
 
 const NEIGHBORS: [Column<Neighbor>; 7] = [

@@ -1,26 +1,43 @@
 //! From the desired state to tables and FIB.
+//!
+//! ```text
+//!   RIB changes --> groups acquired        port, link, pool changes --> groups marked
+//!                        `-----------> groups resolved <------------------'
+//!                                           |
+//!                            tables published and adopted
+//!                                           |
+//!                                FIB changed in place
+//!                                           |
+//!                  grace period: numbers, slots and nodes are used again
+//! ```
+//!
+//! Nothing is looked at that a change does not concern, but for one case: a pool that comes,
+//! goes or changes its mode has the RIB searched for the prefixes in it, whose routes may have
+//! to go to another group.
+//!
+//! Invariants: a FIB entry is written only after tables that hold its group were adopted; a
+//! group's number and a neighbour's slot are used again only after a grace period.
 
-use core::net::{IpAddr, Ipv4Addr};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use acl::{EndpointPolicy, RuleBook};
-use fib::{Address, AnyPrefix, FibFull, FibWriter, GroupId, Prefix, Rib};
+use fib::{Address, Change, FibFull, GroupId, Prefix, SetId};
+use ipnet::IpNet;
 
-use super::{Engine, EngineError};
-use crate::control::adjacency::{self, Hop, NextHop, Resolver};
-use crate::control::desired::{PortRole, PortSpec};
-use crate::control::groups::Groups;
-use crate::control::neighbors::WantedNeighbors;
-use crate::drop_reason::DropReason;
-use crate::ids::PortId;
+use super::{Engine, EngineError, Family};
+use crate::control::adjacencies::Parts;
+use crate::control::desired::{Desired, IpipMode, to_ipnet};
+use crate::control::groups::{FamilyIndex, Groups, Key};
+use crate::control::resolution::Resolver;
 use crate::publish::Epoch;
-use crate::tables::{Adjacency, GATEWAY_V4, GATEWAY_V6, Port, Role, Tables, TunnelPeers};
+use crate::tables::{GATEWAY_V4, GATEWAY_V6, Tables};
 
 /// How long a commit waits for workers to adopt tables. Longer means a stuck worker,
 /// whose lookups then meet a checked bound instead of the new group.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Changes that a commit keeps room for when it is done: more than a busy peer brings at a time.
+const KEPT_CHANGES: usize = 1 << 14;
 
 impl Engine {
     /// Brings tables and FIB in line with the desired state. Returns the generation
@@ -29,98 +46,72 @@ impl Engine {
     /// # Errors
     /// Where the FIB is full; all that fits is in force then.
     pub fn commit(&mut self) -> Result<u64, EngineError> {
-        let all = core::mem::take(&mut self.environment_changed);
-        let plan4 = plan(&mut self.v4.rib, &self.v4.fib, all);
-        let plan6 = plan(&mut self.v6.rib, &self.v6.fib, all);
-        let plan4 = self.resolve_plan(plan4, AnyPrefix::V4);
-        let plan6 = self.resolve_plan(plan6, AnyPrefix::V6);
-        if self.groups.take_grown() || all || core::mem::take(&mut self.tables_changed) {
+        let changed = core::mem::take(&mut self.changed);
+        changed.ports.iter().for_each(|name| self.groups.port_changed(name));
+        if changed.links {
+            self.groups.links_changed();
+        }
+        if changed.host {
+            self.groups.host_changed();
+        }
+        if !changed.pools.is_empty() {
+            self.groups.pools_changed();
+        }
+        let mut result = self.v4.plan(&mut self.groups, &self.desired, &changed.pools);
+        result = result.and(self.v6.plan(&mut self.groups, &self.desired, &changed.pools));
+        self.resolve_groups();
+        let mut publish = self.groups.take_changed() | self.groups.adjacencies.is_stale() | changed.tables;
+        if self.groups.adjacencies.take_changed_tunnels() | changed.links | changed.peers {
+            self.renew_tunnels();
+            publish = true;
+        }
+        if publish {
             self.publish();
         }
-        let changed = !plan4.is_empty() || !plan6.is_empty();
-        let mut result = program(&mut self.v4.fib, plan4, &mut self.groups);
-        result = result.and(program(&mut self.v6.fib, plan6, &mut self.groups));
-        if changed {
+        let planned = !self.v4.plan.is_empty() || !self.v6.plan.is_empty();
+        let full = |full: FibFull| EngineError::FibFull(full.to_string());
+        result = result.and(self.v4.program(&mut self.groups).map_err(full));
+        result = result.and(self.v6.program(&mut self.groups).map_err(full));
+        if planned {
             self.generation += 1;
-            self.neighbor_table.touch();
             self.seal();
         }
+        if planned || publish {
+            self.neighbor_table.touch();
+        }
         self.reclaim();
-        result.map_err(|full| EngineError::FibFull(full.to_string())).map(|()| self.generation)
+        result.map(|()| self.generation)
     }
 
-    fn resolve_plan<A: Address>(
-        &mut self,
-        plan: Vec<(Prefix<A>, Option<Vec<NextHop>>)>,
-        wrap: fn(Prefix<A>) -> AnyPrefix,
-    ) -> Vec<(Prefix<A>, Option<GroupId>)> {
+    fn resolve_groups(&mut self) {
         let ids = &self.ids;
         let port_id = |name: &str| ids.get(name).copied();
         let resolver =
             Resolver { desired: &self.desired, rib4: &self.v4.rib, rib6: &self.v6.rib, port_id: &port_id };
-        let mut out = Vec::with_capacity(plan.len());
-        for (prefix, next_hops) in plan {
-            let group = next_hops.and_then(|next_hops| {
-                let mut hops: Vec<Hop> =
-                    next_hops.iter().map(|next_hop| resolver.resolve(&wrap(prefix), next_hop)).collect();
-                hops.sort_unstable();
-                hops.dedup();
-                self.groups.acquire(hops)
-            });
-            out.push((prefix, group));
-        }
-        out
+        self.groups.resolve(&resolver, &mut self.neighbors, &self.neighbor_table);
     }
 
     /// Publishes new tables and waits until every worker has adopted them.
     fn publish(&mut self) {
-        let (groups, hops) = self.groups.snapshot();
-        let wanted = wanted_neighbors(&hops);
-        self.neighbors.want(&wanted, &self.neighbor_table);
-        let mut ports: Vec<Option<Arc<Port>>> = vec![None; self.next_id as usize];
-        for spec in self.desired.ports.values() {
-            if let Some(id) = self.ids.get(&spec.name) {
-                ports[id.index()] = Some(Arc::new(compile_port(spec, &mut self.rules)));
-            }
+        for (port, address) in self.neighbors.feed(&self.neighbor_table) {
+            self.groups.adjacencies.neighbor_changed(port, address);
         }
-        let port_of = |id: PortId| {
-            let port = ports.get(id.index())?.as_ref()?;
-            Some((port.mac, port.peer_mac, port.mtu))
-        };
-        let slot = |port, address| self.neighbors.slot(port, address);
-        let tunnels = hops.iter().filter_map(|hop| match hop {
-            Hop::Ipip(_, remote, ..) => Some(*remote),
-            _ => None,
-        });
-        let remotes: BTreeSet<Ipv4Addr> = tunnels.chain(self.desired.peers.iter().copied()).collect();
-        self.tunnel_ids.assign(remotes.iter().copied());
         let tunnel_id = |remote| self.tunnel_ids.of(remote);
-        let mut adjacencies: Vec<Adjacency> =
-            hops.iter().map(|hop| adjacency::build(hop, &port_of, &slot, &tunnel_id)).collect();
-        adjacencies.push(Adjacency::dropping(DropReason::NextHopUnresolved));
-        let locals =
-            self.desired.uplinks().flat_map(|(_, _, addresses)| addresses).filter_map(|net| match net {
-                ipnet::IpNet::V4(net) => Some(net.addr()),
-                ipnet::IpNet::V6(_) => None,
-            });
+        let parts = Parts { ports: &self.ports, neighbors: &self.neighbors, tunnel_id: &tunnel_id };
         let tables = Tables {
-            ports: ports.into(),
+            ports: self.ports.as_slice().into(),
             fib4: self.v4.fib.reader(),
             fib6: self.v6.fib.reader(),
-            groups,
-            adjacencies: adjacencies.into(),
+            groups: self.groups.table(),
+            adjacencies: self.groups.adjacencies.build(&parts),
             neighbors: self.neighbor_table.clone(),
-            tunnel_peers: TunnelPeers::new(
-                locals,
-                remotes.iter().map(|remote| (*remote, tunnel_id(*remote))),
-            ),
+            tunnel_peers: self.tunnel_peers.clone(),
             icmp_source4: self.desired.first_v4().unwrap_or(GATEWAY_V4),
             icmp_source6: self.desired.first_v6().unwrap_or(GATEWAY_V6),
             trace: self.trace.as_slice().into(),
         };
         let epoch = self.publisher.publish(Arc::new(tables));
         self.generation += 1;
-        self.unreleased = true;
         self.wait(epoch);
     }
 
@@ -140,123 +131,122 @@ impl Engine {
     fn seal(&mut self) {
         let epoch = self.publisher.advance();
         self.groups.seal(epoch);
-        if self.v4.sealed.is_none() && self.v4.fib.retired() > 0 {
-            self.v4.sealed = Some((epoch, self.v4.fib.seal()));
-        }
-        if self.v6.sealed.is_none() && self.v6.fib.retired() > 0 {
-            self.v6.sealed = Some((epoch, self.v6.fib.seal()));
-        }
+        self.v4.seal(epoch);
+        self.v6.seal(epoch);
     }
 
     /// Reuses what no worker can see any more. Called with every commit, and by the
     /// daemon's timer.
     pub fn reclaim(&mut self) {
         let publisher = &self.publisher;
-        if let Some((_, retired)) = self.v4.sealed.take_if(|(epoch, _)| publisher.passed(*epoch)) {
-            self.v4.fib.reclaim(retired);
+        let passed = |epoch| publisher.passed(epoch);
+        self.v4.reclaim(passed);
+        self.v6.reclaim(passed);
+        for key in self.groups.reclaim(passed) {
+            match key.family {
+                FamilyIndex::V4 => self.v4.rib.sets_mut().release(key.set),
+                FamilyIndex::V6 => self.v6.rib.sets_mut().release(key.set),
+            }
         }
-        if let Some((_, retired)) = self.v6.sealed.take_if(|(epoch, _)| publisher.passed(*epoch)) {
-            self.v6.fib.reclaim(retired);
-        }
-        // Groups that are gone may have been the last to want their neighbours.
-        self.unreleased |= self.groups.reclaim(|epoch| publisher.passed(epoch));
-        if self.publisher.collect() == 0 && core::mem::take(&mut self.unreleased) {
-            let wanted = wanted_neighbors(&self.groups.all_hops().collect::<Vec<_>>());
-            self.neighbors.release(&wanted, &self.neighbor_table);
+        // Adjacencies that went were in tables that some worker may still have; no table in
+        // force names the others, whose groups have ended.
+        if self.publisher.collect() == 0 {
+            for (port, address, keep) in self.groups.adjacencies.take_unwanted() {
+                self.neighbors.release(port, address, keep, &self.neighbor_table);
+            }
         }
     }
 }
 
-/// What has to be looked at: (prefix, next hops of the best route).
-fn plan<A: Address>(
-    rib: &mut Rib<A, NextHop>,
-    fib: &FibWriter<A>,
-    all: bool,
-) -> Vec<(Prefix<A>, Option<Vec<NextHop>>)> {
-    let changes = rib.drain_changes();
-    if !all {
-        return changes
-            .into_iter()
-            .map(|change| (change.prefix, change.best.map(|best| best.next_hops)))
-            .collect();
-    }
-    let mut prefixes: BTreeSet<Prefix<A>> = fib.iter().map(|(prefix, _)| prefix).collect();
-    prefixes.extend(changes.into_iter().map(|change| change.prefix));
-    prefixes
-        .into_iter()
-        .map(|prefix| (prefix, rib.best(&prefix).map(|best| best.next_hops.clone())))
-        .collect()
-}
-
-/// Writes the plan into the FIB. Every planned group holds one user, which moves
-/// into the FIB or is given back.
-fn program<A: Address>(
-    fib: &mut FibWriter<A>,
-    plan: Vec<(Prefix<A>, Option<GroupId>)>,
-    groups: &mut Groups,
-) -> Result<(), FibFull> {
-    let mut result = Ok(());
-    for (prefix, group) in plan {
-        let old = match group {
-            Some(group) => match fib.insert(prefix, group) {
-                Ok(old) => old,
-                Err(full) => {
-                    result = Err(full);
-                    Some(group)
+impl<A: Address> Family<A> {
+    /// Gives every prefix that changed its group, and marks the groups that it concerns.
+    fn plan(&mut self, groups: &mut Groups, desired: &Desired, pools: &[IpNet]) -> Result<(), EngineError> {
+        self.changes.clear();
+        self.rib.drain_changes(&mut self.changes);
+        let moved = self.changes.len();
+        if !pools.is_empty() {
+            let inside = |prefix: &Prefix<A>| {
+                let net = to_ipnet(&(self.wrap)(*prefix));
+                pools.iter().any(|pool| pool.contains(&net))
+            };
+            let prefixes = self.rib.prefixes().filter(inside);
+            self.changes.extend(prefixes.map(|prefix| Change { prefix, best: self.rib.best_set(&prefix) }));
+        }
+        self.plan.clear();
+        let mut result = Ok(());
+        for (number, change) in self.changes.iter().enumerate() {
+            let prefix = change.prefix;
+            if number < moved {
+                let (rib, narrow) = (&self.rib, self.narrow);
+                groups.route_changed(prefix.first().into(), prefix.last().into(), |address| {
+                    let longest = narrow(address).and_then(|address| rib.longest_match(address));
+                    longest.is_none_or(|(longest, _)| longest.len() <= prefix.len())
+                });
+            }
+            let group = match change.best {
+                None => None,
+                Some(set) => {
+                    let mode = self.mode(set, &prefix, desired);
+                    let key = Key { family: self.index, set, mode };
+                    match groups.acquire(key, || self.fib.get(&prefix)) {
+                        Some((group, new)) => {
+                            if new {
+                                self.rib.sets_mut().retain(set);
+                            }
+                            Some(group)
+                        }
+                        None => {
+                            result = Err(EngineError::GroupsFull(groups.len()));
+                            None
+                        }
+                    }
                 }
-            },
-            None => fib.remove(&prefix),
-        };
-        if let Some(old) = old {
-            groups.release(old);
+            };
+            self.plan.push((prefix, group));
+        }
+        result
+    }
+
+    /// The mode of the pool around a prefix, if it matters to these next hops.
+    fn mode(&self, set: SetId, prefix: &Prefix<A>, desired: &Desired) -> IpipMode {
+        let by_pool = self.rib.sets().get(set).iter().any(|path| path.next_hop.is_by_pool());
+        if by_pool { desired.pool_mode(&(self.wrap)(*prefix)) } else { IpipMode::Never }
+    }
+
+    /// Writes the plan into the FIB. Every planned group holds one user, which moves
+    /// into the FIB or is given back.
+    fn program(&mut self, groups: &mut Groups) -> Result<(), FibFull> {
+        let mut result = Ok(());
+        for (prefix, group) in self.plan.drain(..) {
+            let old: Option<GroupId> = match group {
+                Some(group) => match self.fib.insert(prefix, group) {
+                    Ok(old) => old,
+                    Err(full) => {
+                        result = Err(full);
+                        Some(group)
+                    }
+                },
+                None => self.fib.remove(&prefix),
+            };
+            if let Some(old) = old {
+                groups.release(old);
+            }
+        }
+        self.changes.clear();
+        self.changes.shrink_to(KEPT_CHANGES);
+        self.plan.shrink_to(KEPT_CHANGES);
+        result
+    }
+
+    fn seal(&mut self, epoch: Epoch) {
+        if self.sealed.is_none() && self.fib.retired() > 0 {
+            self.sealed = Some((epoch, self.fib.seal()));
         }
     }
-    result
-}
 
-fn wanted_neighbors(hops: &[Hop]) -> WantedNeighbors {
-    let mut wanted = WantedNeighbors::new();
-    for hop in hops {
-        match hop {
-            Hop::Neighbor(port, address) | Hop::Ipip(_, _, port, address) => {
-                wanted.insert((*port, *address), true);
-            }
-            Hop::Gleaned(port, address) => {
-                wanted.entry((*port, *address)).or_insert(false);
-            }
-            _ => {}
+    fn reclaim(&mut self, passed: impl Fn(Epoch) -> bool) {
+        if let Some((_, retired)) = self.sealed.take_if(|(epoch, _)| passed(*epoch)) {
+            self.fib.reclaim(retired);
         }
-    }
-    wanted
-}
-
-fn compile_port(spec: &PortSpec, rules: &mut RuleBook) -> Port {
-    let (role, addresses, policy) = match &spec.role {
-        PortRole::Uplink { exclusive, .. } => {
-            (Role::Uplink { exclusive: *exclusive }, [].as_slice(), EndpointPolicy::NOT_POLICED)
-        }
-        PortRole::Pod { addresses, profiles } => {
-            (Role::Pod, addresses.as_slice(), EndpointPolicy::compile(profiles, rules))
-        }
-        PortRole::Host { addresses } => (Role::Host, addresses.as_slice(), EndpointPolicy::NOT_POLICED),
-    };
-    let v4 = addresses.iter().filter_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    });
-    let v6 = addresses.iter().filter_map(|address| match address {
-        IpAddr::V6(address) => Some(*address),
-        IpAddr::V4(_) => None,
-    });
-    Port {
-        name: spec.name.as_str().into(),
-        role,
-        mac: spec.mac,
-        peer_mac: spec.peer_mac,
-        mtu: spec.mtu,
-        up: spec.up,
-        addresses4: v4.collect(),
-        addresses6: v6.collect(),
-        policy,
     }
 }

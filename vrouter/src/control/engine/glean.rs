@@ -7,11 +7,11 @@
 
 use core::net::IpAddr;
 
-use fib::{AnyPrefix, Candidate, RouteSource};
+use fib::{AnyPrefix, RouteSource};
 
 use super::{Engine, host_prefix};
-use crate::control::adjacency::NextHop;
 use crate::control::neighbors::NeighborRequest;
+use crate::control::next_hop::NextHop;
 use crate::ids::PortId;
 use crate::tables::NeighborState;
 
@@ -38,24 +38,19 @@ impl Engine {
         if self.gleaned.len() >= MAX_GLEANED || !self.gleaned.insert((port, address)) {
             return;
         }
-        let candidate = Candidate::new(RouteSource::Connected, vec![NextHop::Gleaned(name, address)]);
-        let _ = self.announce(host_prefix(address), candidate);
+        let gleaned = NextHop::Gleaned(name, address);
+        self.announce_hop(host_prefix(address), RouteSource::Connected, gleaned);
     }
 
     pub(super) fn withdraw_gleaned(&mut self, address: IpAddr) {
-        let gleaned =
-            |best: Option<&NextHop>| matches!(best, Some(NextHop::Gleaned(_, at)) if *at == address);
-        match host_prefix(address) {
-            AnyPrefix::V4(prefix) => {
-                if gleaned(self.v4.rib.best(&prefix).and_then(|route| route.next_hops.first())) {
-                    self.v4.rib.withdraw(&prefix, RouteSource::Connected);
-                }
-            }
-            AnyPrefix::V6(prefix) => {
-                if gleaned(self.v6.rib.best(&prefix).and_then(|route| route.next_hops.first())) {
-                    self.v6.rib.withdraw(&prefix, RouteSource::Connected);
-                }
-            }
+        let host = host_prefix(address);
+        let best = match &host {
+            AnyPrefix::V4(prefix) => self.v4.rib.best(prefix),
+            AnyPrefix::V6(prefix) => self.v6.rib.best(prefix),
+        };
+        let first = best.and_then(|route| route.next_hops.first());
+        if first.is_some_and(|path| matches!(&path.next_hop, NextHop::Gleaned(_, at) if *at == address)) {
+            self.withdraw(host, RouteSource::Connected);
         }
     }
 

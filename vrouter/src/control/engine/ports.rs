@@ -1,0 +1,182 @@
+//! Ports: their numbers, and the routes that they bring with them.
+
+use core::net::IpAddr;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use acl::{EndpointPolicy, RuleBook};
+use fib::{AnyPrefix, RouteSource};
+
+use super::{Engine, EngineError, host_prefix, net_prefix};
+use crate::control::desired::{PortRole, PortSpec};
+use crate::control::next_hop::NextHop;
+use crate::ids::{MAX_PORTS, PortId};
+use crate::tables::{Port, Role};
+
+impl Engine {
+    pub(super) fn put_port(&mut self, spec: PortSpec) -> Result<(), EngineError> {
+        self.check_addresses(&spec)?;
+        let id = match self.ids.get(&spec.name) {
+            Some(id) => *id,
+            None => self.allocate_id()?,
+        };
+        self.ids.insert(spec.name.clone(), id);
+        match self.desired.ports.insert(spec.name.clone(), spec.clone()) {
+            Some(old) if old == spec => return Ok(()),
+            Some(old) => {
+                self.groups.adjacencies.port_changed(id);
+                if old.up != spec.up {
+                    self.note_role(&spec);
+                }
+                if old.role != spec.role {
+                    self.withdraw_port(&old);
+                    self.note_role(&old);
+                    self.note_role(&spec);
+                }
+            }
+            None => {
+                self.changed.ports.insert(spec.name.clone());
+                self.note_role(&spec);
+            }
+        }
+        if self.ports.len() <= id.index() {
+            self.ports.resize(id.index() + 1, None);
+        }
+        self.ports[id.index()] = Some(Arc::new(compile(&spec, &mut self.rules)));
+        self.changed.tables = true;
+        self.announce_port(&spec);
+        Ok(())
+    }
+
+    /// What resolution reads of a port is new, different or gone.
+    fn note_role(&mut self, spec: &PortSpec) {
+        match &spec.role {
+            PortRole::Uplink { .. } => self.changed.links = true,
+            PortRole::Host { .. } => self.changed.host = true,
+            PortRole::Pod { .. } => {}
+        }
+    }
+
+    fn check_addresses(&self, spec: &PortSpec) -> Result<(), EngineError> {
+        let addresses = |port: &PortSpec| match &port.role {
+            PortRole::Pod { addresses, .. } | PortRole::Host { addresses } => addresses.clone(),
+            PortRole::Uplink { addresses, .. } => addresses.iter().map(ipnet::IpNet::addr).collect(),
+        };
+        let wanted = addresses(spec);
+        for other in self.desired.ports.values().filter(|other| other.name != spec.name) {
+            if let Some(address) = addresses(other).into_iter().find(|address| wanted.contains(address)) {
+                return Err(EngineError::AddressTaken {
+                    address,
+                    port: spec.name.clone(),
+                    owner: other.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn allocate_id(&mut self) -> Result<PortId, EngineError> {
+        // Fresh numbers first, so that a number rests as long as possible before it
+        // means another port.
+        if (self.next_id as usize) < MAX_PORTS {
+            self.next_id += 1;
+            return Ok(PortId(self.next_id - 1));
+        }
+        if self.retired_ids.is_empty() {
+            return Err(EngineError::TooManyPorts);
+        }
+        Ok(self.retired_ids.remove(0))
+    }
+
+    pub(super) fn remove_port(&mut self, name: &str) -> Result<(), EngineError> {
+        let old = self.desired.ports.remove(name).ok_or_else(|| EngineError::NoSuchPort(name.to_owned()))?;
+        self.withdraw_port(&old);
+        if let Some(id) = self.ids.remove(name) {
+            self.neighbors.forget_port(id);
+            let gleaned = core::mem::take(&mut self.gleaned);
+            let (gone, kept) = gleaned.into_iter().partition(|(port, _)| *port == id);
+            self.gleaned = kept;
+            let gone: BTreeSet<(PortId, IpAddr)> = gone;
+            gone.into_iter().for_each(|(_, address)| self.withdraw_gleaned(address));
+            self.ports[id.index()] = None;
+            self.retired_ids.push(id);
+        }
+        self.changed.ports.insert(old.name.clone());
+        self.changed.tables = true;
+        self.note_role(&old);
+        Ok(())
+    }
+
+    /// The routes that a port brings with it.
+    fn port_routes(spec: &PortSpec) -> Vec<(AnyPrefix, RouteSource, NextHop)> {
+        let mut routes = Vec::new();
+        match &spec.role {
+            PortRole::Uplink { exclusive, addresses } => {
+                for net in addresses {
+                    let own = if *exclusive { NextHop::Local } else { NextHop::Host };
+                    routes.push((host_prefix(net.addr()), RouteSource::Connected, own));
+                    if net.prefix_len() < net.max_prefix_len() {
+                        let connected = NextHop::Connected(spec.name.clone());
+                        routes.push((net_prefix(net.trunc()), RouteSource::Connected, connected));
+                    }
+                }
+            }
+            PortRole::Pod { addresses, .. } => {
+                for address in addresses {
+                    let endpoint = NextHop::Endpoint(spec.name.clone());
+                    routes.push((host_prefix(*address), RouteSource::Endpoint, endpoint));
+                }
+            }
+            PortRole::Host { addresses } => {
+                for address in addresses {
+                    routes.push((host_prefix(*address), RouteSource::Connected, NextHop::Host));
+                }
+            }
+        }
+        routes
+    }
+
+    fn announce_port(&mut self, spec: &PortSpec) {
+        for (prefix, source, next_hop) in Self::port_routes(spec) {
+            self.announce_hop(prefix, source, next_hop);
+        }
+    }
+
+    fn withdraw_port(&mut self, spec: &PortSpec) {
+        for (prefix, source, _) in Self::port_routes(spec) {
+            self.withdraw(prefix, source);
+        }
+    }
+}
+
+/// A port as the packet path sees it.
+fn compile(spec: &PortSpec, rules: &mut RuleBook) -> Port {
+    let (role, addresses, policy) = match &spec.role {
+        PortRole::Uplink { exclusive, .. } => {
+            (Role::Uplink { exclusive: *exclusive }, [].as_slice(), EndpointPolicy::NOT_POLICED)
+        }
+        PortRole::Pod { addresses, profiles } => {
+            (Role::Pod, addresses.as_slice(), EndpointPolicy::compile(profiles, rules))
+        }
+        PortRole::Host { addresses } => (Role::Host, addresses.as_slice(), EndpointPolicy::NOT_POLICED),
+    };
+    let v4 = addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    });
+    let v6 = addresses.iter().filter_map(|address| match address {
+        IpAddr::V6(address) => Some(*address),
+        IpAddr::V4(_) => None,
+    });
+    Port {
+        name: spec.name.as_str().into(),
+        role,
+        mac: spec.mac,
+        peer_mac: spec.peer_mac,
+        mtu: spec.mtu,
+        up: spec.up,
+        addresses4: v4.collect(),
+        addresses6: v6.collect(),
+        policy,
+    }
+}

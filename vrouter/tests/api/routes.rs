@@ -1,0 +1,86 @@
+//! What routes come down to, by way of which others, and why some do not.
+
+use serde_json::{Value, json};
+
+use crate::node::{Router, Site, until};
+
+fn route(name: &str, prefix: &str, via: &str) -> String {
+    format!(
+        "---\napiVersion: vrouter.io/v1\nkind: Route\nmetadata:\n  name: {name}\nspec:\n  prefix: {prefix}\n  via: {via}\n"
+    )
+}
+
+fn apply(router: &Router, routes: &[(&str, &str, &str)]) {
+    let text: String = routes.iter().map(|(name, prefix, via)| route(name, prefix, via)).collect();
+    let applied = router.apply(&text, "");
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+}
+
+/// The one route to a prefix.
+fn only(router: &Router, prefix: &str) -> Value {
+    let routes = router.json(&format!("show routes {prefix}"));
+    assert_eq!(routes.as_array().map(Vec::len), Some(1), "{routes:#}");
+    routes[0].clone()
+}
+
+#[test]
+fn a_route_tells_the_way_to_its_neighbor_or_what_is_wrong() {
+    let router = Site::new("way").start("");
+    apply(&router, &[("far", "198.51.100.0/24", "192.0.2.9")]);
+    let far = only(&router, "198.51.100.0/24");
+    assert_eq!((&far["selected"], &far["active"]), (&json!(true), &json!(false)));
+    assert_eq!(far["reason"], "no route to 192.0.2.9");
+    assert_eq!(far["next_hops"][0]["problem"], "no route to 192.0.2.9");
+    let decision = router.json("route get 198.51.100.7");
+    assert_eq!(
+        (&decision["verdict"], &decision["drop_reason"]),
+        (&json!("drop"), &json!("next-hop-unresolved"))
+    );
+
+    apply(&router, &[("middle", "192.0.2.0/24", "172.16.20.2")]);
+    until("the neighbor is known", || only(&router, "198.51.100.0/24")["active"] == true);
+    let far = only(&router, "198.51.100.0/24");
+    assert_eq!(far["reason"], "");
+    let hop = &far["next_hops"][0];
+    assert_eq!((&hop["gateway"], &hop["address"]), (&json!("192.0.2.9"), &json!("172.16.20.2")));
+    assert_eq!((&hop["port"], &hop["weight"]), (&json!("eth1"), &json!(1)));
+    let way = json!([{ "address": "192.0.2.9", "prefix": "192.0.2.0/24", "source": "static" }]);
+    assert_eq!(hop["way"], way);
+    let decision = router.json("route get 198.51.100.7");
+    assert_eq!((&decision["verdict"], &decision["neighbor"]), (&json!("forward"), &json!("172.16.20.2")));
+    assert_eq!(decision["next_hops"][0]["way"], way);
+    let text = router.vrctl("route get 198.51.100.7").out;
+    assert!(text.contains("Way:           192.0.2.9 by 192.0.2.0/24 static\n"), "{text}");
+
+    // Two routes that lead to each other are no way, and harm no other.
+    apply(&router, &[("x", "203.0.113.0/25", "203.0.113.129"), ("y", "203.0.113.128/25", "203.0.113.1")]);
+    for (prefix, end) in [("203.0.113.0/25", "203.0.113.129"), ("203.0.113.128/25", "203.0.113.1")] {
+        let looped = only(&router, prefix);
+        assert_eq!(looped["active"], false);
+        assert_eq!(looped["reason"], format!("loop: the way to {end} leads through {end}"));
+    }
+    assert_eq!(router.json("route get 198.51.100.7")["verdict"], "forward");
+    let unresolved = router.vrctl("show routes 203.0.113.0/24 --longer").out;
+    assert_eq!(unresolved.matches("unresolved").count(), 2, "{unresolved}");
+}
+
+#[test]
+fn candidates_that_lost_say_by_what() {
+    let router = Site::new("lost").start("");
+    apply(&router, &[("link", "172.16.20.0/24", "172.16.20.2")]);
+    let routes = router.json("show routes 172.16.20.0/24");
+    assert_eq!(routes.as_array().map(Vec::len), Some(2));
+    assert_eq!((&routes[0]["source"], &routes[0]["active"]), (&json!("connected"), &json!(true)));
+    assert_eq!((&routes[1]["source"], &routes[1]["selected"]), (&json!("api"), &json!(false)));
+    assert_eq!(routes[1]["reason"], "distance 1 against 0 of connected");
+    let decision = router.json("route get 172.16.20.77");
+    assert_eq!(decision["type"], "connected");
+    assert_eq!(decision["candidates"][0]["reason"], "distance 1 against 0 of connected");
+    let best = router.json("show routes 172.16.20.0/24 --best");
+    assert_eq!(best.as_array().map(Vec::len), Some(1));
+    // In ascending order, whatever order they came in.
+    let all = router.json("show routes");
+    let prefixes = all.as_array().unwrap().iter().map(|route| route["prefix"].as_str().unwrap());
+    let nets: Vec<ipnet::IpNet> = prefixes.map(|prefix| prefix.parse().unwrap()).collect();
+    assert!(nets.is_sorted(), "{nets:?}");
+}
