@@ -171,11 +171,14 @@ fn collapse(memory: &[Line]) {
     let start = memory.as_ptr() as usize;
     let end = start + size_of_val(memory);
     let (from, to) = (start.next_multiple_of(HUGE), end & !(HUGE - 1));
-    // SAFETY: the range lies within the allocation of `memory`, and the advice changes no content.
-    let result = unsafe { libc::madvise(from as *mut libc::c_void, to - from, 25) };
-    if result != 0 {
-        eprintln!("no huge pages: {}", std::io::Error::last_os_error());
+    // The kernel asks to be called again where it could not lock what it needs at once.
+    for _ in 0..20 {
+        // SAFETY: the range lies within the allocation of `memory`, and the advice changes no content.
+        if unsafe { libc::madvise(from as *mut libc::c_void, to - from, 25) } == 0 {
+            return;
+        }
     }
+    eprintln!("no huge pages: {}", std::io::Error::last_os_error());
 }
 
 fn cycles() -> u64 {
