@@ -46,6 +46,11 @@ pub trait Address:
     #[must_use]
     fn broadcast(self, len: u8) -> Self;
 
+    /// The address with bit `bit` set or cleared.
+    #[doc(hidden)]
+    #[must_use]
+    fn with_bit(self, bit: u8, set: bool) -> Self;
+
     /// How many leading bits both addresses share, 0 to `BITS`.
     fn common_len(self, other: Self) -> u8;
 
@@ -76,6 +81,12 @@ macro_rules! implement_address {
             #[inline]
             fn broadcast(self, len: u8) -> Self {
                 Self::from_bits(self.to_bits() | <$bits>::MAX.checked_shr(u32::from(len)).unwrap_or(0))
+            }
+
+            fn with_bit(self, bit: u8, set: bool) -> Self {
+                let mask = <$bits>::MAX ^ <$bits>::MAX >> 1;
+                let mask = mask >> bit;
+                Self::from_bits(if set { self.to_bits() | mask } else { self.to_bits() & !mask })
             }
 
             #[inline]

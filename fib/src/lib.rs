@@ -38,6 +38,7 @@
 
 mod address;
 mod arena;
+mod books;
 mod entry;
 #[cfg(feature = "oracle")]
 pub mod oracle;

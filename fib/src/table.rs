@@ -1,46 +1,37 @@
 //! The longest-prefix match that packets use: a multibit trie with routes pushed to its leaves.
 //!
 //! ```text
-//!  IPv4 strides 13 11 8              IPv6 strides 13 11 8 8 ... 8
-//!
-//!   10.100.36.103 = 0000101001100 10000100100 01100111
-//!                        |             |          |
-//!   root, 2^13 slots     v             |          |
-//!   [ leaf | leaf | ... child ... ]    |          |     child: longer prefixes lie below
-//!                         |            v          |
-//!                         +->[ leaf | child | leaf ]    bits 13..24
-//!                                       |         v
-//!                                       +->[ leaf ... ] bits 24..32
+//!   10.100.36.103 = 00001010011001000010 0100 0110 0111
+//!                   |                    |    |
+//!   root, 2^20      v                    |    |
+//!   [ leaf | leaf | ... child ... ]      v    |           child: longer prefixes lie below
+//!                         |                   |
+//!                         +-> [leaf|child|leaf|..16..]    one cache line, bits 20..24
+//!                                    |        v
+//!                                    +-> [leaf|..16..]    one cache line, bits 24..28
 //! ```
 //!
-//! A prefix fills every slot that it covers in the node where its length ends, unless a longer
-//! prefix fills that slot, and so on in the nodes below. The first leaf on the way down is
+//! A prefix fills every slot that it covers in the line where its length ends, unless a longer
+//! prefix fills that slot, and so on in the lines below. The first leaf on the way down is
 //! therefore the answer; nothing has to be remembered. (Controlled prefix expansion with leaf
 //! pushing: Srinivasan and Varghese, "Fast Address Lookups Using Controlled Prefix Expansion",
-//! 1999.) The strides put nearly every IPv4 route of the Internet within two reads.
+//! 1999.) Lines of 64 bytes below a wide root put nearly every IPv4 route of the Internet within
+//! two reads and the whole table within 14 MB, which caches and the TLB hold; a flat array of
+//! 2^24 slots needs one read, but of 64 MB, and loses by it. `benches/` has the comparison.
+//!
+//! A small table has a root of 8, 12 or 16 bits and more lines instead ([`crate::writer`]).
 //!
 //! **Readers and the writer.** A slot is one atomic word. For the one slot that decides about an
 //! address, each change of the table is one store: a lookup sees the state before or after it,
-//! never a gap between. A node is filled before it is linked, and once unlinked it is left as it
+//! never a gap between. A line is filled before it is linked, and once unlinked it is left as it
 //! is until the writer has been told that every reader moved on
 //! ([`FibWriter::reclaim`](crate::FibWriter::reclaim)).
 
 use crate::Address;
-use crate::arena::Arena;
-use crate::entry::{Block, Entry, GroupId};
+use crate::arena::{Arena, Generation, NIBBLE, SLOTS};
+use crate::entry::{Entry, GroupId};
 use core::fmt;
 use core::marker::PhantomData;
-
-/// Bits consumed by each level, from the root down.
-pub(crate) struct Strides<A>(PhantomData<A>);
-
-impl<A: Address> Strides<A> {
-    pub(crate) const LEVELS: &[u8] = match A::BITS {
-        32 => &[13, 11, 8],
-        _ => &[13, 11, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8],
-    };
-    pub(crate) const ROOT: u8 = Self::LEVELS[0];
-}
 
 /// The shared side of a forwarding table: lookups, from any number of threads, without locks.
 ///
@@ -55,8 +46,8 @@ pub struct Fib<A> {
 }
 
 impl<A: Address> Fib<A> {
-    pub(crate) fn new() -> Self {
-        Self { arena: Arena::new(Strides::<A>::ROOT), family: PhantomData }
+    pub(crate) fn new(first: Generation) -> Self {
+        Self { arena: Arena::new(first), family: PhantomData }
     }
 
     /// The group of the longest prefix that contains `addr`.
@@ -79,25 +70,21 @@ impl<A: Address> Fib<A> {
     /// The lanes go down the trie together, level by level, so that their reads from memory
     /// overlap.
     pub fn lookup_burst(&self, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-        let mut depth = Strides::<A>::ROOT;
-        let root = self.arena.slots(Block::ROOT, 1 << depth);
+        let generation = self.arena.current();
+        let mut depth = generation.root_bits();
         let mut descending = 0_u64;
         for lane in lanes(mask) {
-            let entry = Entry(root[addrs[lane].slice(0, depth)].load(core::sync::atomic::Ordering::Acquire));
+            let entry = generation.load(addrs[lane].slice(0, depth));
             out[lane] = entry.0;
             descending |= u64::from(entry.is_child()) << lane;
         }
-        for &stride in &Strides::<A>::LEVELS[1..] {
-            if descending == 0 {
-                break;
-            }
+        while descending != 0 {
             for lane in lanes(descending) {
-                let block = Entry(out[lane]).block();
-                let entry = self.arena.load(block, addrs[lane].slice(depth, stride));
+                let entry = generation.load(out[lane] as usize + addrs[lane].slice(depth, NIBBLE));
                 out[lane] = entry.0;
                 descending &= !(u64::from(!entry.is_child()) << lane);
             }
-            depth += stride;
+            depth += NIBBLE;
         }
         for lane in lanes(mask) {
             out[lane] = Entry(out[lane]).raw_group();
@@ -107,14 +94,12 @@ impl<A: Address> Fib<A> {
     /// The leaf that decides about `addr`.
     #[inline(always)]
     fn leaf(&self, addr: A) -> Entry {
-        let mut depth = Strides::<A>::ROOT;
-        let mut entry = self.arena.load(Block::ROOT, addr.slice(0, depth));
-        for &stride in &Strides::<A>::LEVELS[1..] {
-            if !entry.is_child() {
-                break;
-            }
-            entry = self.arena.load(entry.block(), addr.slice(depth, stride));
-            depth += stride;
+        let generation = self.arena.current();
+        let mut depth = generation.root_bits();
+        let mut entry = generation.load(addr.slice(0, depth));
+        while entry.is_child() {
+            entry = generation.load(entry.line() as usize * SLOTS + addr.slice(depth, NIBBLE));
+            depth += NIBBLE;
         }
         entry
     }

@@ -1,4 +1,4 @@
-//! One route comes and goes as fast as it can, and with it the nodes below a covering route,
+//! One route comes and goes as fast as it can, and with it the lines below a covering route,
 //! which are reclaimed and used again each time. Readers must always find one of the two routes
 //! where the flapping one lies, and always the covering one beside it.
 
@@ -17,9 +17,9 @@ impl Drop for DoneOnDrop<'_> {
     }
 }
 
-/// `pods` take turns; `beside` lies in the same nodes, below `cover` alone. `nodes` is how many
+/// `pods` take turns; `beside` lies in the same lines, below `cover` alone. `lines` is how many
 /// lie between the one where `cover` ends and the last.
-fn flap<A: Address>(cover: Prefix<A>, pods: &[A], beside: A, nodes: usize) {
+fn flap<A: Address>(cover: Prefix<A>, pods: &[A], beside: A, lines: usize) {
     let group = |raw| GroupId::new(raw).expect("a small number");
     let (covering, flapping) = (group(1), group(2));
     let mut writer = FibWriter::new();
@@ -67,7 +67,7 @@ fn flap<A: Address>(cover: Prefix<A>, pods: &[A], beside: A, nodes: usize) {
                     std::thread::yield_now();
                 }
             }
-            assert_eq!(writer.reclaim(sealed), nodes);
+            assert_eq!(writer.reclaim(sealed), lines);
         }
         // With a pod left in the table, readers come to see the other answer for sure.
         writer.insert(Prefix::host(pods[0]), flapping).expect("no limit is set");
@@ -92,7 +92,7 @@ fn ipv4() {
         "10.100.0.0/16".parse().expect("a prefix"),
         &[addr("10.100.36.103"), addr("10.100.36.105"), addr("10.100.169.176")],
         addr("10.100.36.104"),
-        1,
+        4,
     );
 }
 
@@ -103,6 +103,6 @@ fn ipv6() {
         "fd00:10::/32".parse().expect("a prefix"),
         &[addr("fd00:10::1:7"), addr("fd00:10::1:9"), addr("fd00:10:0:5::1")],
         addr("fd00:10::1:8"),
-        12,
+        24,
     );
 }
