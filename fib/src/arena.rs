@@ -84,6 +84,12 @@ impl Generation {
         &self.lines[slot / SLOTS].0[slot % SLOTS]
     }
 
+    /// The first of all slots.
+    #[inline(always)]
+    pub(crate) fn base(&self) -> *const AtomicU32 {
+        self.lines.as_ptr().cast()
+    }
+
     /// Reads a slot.
     #[inline(always)]
     pub(crate) fn load(&self, slot: usize) -> Entry {

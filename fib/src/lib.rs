@@ -34,12 +34,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-#![forbid(unsafe_code)]
-
 mod address;
 mod arena;
 mod books;
 mod entry;
+mod kernel;
 #[cfg(feature = "oracle")]
 pub mod oracle;
 mod prefix;
@@ -50,6 +49,7 @@ mod writer;
 
 pub use address::Address;
 pub use entry::{GroupId, NO_ROUTE};
+pub use kernel::Kernel;
 pub use prefix::{AnyPrefix, Prefix, PrefixError};
 pub use rib::{Candidate, Change, NoNextHops, Rib, Route, RouteSource};
 pub use table::Fib;

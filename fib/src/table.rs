@@ -30,6 +30,7 @@
 use crate::Address;
 use crate::arena::{Arena, Generation, NIBBLE, SLOTS};
 use crate::entry::{Entry, GroupId};
+use crate::kernel::{self, Kernel};
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -42,12 +43,13 @@ use core::marker::PhantomData;
 /// and whoever owns the writer must know about it: see [`FibWriter::reclaim`](crate::FibWriter::reclaim).
 pub struct Fib<A> {
     pub(crate) arena: Arena,
+    kernel: Kernel,
     family: PhantomData<A>,
 }
 
 impl<A: Address> Fib<A> {
     pub(crate) fn new(first: Generation) -> Self {
-        Self { arena: Arena::new(first), family: PhantomData }
+        Self { arena: Arena::new(first), kernel: Kernel::best(), family: PhantomData }
     }
 
     /// The group of the longest prefix that contains `addr`.
@@ -70,25 +72,13 @@ impl<A: Address> Fib<A> {
     /// The lanes go down the trie together, level by level, so that their reads from memory
     /// overlap.
     pub fn lookup_burst(&self, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-        let generation = self.arena.current();
-        let mut depth = generation.root_bits();
-        let mut descending = 0_u64;
-        for lane in lanes(mask) {
-            let entry = generation.load(addrs[lane].slice(0, depth));
-            out[lane] = entry.0;
-            descending |= u64::from(entry.is_child()) << lane;
-        }
-        while descending != 0 {
-            for lane in lanes(descending) {
-                let entry = generation.load(out[lane] as usize + addrs[lane].slice(depth, NIBBLE));
-                out[lane] = entry.0;
-                descending &= !(u64::from(!entry.is_child()) << lane);
-            }
-            depth += NIBBLE;
-        }
-        for lane in lanes(mask) {
-            out[lane] = Entry(out[lane]).raw_group();
-        }
+        self.lookup_burst_with(self.kernel, addrs, mask, out);
+    }
+
+    /// As [`lookup_burst`](Fib::lookup_burst), by a kernel of the caller's choice: for tests and
+    /// measurements. One that this CPU cannot run is replaced by [`Kernel::Scalar`].
+    pub fn lookup_burst_with(&self, kernel: Kernel, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+        kernel::burst(kernel, self.arena.current(), addrs, mask, out);
     }
 
     /// The leaf that decides about `addr`.
@@ -109,14 +99,4 @@ impl<A> fmt::Debug for Fib<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fib").finish_non_exhaustive()
     }
-}
-
-/// The positions of the set bits, lowest first.
-#[inline(always)]
-fn lanes(mut mask: u64) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let lane = (mask != 0).then_some(mask.trailing_zeros() as usize)?;
-        mask &= mask - 1;
-        Some(lane)
-    })
 }

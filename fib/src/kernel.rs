@@ -1,0 +1,139 @@
+//! How a burst goes down the table: 64 addresses side by side, as wide as the CPU allows.
+//!
+//! ```text
+//!  lanes 0..16   root read -> line read -> ...      all lanes take a step before any takes the
+//!  lanes 16..32  root read -> line read -> ...      next, so that up to 64 reads from memory are
+//!  lanes 32..48  root read -> line read -> ...      under way at once
+//!  lanes 48..64  root read -> line read -> ...
+//! ```
+//!
+//! | kernel | a step of 16 lanes |
+//! |---|---|
+//! | [`Kernel::Scalar`] | 16 loads; any CPU; the twin that the others are tested against |
+//! | [`Kernel::Avx2`] | two gathers of 8 |
+//! | [`Kernel::Avx512`] | one gather of 16 under a mask |
+//!
+//! This is the crate's only unsafe code. It does what [`Generation::load`] does, without bounds
+//! checks, on several slots at once.
+//!
+//! **Why reading many slots at once is sound while the writer changes them.** A gather is written
+//! as inline assembly, so that to the compiler it is foreign code that may touch shared memory,
+//! as an atomic load is, and no plain read that would race. What it means is up to the CPU: each
+//! element of a gather is one aligned load of four bytes, which x86 performs in one piece (Intel
+//! SDM vol. 3, 9.1.1; AMD APM vol. 2, 7.3.2), hence yields the old or the new content of a slot.
+//! Elements may be read in any order, but each only decides about its own lane. The next step
+//! reads at addresses that this one yielded, and x86 makes stores visible in program order, so
+//! whoever has read a child entry sees the line as it was filled before.
+
+#![allow(unsafe_code, reason = "vector instructions and loads without bounds checks")]
+
+use crate::Address;
+use crate::arena::{Generation, NIBBLE, SLOTS};
+use crate::entry::Entry;
+use core::sync::atomic::Ordering;
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod x86;
+
+/// A way of looking up a burst. All of them give the same answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kernel {
+    /// Plain loads, for any CPU.
+    Scalar,
+    /// Gathers of 8 lanes (x86-64 with AVX2).
+    Avx2,
+    /// Gathers of 16 lanes (x86-64 with AVX-512 F and BW).
+    Avx512,
+}
+
+impl Kernel {
+    /// All kernels, the fastest first.
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Scalar];
+
+    /// Whether this CPU can run it.
+    pub fn is_available(self) -> bool {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        match self {
+            Self::Scalar => true,
+            Self::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
+            Self::Avx512 => {
+                std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw")
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        matches!(self, Self::Scalar)
+    }
+
+    /// The fastest that this CPU can run.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().find(|kernel| kernel.is_available()).unwrap_or(Self::Scalar)
+    }
+}
+
+/// Looks up the lanes in `mask`; see [`Fib::lookup_burst`](crate::Fib::lookup_burst). A kernel
+/// that this CPU cannot run is replaced by the scalar one.
+#[inline]
+pub(crate) fn burst<A: Address>(
+    kernel: Kernel,
+    table: &Generation,
+    addrs: &[A; 64],
+    mask: u64,
+    out: &mut [u32; 64],
+) {
+    match kernel {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: the CPU has AVX-512 F and BW.
+        Kernel::Avx512 if kernel.is_available() => unsafe { x86::avx512(table, addrs, mask, out) },
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: the CPU has AVX2.
+        Kernel::Avx2 if kernel.is_available() => unsafe { x86::avx2(table, addrs, mask, out) },
+        _ => scalar(table, addrs, mask, out),
+    }
+}
+
+impl Generation {
+    /// As [`load`](Generation::load).
+    ///
+    /// # Safety
+    /// `slot` is one of the root or of a line that an entry of this generation names.
+    #[inline(always)]
+    unsafe fn load_unchecked(&self, slot: usize) -> Entry {
+        debug_assert!(slot < self.lines().len() * SLOTS);
+        // SAFETY: a generation's lines are one allocation of slots, of which this is one; Acquire
+        // as in `load`.
+        Entry(unsafe { (*self.base().add(slot)).load(Ordering::Acquire) })
+    }
+}
+
+/// The twin in plain Rust.
+fn scalar<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+    let mut depth = table.root_bits();
+    let mut descending = 0_u64;
+    for lane in lanes(mask) {
+        let entry = table.load(addrs[lane].slice(0, depth));
+        out[lane] = entry.0;
+        descending |= u64::from(entry.is_child()) << lane;
+    }
+    while descending != 0 {
+        for lane in lanes(descending) {
+            let entry = table.load(out[lane] as usize + addrs[lane].slice(depth, NIBBLE));
+            out[lane] = entry.0;
+            descending &= !(u64::from(!entry.is_child()) << lane);
+        }
+        depth += NIBBLE;
+    }
+    for lane in lanes(mask) {
+        out[lane] = Entry(out[lane]).raw_group();
+    }
+}
+
+/// The positions of the set bits, lowest first.
+#[inline(always)]
+fn lanes(mut mask: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let lane = (mask != 0).then_some(mask.trailing_zeros() as usize)?;
+        mask &= mask - 1;
+        Some(lane)
+    })
+}
