@@ -71,24 +71,34 @@ impl Kernel {
     }
 }
 
-/// Looks up the lanes in `mask`; see [`Fib::lookup_burst`](crate::Fib::lookup_burst). A kernel
-/// that this CPU cannot run is replaced by the scalar one.
-#[inline]
-pub(crate) fn burst<A: Address>(
-    kernel: Kernel,
-    table: &Generation,
-    addrs: &[A; 64],
-    mask: u64,
-    out: &mut [u32; 64],
-) {
-    match kernel {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: the CPU has AVX-512 F and BW.
-        Kernel::Avx512 if kernel.is_available() => unsafe { x86::avx512(table, addrs, mask, out) },
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: the CPU has AVX2.
-        Kernel::Avx2 if kernel.is_available() => unsafe { x86::avx2(table, addrs, mask, out) },
-        _ => scalar(table, addrs, mask, out),
+/// A kernel that this CPU can run.
+#[derive(Clone, Copy)]
+pub(crate) struct Chosen(Kernel);
+
+impl Chosen {
+    /// `kernel`, or the scalar one if this CPU cannot run it.
+    pub(crate) fn new(kernel: Kernel) -> Self {
+        Self(if kernel.is_available() { kernel } else { Kernel::Scalar })
+    }
+
+    /// Looks up the lanes in `mask`; see [`Fib::lookup_burst`](crate::Fib::lookup_burst).
+    #[inline]
+    pub(crate) fn burst<A: Address>(
+        self,
+        table: &Generation,
+        addrs: &[A; 64],
+        mask: u64,
+        out: &mut [u32; 64],
+    ) {
+        match self.0 {
+            // SAFETY: `new` has made sure that the CPU has what the kernel needs.
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Kernel::Avx512 => unsafe { x86::avx512(table, addrs, mask, out) },
+            // SAFETY: as above.
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Kernel::Avx2 => unsafe { x86::avx2(table, addrs, mask, out) },
+            _ => scalar(table, addrs, mask, out),
+        }
     }
 }
 

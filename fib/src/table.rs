@@ -30,7 +30,7 @@
 use crate::Address;
 use crate::arena::{Arena, Generation, NIBBLE, SLOTS};
 use crate::entry::{Entry, GroupId};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{Chosen, Kernel};
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -43,13 +43,13 @@ use core::marker::PhantomData;
 /// and whoever owns the writer must know about it: see [`FibWriter::reclaim`](crate::FibWriter::reclaim).
 pub struct Fib<A> {
     pub(crate) arena: Arena,
-    kernel: Kernel,
+    kernel: Chosen,
     family: PhantomData<A>,
 }
 
 impl<A: Address> Fib<A> {
     pub(crate) fn new(first: Generation) -> Self {
-        Self { arena: Arena::new(first), kernel: Kernel::best(), family: PhantomData }
+        Self { arena: Arena::new(first), kernel: Chosen::new(Kernel::best()), family: PhantomData }
     }
 
     /// The group of the longest prefix that contains `addr`.
@@ -72,13 +72,13 @@ impl<A: Address> Fib<A> {
     /// The lanes go down the trie together, level by level, so that their reads from memory
     /// overlap.
     pub fn lookup_burst(&self, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-        self.lookup_burst_with(self.kernel, addrs, mask, out);
+        self.kernel.burst(self.arena.current(), addrs, mask, out);
     }
 
     /// As [`lookup_burst`](Fib::lookup_burst), by a kernel of the caller's choice: for tests and
     /// measurements. One that this CPU cannot run is replaced by [`Kernel::Scalar`].
     pub fn lookup_burst_with(&self, kernel: Kernel, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-        kernel::burst(kernel, self.arena.current(), addrs, mask, out);
+        Chosen::new(kernel).burst(self.arena.current(), addrs, mask, out);
     }
 
     /// The leaf that decides about `addr`.

@@ -88,8 +88,8 @@ impl<A: Family> Ours<A> {
                 self.writer.reclaim(sealed);
             }
         }
-        let per_second = f64::from(updates as u32) / start.elapsed().as_secs_f64();
-        value("vrouter", A::NUMBER, "update_pairs_per_s", per_second);
+        let per_second = f64::from(2 * updates as u32) / start.elapsed().as_secs_f64();
+        value("vrouter", A::NUMBER, "update_ops_per_s", per_second);
     }
 }
 
@@ -100,6 +100,17 @@ fn main() {
             let directory = args.next().expect("a directory");
             traffic::export::<Ipv4Addr>(directory.as_ref()).expect("the directory is writable");
             traffic::export::<Ipv6Addr>(directory.as_ref()).expect("the directory is writable");
+        }
+        Some("--serve") => {
+            let mut v4 = Ours::<Ipv4Addr>::new();
+            let mut v6 = Ours::<Ipv6Addr>::new();
+            println!();
+            for line in std::io::stdin().lines() {
+                line.expect("text");
+                v4.round();
+                v6.round();
+                println!();
+            }
         }
         _ => {
             Ours::<Ipv4Addr>::new().round();

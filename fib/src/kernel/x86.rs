@@ -1,24 +1,52 @@
 //! The kernels for x86-64.
 //!
-//! Lanes outside the mask are not read: their gathers are masked, and so are the stores.
+//! Both go down in the same steps: the root's entries by single loads, every further step by
+//! gathers for the lanes that are not at a leaf. Whole bursts take all lanes through each step
+//! together; shorter ones go group by group, so that no lane behind the last one costs anything.
+//! Lanes in between that are not in the mask go down too, since every address has an answer, and
+//! are left out at the end.
 
 use crate::Address;
 use crate::arena::{Generation, NIBBLE};
 use crate::entry::Entry;
 use core::arch::asm;
 use core::arch::x86_64::{
-    __m256i, __m512i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
-    _mm256_loadu_si256, _mm256_maskstore_epi32, _mm256_movemask_ps, _mm256_or_si256, _mm256_set1_epi32,
-    _mm256_setr_epi32, _mm256_sllv_epi32, _mm256_srl_epi32,_mm256_srai_epi32, _mm256_xor_si256,
-    _mm512_and_si512, _mm512_cmpeq_epi32_mask, _mm512_loadu_si512, _mm512_mask_mov_epi32,
-    _mm512_mask_storeu_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_srl_epi32,
-    _mm512_testn_epi32_mask,_mm512_setzero_si512,_mm512_setr_epi32,_mm512_add_epi32,_mm512_permutex2var_epi32,_mm_setr_epi8,_mm512_shuffle_epi8,_mm512_broadcast_i32x4,_mm256_setzero_si256,
+    __m256i, __m512i, _mm_cvtsi32_si128, _mm_setr_epi8, _mm256_and_si256, _mm256_castsi256_ps,
+    _mm256_cmpeq_epi32, _mm256_loadu_si256, _mm256_maskstore_epi32, _mm256_movemask_ps, _mm256_or_si256,
+    _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_sllv_epi32, _mm256_srl_epi32, _mm256_storeu_si256,
+    _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi32_mask,
+    _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_or_si512,
+    _mm512_permutex2var_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
+    _mm512_shuffle_epi8, _mm512_srl_epi32, _mm512_storeu_si512, _mm512_testn_epi32_mask,
 };
+
+/// Words in whole cache lines: a vector that straddles two is slow to read back.
+#[repr(align(64))]
+struct Words<const N: usize>([u32; N]);
+
+/// The root's entries for `N` addresses from `first` on.
+///
+/// Single loads are under way sooner than those of a gather are, which pays where they miss the
+/// nearest cache.
+#[inline(always)]
+fn roots<A: Address, const R: u8, const N: usize>(
+    table: &Generation,
+    addrs: &[A; 64],
+    first: usize,
+) -> Words<N> {
+    debug_assert!(table.root_bits() == R);
+    let mut entries = Words([0; N]);
+    for (entry, addr) in entries.0.iter_mut().zip(&addrs[first..first + N]) {
+        // SAFETY: the root has a slot for each number of R bits.
+        *entry = unsafe { table.load_unchecked(addr.slice(0, R)) }.0;
+    }
+    entries
+}
 
 /// The 32 bits that hold the bits at `depth`, of eight addresses from `first` on.
 #[inline(always)]
-fn word_8<A: Address>(addrs: &[A; 64], first: usize, depth: u8) -> [u32; 8] {
-    core::array::from_fn(|i| addrs[first + i].slice(depth / 32 * 32, 32) as u32)
+fn word_8<A: Address>(addrs: &[A; 64], first: usize, depth: u8) -> Words<8> {
+    Words(core::array::from_fn(|i| addrs[first + i].slice(depth / 32 * 32, 32) as u32))
 }
 
 /// As [`word_8`], of sixteen addresses.
@@ -45,25 +73,6 @@ fn word_16<A: Address>(addrs: &[A; 64], first: usize, depth: u8) -> __m512i {
     };
     let swap = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
     _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(swap))
-}
-
-/// The root's entries for the lanes in `mask` and their neighbours.
-///
-/// Sixteen loads are under way sooner than a gather of sixteen is: where the table is larger than
-/// the nearest cache, this step is the faster for it, and no later one.
-#[inline(always)]
-fn roots<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64) -> [u32; 64] {
-    let mut entries = [u32::MAX; 64];
-    let root_bits = table.root_bits();
-    for (q, (entries, addrs)) in entries.chunks_exact_mut(16).zip(addrs.chunks_exact(16)).enumerate() {
-        if mask >> (16 * q) & 0xffff != 0 {
-            for (entry, addr) in entries.iter_mut().zip(addrs) {
-                // SAFETY: the root has a slot for each number of `root_bits` bits.
-                *entry = unsafe { table.load_unchecked(addr.slice(0, root_bits)) }.0;
-            }
-        }
-    }
-    entries
 }
 
 /// Reads `base[index]` in the lanes of `mask`, others keep what `from` holds.
@@ -108,33 +117,61 @@ unsafe fn gather_8(mut from: __m256i, mask: __m256i, base: *const u32, index: __
     from
 }
 
-#[target_feature(enable = "avx512f,avx512bw")]
+/// Calls `$steps` with the width of the root, and with all lanes at once or group by group.
+macro_rules! by_shape {
+    ($steps:ident, $lanes:literal, $table:ident, $addrs:ident, $mask:ident, $out:ident, $($bits:literal)*) => {
+        match $table.root_bits() {
+            $($bits => {
+                if $mask >> (64 - $lanes) != 0 {
+                    return $steps::<A, $bits, 64, { 64 / $lanes }>($table, $addrs, $mask, 0, $out);
+                }
+                for first in (0..64).step_by($lanes).take_while(|&first| $mask >> first != 0) {
+                    $steps::<A, $bits, $lanes, 1>($table, $addrs, $mask, first, $out);
+                }
+            })*
+            bits => unreachable!("no root takes {bits} bits"),
+        }
+    };
+}
+
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
 pub(super) fn avx512<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+    by_shape!(avx512_steps, 16, table, addrs, mask, out, 8 12 16 20);
+}
+
+/// `N` lanes from `first` on, in `G` groups of sixteen.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+fn avx512_steps<A: Address, const R: u8, const N: usize, const G: usize>(
+    table: &Generation,
+    addrs: &[A; 64],
+    mask: u64,
+    first: usize,
+    out: &mut [u32; 64],
+) {
     let base: *const u32 = table.base().cast();
-    let mut depth = table.root_bits();
     let leaf = _mm512_set1_epi32(Entry::LEAF as i32);
     let nibble = _mm512_set1_epi32(15);
     let none = _mm512_set1_epi32(-1);
-    let lanes: [u16; 4] = core::array::from_fn(|q| (mask >> (16 * q)) as u16);
-    let mut words = [_mm512_setzero_si512(); 4];
-    let mut entries = [none; 4];
-    let mut descending = [0_u16; 4];
-    let first = roots(table, addrs, mask);
-    for q in 0..4 {
-        words[q] = word_16(addrs, 16 * q, 0);
-        // SAFETY: 16 entries of 4 bytes from entry 16 * q on are inside `first`.
-        let entry = unsafe { _mm512_loadu_si512(first.as_ptr().add(16 * q).cast()) };
-        entries[q] = _mm512_mask_mov_epi32(none, lanes[q], entry);
+    let roots = roots::<A, R, N>(table, addrs, first);
+    let mut words = [_mm512_setzero_si512(); G];
+    let mut entries = [none; G];
+    let mut descending = [0_u16; G];
+    for q in 0..G {
+        // SAFETY: 16 entries from entry 16 * q on are inside `roots`.
+        entries[q] = unsafe { _mm512_loadu_si512(roots.0.as_ptr().add(16 * q).cast()) };
         descending[q] = _mm512_testn_epi32_mask(entries[q], leaf);
+        words[q] = word_16(addrs, first + 16 * q, 0);
     }
-    while descending != [0; 4] {
+    let mut depth = R;
+    while descending != [0; G] {
         if depth.is_multiple_of(32) {
-            for q in 0..4 {
-                words[q] = word_16(addrs, 16 * q, depth);
+            for q in 0..G {
+                words[q] = word_16(addrs, first + 16 * q, depth);
             }
         }
         let to_nibble = _mm_cvtsi32_si128(i32::from(32 - NIBBLE - depth % 32));
-        for q in 0..4 {
+        for q in 0..G {
             let below = _mm512_and_si512(_mm512_srl_epi32(words[q], to_nibble), nibble);
             let index = _mm512_or_si512(entries[q], below);
             // SAFETY: a child entry is the first of 16 slots inside the lines.
@@ -144,40 +181,51 @@ pub(super) fn avx512<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64,
         depth += NIBBLE;
     }
     let group = _mm512_set1_epi32(Entry::GROUP_MASK as i32);
-    for q in 0..4 {
+    for q in 0..G {
         let missed = _mm512_cmpeq_epi32_mask(entries[q], none);
         let groups = _mm512_mask_mov_epi32(_mm512_and_si512(entries[q], group), missed, none);
-        // SAFETY: 16 lanes from lane 16 * q on are inside `out`.
-        unsafe { _mm512_mask_storeu_epi32(out.as_mut_ptr().add(16 * q).cast(), lanes[q], groups) };
+        let at = first + 16 * q;
+        let (to, lanes) = (out[at..at + 16].as_mut_ptr(), (mask >> at) as u16);
+        // SAFETY: `to` has 16 lanes. A store under a mask costs more.
+        unsafe {
+            match lanes {
+                u16::MAX => _mm512_storeu_si512(to.cast(), groups),
+                _ => _mm512_mask_storeu_epi32(to.cast(), lanes, groups),
+            }
+        }
     }
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi2")]
 pub(super) fn avx2<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+    by_shape!(avx2_steps, 8, table, addrs, mask, out, 8 12 16 20);
+}
+
+/// `N` lanes from `first` on, in `G` groups of eight.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+fn avx2_steps<A: Address, const R: u8, const N: usize, const G: usize>(
+    table: &Generation,
+    addrs: &[A; 64],
+    mask: u64,
+    first: usize,
+    out: &mut [u32; 64],
+) {
     let base: *const u32 = table.base().cast();
-    let mut depth = table.root_bits();
     let nibble = _mm256_set1_epi32(15);
     let none = _mm256_set1_epi32(-1);
-    let load = |q: usize, depth: u8| {
-        let words = word_8(addrs, 8 * q, depth);
-        // SAFETY: 8 words of 4 bytes are 32 bytes.
-        unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+    let load = |words: *const u32| {
+        // SAFETY: every caller has 8 words of 4 bytes there.
+        unsafe { _mm256_loadu_si256(words.cast()) }
     };
-    // Bit `lane` of the mask into the sign of the lane.
-    let to_sign = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
-    let signs: [__m256i; 8] = core::array::from_fn(|q| {
-        _mm256_sllv_epi32(_mm256_set1_epi32(i32::from((mask >> (8 * q)) as u8)), to_sign)
-    });
-    let mut words = [_mm256_setzero_si256(); 8];
-    let mut entries = [none; 8];
-    let first = roots(table, addrs, mask);
-    for q in 0..8 {
-        words[q] = load(q, 0);
-        // SAFETY: 8 entries of 4 bytes from entry 8 * q on are inside `first`.
-        let entry = unsafe { _mm256_loadu_si256(first.as_ptr().add(8 * q).cast()) };
-        // Lanes outside the mask hold NONE, which is all ones.
-        entries[q] = _mm256_or_si256(entry, _mm256_xor_si256(_mm256_srai_epi32::<31>(signs[q]), none));
+    let roots = roots::<A, R, N>(table, addrs, first);
+    let mut words = [_mm256_setzero_si256(); G];
+    let mut entries = [none; G];
+    for q in 0..G {
+        entries[q] = load(roots.0[8 * q..8 * q + 8].as_ptr());
+        words[q] = load(word_8(addrs, first + 8 * q, 0).0.as_ptr());
     }
+    let mut depth = R;
     loop {
         // A leaf has its sign set: lanes go on whose sign is clear in all of these.
         let leaves = entries.iter().fold(none, |all, &entry| _mm256_and_si256(all, entry));
@@ -185,10 +233,12 @@ pub(super) fn avx2<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, o
             break;
         }
         if depth.is_multiple_of(32) {
-            words = core::array::from_fn(|q| load(q, depth));
+            for q in 0..G {
+                words[q] = load(word_8(addrs, first + 8 * q, depth).0.as_ptr());
+            }
         }
         let to_nibble = _mm_cvtsi32_si128(i32::from(32 - NIBBLE - depth % 32));
-        for q in 0..8 {
+        for q in 0..G {
             let below = _mm256_and_si256(_mm256_srl_epi32(words[q], to_nibble), nibble);
             let index = _mm256_or_si256(entries[q], below);
             let children = _mm256_xor_si256(entries[q], none);
@@ -198,10 +248,20 @@ pub(super) fn avx2<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, o
         depth += NIBBLE;
     }
     let group = _mm256_set1_epi32(Entry::GROUP_MASK as i32);
-    for q in 0..8 {
+    // Bit `lane` of the mask into the sign of the lane.
+    let to_sign = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+    for q in 0..G {
         let missed = _mm256_cmpeq_epi32(entries[q], none);
         let groups = _mm256_or_si256(_mm256_and_si256(entries[q], group), missed);
-        // SAFETY: 8 lanes from lane 8 * q on are inside `out`.
-        unsafe { _mm256_maskstore_epi32(out.as_mut_ptr().add(8 * q).cast(), signs[q], groups) };
+        let at = first + 8 * q;
+        let (to, lanes) = (out[at..at + 8].as_mut_ptr(), (mask >> at) as u8);
+        let signs = _mm256_sllv_epi32(_mm256_set1_epi32(i32::from(lanes)), to_sign);
+        // SAFETY: `to` has 8 lanes. A store under a mask costs more.
+        unsafe {
+            match lanes {
+                u8::MAX => _mm256_storeu_si256(to.cast(), groups),
+                _ => _mm256_maskstore_epi32(to.cast(), signs, groups),
+            }
+        }
     }
 }
