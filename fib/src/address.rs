@@ -51,6 +51,14 @@ pub trait Address:
     #[must_use]
     fn with_bit(self, bit: u8, set: bool) -> Self;
 
+    /// The address, if the family is IPv4.
+    #[doc(hidden)]
+    fn v4(self) -> Option<Ipv4Addr>;
+
+    /// The addresses, if the family is IPv4.
+    #[doc(hidden)]
+    fn all_v4(addrs: &[Self; 64]) -> Option<&[Ipv4Addr; 64]>;
+
     /// How many leading bits both addresses share, 0 to `BITS`.
     fn common_len(self, other: Self) -> u8;
 
@@ -62,7 +70,7 @@ pub trait Address:
 }
 
 macro_rules! implement_address {
-    ($address:ty, $bits:ty) => {
+    ($address:ty, $bits:ty, $one:expr, $all:expr) => {
         impl Address for $address {
             const BITS: u8 = <$bits>::BITS as u8;
             const UNSPECIFIED: Self = <$address>::UNSPECIFIED;
@@ -81,6 +89,16 @@ macro_rules! implement_address {
             #[inline]
             fn broadcast(self, len: u8) -> Self {
                 Self::from_bits(self.to_bits() | <$bits>::MAX.checked_shr(u32::from(len)).unwrap_or(0))
+            }
+
+            #[inline(always)]
+            fn v4(self) -> Option<Ipv4Addr> {
+                $one(self)
+            }
+
+            #[inline(always)]
+            fn all_v4(addrs: &[Self; 64]) -> Option<&[Ipv4Addr; 64]> {
+                $all(addrs)
             }
 
             fn with_bit(self, bit: u8, set: bool) -> Self {
@@ -105,8 +123,8 @@ macro_rules! implement_address {
     };
 }
 
-implement_address!(Ipv4Addr, u32);
-implement_address!(Ipv6Addr, u128);
+implement_address!(Ipv4Addr, u32, Some, Some);
+implement_address!(Ipv6Addr, u128, |_| None, |_| None);
 
 #[cfg(test)]
 mod tests {

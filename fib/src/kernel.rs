@@ -30,10 +30,14 @@
 use crate::Address;
 use crate::arena::{Generation, NIBBLE, SLOTS};
 use crate::entry::Entry;
+use crate::front::Front;
+use core::net::Ipv4Addr;
 use core::sync::atomic::Ordering;
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use std::arch::is_x86_feature_detected;
 
 /// A way of looking up a burst. All of them give the same answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +45,9 @@ mod x86;
 pub enum Kernel {
     /// Plain loads, for any CPU.
     Scalar,
-    /// Gathers of 8 lanes (x86-64 with AVX2).
+    /// Gathers of 8 lanes (x86-64-v3: AVX2, BMI2).
     Avx2,
-    /// Gathers of 16 lanes (x86-64 with AVX-512 F and BW).
+    /// Gathers of 16 lanes (x86-64-v4: AVX-512 F, BW, VL, with BMI2).
     Avx512,
 }
 
@@ -56,9 +60,12 @@ impl Kernel {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         match self {
             Self::Scalar => true,
-            Self::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2"),
             Self::Avx512 => {
-                std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw")
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("bmi2")
             }
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
@@ -79,6 +86,26 @@ impl Chosen {
     /// `kernel`, or the scalar one if this CPU cannot run it.
     pub(crate) fn new(kernel: Kernel) -> Self {
         Self(if kernel.is_available() { kernel } else { Kernel::Scalar })
+    }
+
+    /// [`Front::burst`].
+    #[inline]
+    pub(crate) fn front(
+        self,
+        front: &Front,
+        addrs: &[Ipv4Addr; 64],
+        mask: u64,
+        out: &mut [u32; 64],
+    ) -> u64 {
+        match self.0 {
+            // SAFETY: `new` has made sure that the CPU has what the kernel needs.
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Kernel::Avx512 => unsafe { x86::front_avx512(front, addrs, mask, out) },
+            // SAFETY: as above.
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Kernel::Avx2 => unsafe { x86::front_avx2(front, addrs, mask, out) },
+            _ => front.burst(addrs, mask, out),
+        }
     }
 
     /// Looks up the lanes in `mask`; see [`Fib::lookup_burst`](crate::Fib::lookup_burst).
@@ -140,7 +167,7 @@ fn scalar<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut 
 
 /// The positions of the set bits, lowest first.
 #[inline(always)]
-fn lanes(mut mask: u64) -> impl Iterator<Item = usize> {
+pub(crate) fn lanes(mut mask: u64) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         let lane = (mask != 0).then_some(mask.trailing_zeros() as usize)?;
         mask &= mask - 1;

@@ -38,6 +38,7 @@ mod address;
 mod arena;
 mod books;
 mod entry;
+mod front;
 mod kernel;
 #[cfg(feature = "oracle")]
 pub mod oracle;

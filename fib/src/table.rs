@@ -30,9 +30,14 @@
 use crate::Address;
 use crate::arena::{Arena, Generation, NIBBLE, SLOTS};
 use crate::entry::{Entry, GroupId};
-use crate::kernel::{Chosen, Kernel};
+use crate::kernel::{Chosen, Kernel, lanes};
+use crate::front::{Answer, Front};
 use core::fmt;
 use core::marker::PhantomData;
+use std::sync::OnceLock;
+
+/// So many lanes are looked up one by one: a kernel takes no less for any number up to 16.
+const FEW: u32 = 4;
 
 /// The shared side of a forwarding table: lookups, from any number of threads, without locks.
 ///
@@ -43,18 +48,29 @@ use core::marker::PhantomData;
 /// and whoever owns the writer must know about it: see [`FibWriter::reclaim`](crate::FibWriter::reclaim).
 pub struct Fib<A> {
     pub(crate) arena: Arena,
+    /// Set when the table has become large, for IPv4 alone.
+    pub(crate) front: OnceLock<Front>,
     kernel: Chosen,
     family: PhantomData<A>,
 }
 
 impl<A: Address> Fib<A> {
     pub(crate) fn new(first: Generation) -> Self {
-        Self { arena: Arena::new(first), kernel: Chosen::new(Kernel::best()), family: PhantomData }
+        Self { arena: Arena::new(first), front: OnceLock::new(), kernel: Chosen::new(Kernel::best()), family: PhantomData }
     }
 
     /// The group of the longest prefix that contains `addr`.
     #[inline]
     pub fn lookup(&self, addr: A) -> Option<GroupId> {
+        if let Some(addr) = addr.v4()
+            && let Some(front) = self.front.get()
+        {
+            match front.get(addr) {
+                Answer::Group(group) => return Some(group),
+                Answer::NoRoute => return None,
+                Answer::Down => {}
+            }
+        }
         self.leaf(addr).group()
     }
 
@@ -72,13 +88,30 @@ impl<A: Address> Fib<A> {
     /// The lanes go down the trie together, level by level, so that their reads from memory
     /// overlap.
     pub fn lookup_burst(&self, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-        self.kernel.burst(self.arena.current(), addrs, mask, out);
+        self.burst(self.kernel, addrs, mask, out);
     }
 
     /// As [`lookup_burst`](Fib::lookup_burst), by a kernel of the caller's choice: for tests and
     /// measurements. One that this CPU cannot run is replaced by [`Kernel::Scalar`].
     pub fn lookup_burst_with(&self, kernel: Kernel, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-        Chosen::new(kernel).burst(self.arena.current(), addrs, mask, out);
+        self.burst(Chosen::new(kernel), addrs, mask, out);
+    }
+
+    #[inline(always)]
+    fn burst(&self, kernel: Chosen, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+        let mut left = mask;
+        if let Some(addrs) = A::all_v4(addrs)
+            && let Some(front) = self.front.get()
+        {
+            left = kernel.front(front, addrs, mask, out);
+        }
+        if left.count_ones() > FEW {
+            kernel.burst(self.arena.current(), addrs, left, out);
+        } else {
+            for lane in lanes(left) {
+                out[lane] = self.leaf(addrs[lane]).raw_group();
+            }
+        }
     }
 
     /// The leaf that decides about `addr`.

@@ -23,8 +23,9 @@
 use crate::arena::{Generation, NIBBLE, SLOTS};
 use crate::books::{Book, Pool};
 use crate::entry::{Entry, GroupId};
+use crate::front::Front;
 use crate::table::Fib;
-use crate::{Address, Prefix};
+use crate::{Address, Prefix, front};
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
@@ -174,7 +175,7 @@ impl<A: Address> FibWriter<A> {
         let (pool, book) = self.pool_and_book(&prefix, &path);
         let former = pool.insert(book, position, group);
         if former != Some(group) {
-            self.overwrite(self.slots(&prefix, &path), Entry::leaf(prefix.len(), group), &|old| {
+            self.overwrite_prefix(&prefix, &path, Entry::leaf(prefix.len(), group), &|old| {
                 old.prefix_len().is_none_or(|len| len <= prefix.len())
             });
         }
@@ -196,7 +197,7 @@ impl<A: Address> FibWriter<A> {
         let cover = self
             .cover(prefix.addr(), prefix.len(), &path)
             .map_or(Entry::NONE, |(len, group)| Entry::leaf(len, group));
-        self.overwrite(self.slots(prefix, &path), cover, &|old| old.prefix_len() == Some(prefix.len()));
+        self.overwrite_prefix(prefix, &path, cover, &|old| old.prefix_len() == Some(prefix.len()));
         self.prune(prefix.addr(), &path);
         Some(group)
     }
@@ -286,7 +287,9 @@ impl<A: Address> FibWriter<A> {
     pub fn memory_bytes(&self) -> usize {
         let listed = self.free.capacity() + self.retired.capacity();
         let books = self.upper.len() + self.below.len();
+        let front = self.fib.front.get().map_or(0, |_| Front::BYTES);
         self.fib.arena.bytes()
+            + front
             + books * size_of::<Book>()
             + self.pool.bytes()
             + listed * size_of::<u32>()
@@ -352,19 +355,6 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    /// The slots that `prefix` covers where it ends; its `path` must be complete.
-    fn slots(&self, prefix: &Prefix<A>, path: &Path) -> Range<usize> {
-        let root_bits = self.generation().root_bits();
-        let (first, depth) = match path.lines().last() {
-            None => (prefix.addr().slice(0, root_bits), root_bits),
-            Some(&line) => {
-                let depth = depth_of(prefix.len());
-                (line as usize * SLOTS + prefix.addr().slice(depth, NIBBLE), depth + NIBBLE)
-            }
-        };
-        first..first + (1 << (depth - prefix.len()))
-    }
-
     fn book(&self, prefix: &Prefix<A>, path: &Path) -> &Book {
         match path.lines().last() {
             None => &self.upper[upper(prefix.addr(), depth_of(prefix.len()))],
@@ -423,24 +413,69 @@ impl<A: Address> FibWriter<A> {
             }
             // Release: whoever sees the child sees it filled.
             parent.store(Entry::child(line).0, Ordering::Release);
+            let depth = generation.root_bits() + NIBBLE * path.count as u8;
+            if depth == front::BITS {
+                self.repeat_in_front(depth, prefix.addr().slice(0, depth), Entry::child(line));
+            }
             path.lines[path.count] = line;
             path.count += 1;
         }
     }
 
+    /// Stores `new` in each leaf that `prefix` covers and whose content `replaced` accepts. The
+    /// `path` must be complete.
+    fn overwrite_prefix(
+        &self,
+        prefix: &Prefix<A>,
+        path: &Path,
+        new: Entry,
+        replaced: &impl Fn(Entry) -> bool,
+    ) {
+        let root_bits = self.generation().root_bits();
+        let (line, above, depth) = match path.lines().last() {
+            None => (0, 0, root_bits),
+            Some(&line) => (line as usize, depth_of(prefix.len()), depth_of(prefix.len()) + NIBBLE),
+        };
+        let first = line * SLOTS + prefix.addr().slice(above, depth - above);
+        let count = 1 << (depth - prefix.len());
+        // Below the front the number means nothing.
+        let number = if depth <= front::BITS { prefix.addr().slice(0, depth) } else { 0 };
+        self.overwrite(first..first + count, depth, number, new, replaced);
+    }
+
     /// Stores `new` in each leaf of the given slots, and of all lines below them, whose content
-    /// `replaced` accepts.
-    fn overwrite(&self, slots: Range<usize>, new: Entry, replaced: &impl Fn(Entry) -> bool) {
+    /// `replaced` accepts. The slots end at `depth`; the first `depth` address bits of the first
+    /// slot are `number`.
+    fn overwrite(
+        &self,
+        slots: Range<usize>,
+        depth: u8,
+        number: usize,
+        new: Entry,
+        replaced: &impl Fn(Entry) -> bool,
+    ) {
         let generation = self.generation();
-        for index in slots {
+        for (number, index) in (number..).zip(slots) {
             let slot = generation.slot(index);
             let old = Entry(slot.load(Ordering::Relaxed));
             if old.is_child() {
                 let first = old.line() as usize * SLOTS;
-                self.overwrite(first..first + SLOTS, new, replaced);
+                let below = number.wrapping_mul(SLOTS);
+                self.overwrite(first..first + SLOTS, depth + NIBBLE, below, new, replaced);
             } else if replaced(old) {
                 slot.store(new.0, Ordering::Release);
+                self.repeat_in_front(depth, number, new);
             }
+        }
+    }
+
+    /// Tells the front, if there is one, that the slot for these `depth` bits holds `entry`.
+    fn repeat_in_front(&self, depth: u8, number: usize, entry: Entry) {
+        if depth <= front::BITS
+            && let Some(front) = self.fib.front.get()
+        {
+            let below = front::BITS - depth;
+            front.set(number << below, 1 << below, entry);
         }
     }
 
@@ -458,6 +493,10 @@ impl<A: Address> FibWriter<A> {
             );
             let parent = self.parent_slot(addr, path, i);
             self.generation().slot(parent).store(leaf, Ordering::Release);
+            let depth = self.generation().root_bits() + NIBBLE * i as u8;
+            if depth == front::BITS {
+                self.repeat_in_front(depth, addr.slice(0, depth), Entry(leaf));
+            }
             self.retired.push_back(line);
             self.retired_ever += 1;
         }

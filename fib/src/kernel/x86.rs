@@ -9,12 +9,14 @@
 use crate::Address;
 use crate::arena::{Generation, NIBBLE};
 use crate::entry::Entry;
+use crate::front::{self, Front};
 use core::arch::asm;
+use core::net::Ipv4Addr;
 use core::arch::x86_64::{
-    __m256i, __m512i, _mm_cvtsi32_si128, _mm_setr_epi8, _mm256_and_si256, _mm256_castsi256_ps,
+    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm256_inserti128_si256, _mm256_castsi128_si256, _mm256_unpacklo_epi32, _mm256_unpackhi_epi32, _mm256_unpacklo_epi64, _mm256_unpackhi_epi64, _mm256_shuffle_epi8, _mm256_broadcastsi128_si256, _mm_cvtsi32_si128, _mm_setr_epi8, _mm256_and_si256, _mm256_castsi256_ps,
     _mm256_cmpeq_epi32, _mm256_loadu_si256, _mm256_maskstore_epi32, _mm256_movemask_ps, _mm256_or_si256,
     _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_sllv_epi32, _mm256_srl_epi32, _mm256_storeu_si256,
-    _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi32_mask,
+    _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi32_mask, _mm512_cmpgt_epi32_mask, _mm256_cmpgt_epi32,
     _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_or_si512,
     _mm512_permutex2var_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
     _mm512_shuffle_epi8, _mm512_srl_epi32, _mm512_storeu_si512, _mm512_testn_epi32_mask,
@@ -44,9 +46,37 @@ fn roots<A: Address, const R: u8, const N: usize>(
 }
 
 /// The 32 bits that hold the bits at `depth`, of eight addresses from `first` on.
-#[inline(always)]
-fn word_8<A: Address>(addrs: &[A; 64], first: usize, depth: u8) -> Words<8> {
-    Words(core::array::from_fn(|i| addrs[first + i].slice(depth / 32 * 32, 32) as u32))
+#[inline]
+#[target_feature(enable = "avx2")]
+fn word_8<A: Address>(addrs: &[A; 64], first: usize, depth: u8) -> __m256i {
+    const { assert!(size_of::<A>() == A::BITS as usize / 8) };
+    let addrs: *const __m128i = addrs[first..first + 8].as_ptr().cast();
+    // SAFETY: eight addresses are 32 or 128 bytes; each address is its octets in network order
+    // and, by its size, nothing else.
+    let words = unsafe {
+        if A::BITS == 32 {
+            _mm256_loadu_si256(addrs.cast())
+        } else {
+            // Address i beside address i + 4, so that both halves are transposed alike.
+            let pair = |i| {
+                let (low, high) = (_mm_loadu_si128(addrs.add(i)), _mm_loadu_si128(addrs.add(i + 4)));
+                _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
+            };
+            let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
+            let (left, right) = if depth < 64 {
+                (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d))
+            } else {
+                (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d))
+            };
+            if depth / 32 % 2 == 0 {
+                _mm256_unpacklo_epi64(left, right)
+            } else {
+                _mm256_unpackhi_epi64(left, right)
+            }
+        }
+    };
+    let swap = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
+    _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(swap))
 }
 
 /// As [`word_8`], of sixteen addresses.
@@ -117,6 +147,101 @@ unsafe fn gather_8(mut from: __m256i, mask: __m256i, base: *const u32, index: __
     from
 }
 
+/// The front's words for sixteen addresses from `first` on.
+///
+/// Single loads, as in [`roots`]; in assembly, because the compiler would pass each word through
+/// vector registers, at several times the cost.
+#[inline(always)]
+fn front_16(front: &Front, addrs: &[Ipv4Addr; 64], first: usize, words: &mut Words<64>) {
+    macro_rules! loads {
+        ($($offset:literal)*) => {
+            // SAFETY: reads the octets of 16 addresses, each in network order, and the word of
+            // the front for the first 24 bits of each, of which there are 2^24; writes 16 words.
+            unsafe {
+                asm!(
+                    $(
+                        concat!("mov {word:e}, dword ptr [{addrs} + ", $offset, "]"),
+                        "bswap {word:e}",
+                        "shr {word:e}, 8",
+                        "movzx {word:e}, word ptr [{front} + {word} * 2]",
+                        concat!("mov dword ptr [{words} + ", $offset, "], {word:e}"),
+                    )*
+                    word = out(reg) _,
+                    addrs = in(reg) addrs[first..first + 16].as_ptr(),
+                    front = in(reg) front.words().as_ptr(),
+                    words = in(reg) words.0[first..first + 16].as_mut_ptr(),
+                    options(nostack)
+                );
+            }
+        };
+    }
+    loads!(0 4 8 12 16 20 24 28 32 36 40 44 48 52 56 60);
+}
+
+/// Answers the lanes in `mask` but for those it returns, which the trie has to answer.
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+pub(super) fn front_avx512(front: &Front, addrs: &[Ipv4Addr; 64], mask: u64, out: &mut [u32; 64]) -> u64 {
+    let (none, last) = (_mm512_set1_epi32(-1), _mm512_set1_epi32(i32::from(front::LAST_GROUP)));
+    let to_down = _mm512_set1_epi32(i32::from(front::DOWN));
+    let mut words = Words([0; 64]);
+    let groups = (64 - mask.leading_zeros() as usize).div_ceil(16);
+    for q in 0..groups {
+        front_16(front, addrs, 16 * q, &mut words);
+    }
+    let mut down = 0;
+    for q in 0..groups {
+        let (from, to) = (words.0[16 * q..][..16].as_ptr(), out[16 * q..][..16].as_mut_ptr());
+        let lanes = (mask >> (16 * q)) as u16;
+        // SAFETY: both have 16 words.
+        unsafe {
+            let word = _mm512_loadu_si512(from.cast());
+            down |= u64::from(_mm512_cmpeq_epi32_mask(word, to_down) & lanes) << (16 * q);
+            let missed = _mm512_cmpgt_epi32_mask(word, last);
+            let group = _mm512_mask_mov_epi32(word, missed, none);
+            // A store under a mask costs more.
+            match lanes {
+                u16::MAX => _mm512_storeu_si512(to.cast(), group),
+                _ => _mm512_mask_storeu_epi32(to.cast(), lanes, group),
+            }
+        }
+    }
+    down
+}
+
+/// As [`front_avx512`].
+#[target_feature(enable = "avx2,bmi2")]
+pub(super) fn front_avx2(front: &Front, addrs: &[Ipv4Addr; 64], mask: u64, out: &mut [u32; 64]) -> u64 {
+    let last = _mm256_set1_epi32(i32::from(front::LAST_GROUP));
+    let to_down = _mm256_set1_epi32(i32::from(front::DOWN));
+    let to_sign = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+    let mut words = Words([0; 64]);
+    let groups = (64 - mask.leading_zeros() as usize).div_ceil(16);
+    for q in 0..groups {
+        front_16(front, addrs, 16 * q, &mut words);
+    }
+    let mut down = 0;
+    for q in 0..2 * groups {
+        let (from, to) = (words.0[8 * q..][..8].as_ptr(), out[8 * q..][..8].as_mut_ptr());
+        let lanes = (mask >> (8 * q)) as u8;
+        // SAFETY: both have 8 words.
+        unsafe {
+            let word = _mm256_loadu_si256(from.cast());
+            let below = _mm256_castsi256_ps(_mm256_cmpeq_epi32(word, to_down));
+            down |= (_mm256_movemask_ps(below) as u64 & u64::from(lanes)) << (8 * q);
+            let group = _mm256_or_si256(word, _mm256_cmpgt_epi32(word, last));
+            // A store under a mask costs more.
+            match lanes {
+                u8::MAX => _mm256_storeu_si256(to.cast(), group),
+                _ => {
+                    let signs = _mm256_sllv_epi32(_mm256_set1_epi32(i32::from(lanes)), to_sign);
+                    _mm256_maskstore_epi32(to.cast(), signs, group);
+                }
+            }
+        }
+    }
+    down
+}
+
 /// Calls `$steps` with the width of the root, and with all lanes at once or group by group.
 macro_rules! by_shape {
     ($steps:ident, $lanes:literal, $table:ident, $addrs:ident, $mask:ident, $out:ident, $($bits:literal)*) => {
@@ -181,16 +306,18 @@ fn avx512_steps<A: Address, const R: u8, const N: usize, const G: usize>(
         depth += NIBBLE;
     }
     let group = _mm512_set1_epi32(Entry::GROUP_MASK as i32);
+    let whole = mask == u64::MAX;
     for q in 0..G {
         let missed = _mm512_cmpeq_epi32_mask(entries[q], none);
         let groups = _mm512_mask_mov_epi32(_mm512_and_si512(entries[q], group), missed, none);
         let at = first + 16 * q;
-        let (to, lanes) = (out[at..at + 16].as_mut_ptr(), (mask >> at) as u16);
+        let to = out[at..at + 16].as_mut_ptr().cast();
         // SAFETY: `to` has 16 lanes. A store under a mask costs more.
         unsafe {
-            match lanes {
-                u16::MAX => _mm512_storeu_si512(to.cast(), groups),
-                _ => _mm512_mask_storeu_epi32(to.cast(), lanes, groups),
+            if whole {
+                _mm512_storeu_si512(to, groups);
+            } else {
+                _mm512_mask_storeu_epi32(to.cast(), (mask >> at) as u16, groups);
             }
         }
     }
@@ -214,16 +341,13 @@ fn avx2_steps<A: Address, const R: u8, const N: usize, const G: usize>(
     let base: *const u32 = table.base().cast();
     let nibble = _mm256_set1_epi32(15);
     let none = _mm256_set1_epi32(-1);
-    let load = |words: *const u32| {
-        // SAFETY: every caller has 8 words of 4 bytes there.
-        unsafe { _mm256_loadu_si256(words.cast()) }
-    };
-    let roots = roots::<A, R, N>(table, addrs, first);
     let mut words = [_mm256_setzero_si256(); G];
     let mut entries = [none; G];
+    let to_root = _mm_cvtsi32_si128(32 - i32::from(R));
     for q in 0..G {
-        entries[q] = load(roots.0[8 * q..8 * q + 8].as_ptr());
-        words[q] = load(word_8(addrs, first + 8 * q, 0).0.as_ptr());
+        words[q] = word_8(addrs, first + 8 * q, 0);
+        // SAFETY: the root has a slot for each number of R bits.
+        entries[q] = unsafe { gather_8(none, none, base, _mm256_srl_epi32(words[q], to_root)) };
     }
     let mut depth = R;
     loop {
@@ -234,7 +358,7 @@ fn avx2_steps<A: Address, const R: u8, const N: usize, const G: usize>(
         }
         if depth.is_multiple_of(32) {
             for q in 0..G {
-                words[q] = load(word_8(addrs, first + 8 * q, depth).0.as_ptr());
+                words[q] = word_8(addrs, first + 8 * q, depth);
             }
         }
         let to_nibble = _mm_cvtsi32_si128(i32::from(32 - NIBBLE - depth % 32));
@@ -250,17 +374,19 @@ fn avx2_steps<A: Address, const R: u8, const N: usize, const G: usize>(
     let group = _mm256_set1_epi32(Entry::GROUP_MASK as i32);
     // Bit `lane` of the mask into the sign of the lane.
     let to_sign = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+    let whole = mask == u64::MAX;
     for q in 0..G {
         let missed = _mm256_cmpeq_epi32(entries[q], none);
         let groups = _mm256_or_si256(_mm256_and_si256(entries[q], group), missed);
         let at = first + 8 * q;
-        let (to, lanes) = (out[at..at + 8].as_mut_ptr(), (mask >> at) as u8);
-        let signs = _mm256_sllv_epi32(_mm256_set1_epi32(i32::from(lanes)), to_sign);
+        let to = out[at..at + 8].as_mut_ptr();
         // SAFETY: `to` has 8 lanes. A store under a mask costs more.
         unsafe {
-            match lanes {
-                u8::MAX => _mm256_storeu_si256(to.cast(), groups),
-                _ => _mm256_maskstore_epi32(to.cast(), signs, groups),
+            if whole {
+                _mm256_storeu_si256(to.cast(), groups);
+            } else {
+                let lanes = _mm256_set1_epi32((mask >> at) as i32 & 0xff);
+                _mm256_maskstore_epi32(to.cast(), _mm256_sllv_epi32(lanes, to_sign), groups);
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::Address;
 use crate::arena::{Generation, Line, NIBBLE, SLOTS};
 use crate::books::Book;
 use crate::entry::Entry;
+use crate::front::{self, Front};
 use core::sync::atomic::Ordering;
 
 /// Root bits and lines of an empty table.
@@ -103,6 +104,31 @@ impl<A: Address> FibWriter<A> {
         (self.upper, self.below, self.fresh) = (upper, below, fresh);
         self.free = Vec::new();
         self.retired.clear();
+        if A::BITS == 32 && root_bits == 20 && self.fib.front.get().is_none() {
+            self.make_front();
+        }
+    }
+
+    /// Gives the table its front, unless that is beyond the memory limit.
+    fn make_front(&self) {
+        if self.fits(Front::BYTES).is_err() {
+            return;
+        }
+        let front = Front::new();
+        let generation = self.generation();
+        let below = 1 << (front::BITS - generation.root_bits());
+        for index in 0..1 << generation.root_bits() {
+            let entry = Entry(generation.slot(index).load(Ordering::Relaxed));
+            if entry.is_child() {
+                let line = &generation.lines()[entry.line() as usize];
+                for (i, slot) in line.slots().iter().enumerate() {
+                    front.set(index * SLOTS + i, 1, Entry(slot.load(Ordering::Relaxed)));
+                }
+            } else {
+                front.set(index * below, below, entry);
+            }
+        }
+        self.fib.front.get_or_init(|| front);
     }
 }
 
