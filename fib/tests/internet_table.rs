@@ -4,7 +4,8 @@
 //! each address they ask about, the chain of routes that contain it, from the default route
 //! (always present) to the longest. While routes are only inserted, the answer may only move up
 //! this chain; while groups are only replaced it stays; while routes are only withdrawn it may
-//! only move down. An answer outside the chain, or none, is an error at any time.
+//! only move down. In between, a million routes go and come again at random, and the answer may
+//! move either way. An answer outside the chain, or none, is an error at any time.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
@@ -16,9 +17,13 @@ const READERS: usize = 2;
 /// How many changes the writer makes between two waits for the readers.
 const CHANGES_PER_GRACE_PERIOD: usize = 10_000;
 
+/// How many routes go and come again.
+const FLIPS: usize = 1_000_000;
+
 const INSERT: u8 = 0;
 const REPLACE: u8 = 1;
-const WITHDRAW: u8 = 2;
+const CHURN: u8 = 2;
+const WITHDRAW: u8 = 3;
 
 /// The routes of one family in ascending order, the default route first. The position of a route
 /// is its group id; replaced groups are `position + len`.
@@ -140,6 +145,7 @@ fn read<A: Address>(fib: &Fib<A>, stage: &Stage, reader: usize, routes: &[Prefix
                     match phase {
                         INSERT => assert!(now >= *at, "{probe} fell back during inserts"),
                         REPLACE => assert_eq!(now, chain.len() - 1, "{probe} lost its route"),
+                        CHURN => {}
                         _ => assert!(now <= *at, "{probe} moved up during withdraws"),
                     }
                 }
@@ -219,6 +225,17 @@ fn whole_table<A: Address>(expected_routes: usize, max_bytes: usize) {
         }
         writer.insert(routes[0], group(routes.len())).expect("no limit is set");
         assert_eq!(writer.retired(), 0, "replacing needs no node");
+        check_all(&fib, &routes, routes.len());
+
+        stage.phase.store(CHURN, Ordering::SeqCst);
+        for batch in order.iter().cycle().take(FLIPS).collect::<Vec<_>>().chunks(CHANGES_PER_GRACE_PERIOD) {
+            for &&position in batch {
+                let group = group(position + routes.len());
+                assert_eq!(writer.remove(&routes[position]), Some(group));
+                assert_eq!(writer.insert(routes[position], group), Ok(None));
+            }
+            reclaim(&mut writer);
+        }
         check_all(&fib, &routes, routes.len());
 
         stage.phase.store(WITHDRAW, Ordering::SeqCst);

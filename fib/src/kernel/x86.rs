@@ -16,7 +16,7 @@ use core::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_loadu_si128, _mm256_inserti128_si256, _mm256_castsi128_si256, _mm256_unpacklo_epi32, _mm256_unpackhi_epi32, _mm256_unpacklo_epi64, _mm256_unpackhi_epi64, _mm256_shuffle_epi8, _mm256_broadcastsi128_si256, _mm_cvtsi32_si128, _mm_setr_epi8, _mm256_and_si256, _mm256_castsi256_ps,
     _mm256_cmpeq_epi32, _mm256_loadu_si256, _mm256_maskstore_epi32, _mm256_movemask_ps, _mm256_or_si256,
     _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_sllv_epi32, _mm256_srl_epi32, _mm256_storeu_si256,
-    _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi32_mask, _mm512_cmpgt_epi32_mask, _mm256_cmpgt_epi32,
+    _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_cmpeq_epi32_mask, _mm512_cmpgt_epi32_mask, _mm256_cmpgt_epi32,
     _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_or_si512,
     _mm512_permutex2var_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
     _mm512_shuffle_epi8, _mm512_srl_epi32, _mm512_storeu_si512, _mm512_testn_epi32_mask,
@@ -179,29 +179,51 @@ fn front_16(front: &Front, addrs: &[Ipv4Addr; 64], first: usize, words: &mut Wor
 }
 
 /// Answers the lanes in `mask` but for those it returns, which the trie has to answer.
+///
+/// A gather reads words in pairs, aligned to four bytes; the last bit of the first 24 says which
+/// of a pair is meant.
 #[target_feature(enable = "avx512f,avx512bw,bmi2")]
 pub(super) fn front_avx512(front: &Front, addrs: &[Ipv4Addr; 64], mask: u64, out: &mut [u32; 64]) -> u64 {
+    if mask >> 48 != 0 {
+        return front_steps::<4>(front, addrs, mask, 0, out);
+    }
+    let firsts = (0..48).step_by(16).take_while(|&first| mask >> first != 0);
+    firsts.fold(0, |down, first| down | front_steps::<1>(front, addrs, mask, first, out))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+fn front_steps<const G: usize>(
+    front: &Front,
+    addrs: &[Ipv4Addr; 64],
+    mask: u64,
+    first: usize,
+    out: &mut [u32; 64],
+) -> u64 {
+    let base: *const u32 = front.words().as_ptr().cast();
     let (none, last) = (_mm512_set1_epi32(-1), _mm512_set1_epi32(i32::from(front::LAST_GROUP)));
     let to_down = _mm512_set1_epi32(i32::from(front::DOWN));
-    let mut words = Words([0; 64]);
-    let groups = (64 - mask.leading_zeros() as usize).div_ceil(16);
-    for q in 0..groups {
-        front_16(front, addrs, 16 * q, &mut words);
+    let (sixteen, word) = (_mm512_set1_epi32(16), _mm512_set1_epi32(0xffff));
+    let mut words = [none; G];
+    for q in 0..G {
+        let addrs = word_16(addrs, first + 16 * q, 0);
+        // SAFETY: the front has 2^23 pairs of words.
+        let pairs = unsafe { gather_16(none, u16::MAX, base, _mm512_srli_epi32::<9>(addrs)) };
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<4>(addrs), sixteen);
+        words[q] = _mm512_and_si512(_mm512_srlv_epi32(pairs, odd), word);
     }
     let mut down = 0;
-    for q in 0..groups {
-        let (from, to) = (words.0[16 * q..][..16].as_ptr(), out[16 * q..][..16].as_mut_ptr());
-        let lanes = (mask >> (16 * q)) as u16;
-        // SAFETY: both have 16 words.
+    for q in 0..G {
+        let at = first + 16 * q;
+        let lanes = (mask >> at) as u16;
+        down |= u64::from(_mm512_cmpeq_epi32_mask(words[q], to_down) & lanes) << at;
+        let groups = _mm512_mask_mov_epi32(words[q], _mm512_cmpgt_epi32_mask(words[q], last), none);
+        let to = out[at..at + 16].as_mut_ptr();
+        // SAFETY: `to` has 16 lanes. A store under a mask costs more.
         unsafe {
-            let word = _mm512_loadu_si512(from.cast());
-            down |= u64::from(_mm512_cmpeq_epi32_mask(word, to_down) & lanes) << (16 * q);
-            let missed = _mm512_cmpgt_epi32_mask(word, last);
-            let group = _mm512_mask_mov_epi32(word, missed, none);
-            // A store under a mask costs more.
             match lanes {
-                u16::MAX => _mm512_storeu_si512(to.cast(), group),
-                _ => _mm512_mask_storeu_epi32(to.cast(), lanes, group),
+                u16::MAX => _mm512_storeu_si512(to.cast(), groups),
+                _ => _mm512_mask_storeu_epi32(to.cast(), lanes, groups),
             }
         }
     }

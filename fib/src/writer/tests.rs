@@ -174,6 +174,7 @@ fn growth_changes_no_answer() {
                 let found = writer.longest_match(route.addr()).unwrap();
                 let answer = fib.lookup_prefix(route.addr());
                 assert_eq!(answer, Some((found.0.len(), found.1)));
+                assert_eq!(fib.lookup(route.addr()), Some(found.1));
                 assert!(found.0.covers(&Prefix::host(route.addr())) && found.0.len() >= route.len());
             }
         }
