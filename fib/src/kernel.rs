@@ -90,13 +90,7 @@ impl Chosen {
 
     /// [`Front::burst`].
     #[inline]
-    pub(crate) fn front(
-        self,
-        front: &Front,
-        addrs: &[Ipv4Addr; 64],
-        mask: u64,
-        out: &mut [u32; 64],
-    ) -> u64 {
+    pub(crate) fn front(self, front: &Front, addrs: &[Ipv4Addr; 64], mask: u64, out: &mut [u32; 64]) -> u64 {
         match self.0 {
             // SAFETY: `new` has made sure that the CPU has what the kernel needs.
             #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -30,8 +30,8 @@
 use crate::Address;
 use crate::arena::{Arena, Generation, NIBBLE, SLOTS};
 use crate::entry::{Entry, GroupId};
-use crate::kernel::{Chosen, Kernel, lanes};
 use crate::front::{Answer, Front};
+use crate::kernel::{Chosen, Kernel, lanes};
 use core::fmt;
 use core::marker::PhantomData;
 use std::sync::OnceLock;
@@ -56,7 +56,12 @@ pub struct Fib<A> {
 
 impl<A: Address> Fib<A> {
     pub(crate) fn new(first: Generation) -> Self {
-        Self { arena: Arena::new(first), front: OnceLock::new(), kernel: Chosen::new(Kernel::best()), family: PhantomData }
+        Self {
+            arena: Arena::new(first),
+            front: OnceLock::new(),
+            kernel: Chosen::new(Kernel::best()),
+            family: PhantomData,
+        }
     }
 
     /// The group of the longest prefix that contains `addr`.

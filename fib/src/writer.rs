@@ -28,11 +28,13 @@ use crate::table::Fib;
 use crate::{Address, Prefix, front};
 use core::ops::Range;
 use core::sync::atomic::Ordering;
+use path::{Path, depth_of, position, upper};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use thiserror::Error;
 
 mod grow;
+mod path;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -65,37 +67,6 @@ pub struct Retired {
     up_to: u64,
     /// Address of the table, to tell tables apart.
     table: usize,
-}
-
-/// The lines on the way down to a prefix, as far as there are any.
-struct Path {
-    /// `lines[i]` begins at depth `root_bits + 4 * i`.
-    lines: [u32; 32],
-    count: usize,
-}
-
-impl Path {
-    fn lines(&self) -> &[u32] {
-        &self.lines[..self.count]
-    }
-}
-
-/// The depth of the book in which prefixes of this length end.
-fn depth_of(len: u8) -> u8 {
-    len.saturating_sub(1) / NIBBLE * NIBBLE
-}
-
-/// The position of the prefix `addr/len` in its book.
-fn position<A: Address>(addr: A, len: u8) -> u32 {
-    let depth = depth_of(len);
-    if len == 0 { 1 } else { 1 << (len - depth) | addr.slice(depth, len - depth) as u32 }
-}
-
-/// Where the book of `addr` at `depth` lies among those above the lines; with the number of
-/// address bits of the root, how many there are.
-fn upper<A: Address>(addr: A, depth: u8) -> usize {
-    let above = ((1_usize << depth) - 1) / (SLOTS - 1);
-    if depth == 0 { 0 } else { above + addr.slice(0, depth) }
 }
 
 /// The writing side of a forwarding table. There is exactly one per table.
@@ -312,90 +283,6 @@ impl<A: Address> FibWriter<A> {
     fn fits(&self, bytes: usize) -> Result<(), FibFull> {
         let fits = bytes == 0 || self.memory_bytes().saturating_add(bytes) <= self.max_bytes;
         if fits { Ok(()) } else { Err(self.full()) }
-    }
-
-    /// The lines from the root towards `addr/len`, down to the one in which it ends, or to the
-    /// deepest there is.
-    fn path(&self, addr: A, len: u8) -> Path {
-        let generation = self.generation();
-        let mut path = Path { lines: [0; 32], count: 0 };
-        let mut depth = generation.root_bits();
-        if len <= depth {
-            return path;
-        }
-        let mut entry = Entry(generation.slot(addr.slice(0, depth)).load(Ordering::Relaxed));
-        while entry.is_child() {
-            path.lines[path.count] = entry.line();
-            path.count += 1;
-            if len <= depth + NIBBLE {
-                break;
-            }
-            let line = &generation.lines()[entry.line() as usize];
-            entry = Entry(line.slots()[addr.slice(depth, NIBBLE)].load(Ordering::Relaxed));
-            depth += NIBBLE;
-        }
-        path
-    }
-
-    /// How many lines `prefix` needs beyond those of its `path`.
-    fn missing(&self, prefix: &Prefix<A>, path: &Path) -> usize {
-        let below = prefix.len().saturating_sub(self.generation().root_bits());
-        usize::from(below.div_ceil(NIBBLE)) - path.count
-    }
-
-    /// The slot that the `i`-th line on the way to `addr` hangs from.
-    fn parent_slot(&self, addr: A, path: &Path, i: usize) -> usize {
-        let root_bits = self.generation().root_bits();
-        match i.checked_sub(1) {
-            None => addr.slice(0, root_bits),
-            Some(above) => {
-                let depth = root_bits + NIBBLE * above as u8;
-                path.lines[above] as usize * SLOTS + addr.slice(depth, NIBBLE)
-            }
-        }
-    }
-
-    fn book(&self, prefix: &Prefix<A>, path: &Path) -> &Book {
-        match path.lines().last() {
-            None => &self.upper[upper(prefix.addr(), depth_of(prefix.len()))],
-            Some(&line) => &self.below[self.below_index(line)],
-        }
-    }
-
-    fn pool_and_book(&mut self, prefix: &Prefix<A>, path: &Path) -> (&mut Pool, &mut Book) {
-        let book = match path.lines().last() {
-            None => &mut self.upper[upper(prefix.addr(), depth_of(prefix.len()))],
-            Some(&line) => {
-                let index = self.below_index(line);
-                &mut self.below[index]
-            }
-        };
-        (&mut self.pool, book)
-    }
-
-    fn below_index(&self, line: u32) -> usize {
-        line as usize - Generation::root_lines(self.generation().root_bits())
-    }
-
-    /// The length and group of the longest prefix, of at most `len` bits, that covers `addr`.
-    /// The `path` is that of `addr/len`.
-    fn cover(&self, addr: A, len: u8, path: &Path) -> Option<(u8, GroupId)> {
-        let root_bits = self.generation().root_bits();
-        let mut depth = depth_of(len);
-        let mut position = position(addr, len);
-        loop {
-            let book = if depth < root_bits {
-                Some(&self.upper[upper(addr, depth)])
-            } else {
-                let line = path.lines().get(usize::from((depth - root_bits) / NIBBLE));
-                line.map(|&line| &self.below[self.below_index(line)])
-            };
-            if let Some((book, position)) = book.and_then(|book| Some((book, book.cover(position)?))) {
-                return Some((depth + position.ilog2() as u8, self.pool.get(book, position)));
-            }
-            depth = depth.checked_sub(NIBBLE)?;
-            position = 1 << NIBBLE | addr.slice(depth, NIBBLE) as u32;
-        }
     }
 
     /// Links the lines that `prefix` needs beyond its `path`; they must have been reserved.

@@ -19,7 +19,11 @@ fn routes<A: Address>() -> Vec<Prefix<A>> {
 
 /// First and last address of every route and the addresses beside them, and random ones: half
 /// anywhere, half in a route. Ascending.
-fn probes<A: Address>(routes: &[Prefix<A>], count: usize, random_in: fn(&Prefix<A>, [u64; 2]) -> A) -> Vec<A> {
+fn probes<A: Address>(
+    routes: &[Prefix<A>],
+    count: usize,
+    random_in: fn(&Prefix<A>, [u64; 2]) -> A,
+) -> Vec<A> {
     let mut probes = Vec::with_capacity(count);
     for route in routes {
         for edge in [route.first(), route.last()] {
@@ -65,7 +69,12 @@ fn expected<A: Address>(routes: &[Prefix<A>], probes: &[A]) -> Vec<Option<usize>
 }
 
 /// `group` names the group of the route at a position.
-fn check<A: Address>(routes: &[Prefix<A>], probes: &[A], expected: &[Option<usize>], group: fn(usize) -> u32) {
+fn check<A: Address>(
+    routes: &[Prefix<A>],
+    probes: &[A],
+    expected: &[Option<usize>],
+    group: fn(usize) -> u32,
+) {
     let group_id = |position| GroupId::new(group(position)).expect("in range");
     let mut writer = FibWriter::new();
     let load = routes.iter().enumerate().map(|(position, &route)| (route, group_id(position)));

@@ -15,24 +15,24 @@ use std::path::Path;
 const ADDRESSES: usize = 1 << 20;
 const DESTINATIONS: usize = 1 << 16;
 
-pub const KINDS: [&str; 3] = ["uniform", "in-prefix", "zipf"];
+pub(crate) const KINDS: [&str; 3] = ["uniform", "in-prefix", "zipf"];
 
 /// xorshift64*: the same numbers in every run.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(0x9e37_79b9_7f4a_7c15)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 
@@ -42,7 +42,7 @@ impl Random {
 }
 
 /// What a measurement needs to know of an address family.
-pub trait Family: Address {
+pub(crate) trait Family: Address {
     const NUMBER: u32;
     /// The address `first + (random masked to the host bits)`.
     fn random_in(route: &Prefix<Self>, random: &mut Random) -> Self;
@@ -78,7 +78,7 @@ impl Family for Ipv6Addr {
 }
 
 /// The routes of one family in ascending order.
-pub fn routes<A: Family>() -> Vec<Prefix<A>> {
+pub(crate) fn routes<A: Family>() -> Vec<Prefix<A>> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bart-prefixes.txt.gz");
     let file = std::fs::File::open(file).expect("the table is part of the repository");
     let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
@@ -90,7 +90,7 @@ pub fn routes<A: Family>() -> Vec<Prefix<A>> {
 }
 
 /// One trace for each of [`KINDS`].
-pub fn traces<A: Family>(routes: &[Prefix<A>]) -> [Vec<A>; 3] {
+pub(crate) fn traces<A: Family>(routes: &[Prefix<A>]) -> [Vec<A>; 3] {
     let mut random = Random::new();
     let uniform = (0..ADDRESSES).map(|_| A::random_in(&Prefix::DEFAULT, &mut random)).collect();
     let any = |random: &mut Random| {
@@ -106,7 +106,7 @@ pub fn traces<A: Family>(routes: &[Prefix<A>]) -> [Vec<A>; 3] {
 }
 
 /// Writes routes and traces for a peer in another language.
-pub fn export<A: Family>(directory: &Path) -> std::io::Result<()> {
+pub(crate) fn export<A: Family>(directory: &Path) -> std::io::Result<()> {
     let routes = routes::<A>();
     let open = |name: String| std::fs::File::create(directory.join(name)).map(BufWriter::new);
     let mut file = open(format!("prefixes{}.txt", A::NUMBER))?;

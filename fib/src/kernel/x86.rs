@@ -6,21 +6,27 @@
 //! Lanes in between that are not in the mask go down too, since every address has an answer, and
 //! are left out at the end.
 
+#![allow(clippy::needless_range_loop, reason = "one group of lanes lies in several arrays")]
+
 use crate::Address;
 use crate::arena::{Generation, NIBBLE};
 use crate::entry::Entry;
 use crate::front::{self, Front};
 use core::arch::asm;
-use core::net::Ipv4Addr;
 use core::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm256_inserti128_si256, _mm256_castsi128_si256, _mm256_unpacklo_epi32, _mm256_unpackhi_epi32, _mm256_unpacklo_epi64, _mm256_unpackhi_epi64, _mm256_shuffle_epi8, _mm256_broadcastsi128_si256, _mm_cvtsi32_si128, _mm_setr_epi8, _mm256_and_si256, _mm256_castsi256_ps,
-    _mm256_cmpeq_epi32, _mm256_loadu_si256, _mm256_maskstore_epi32, _mm256_movemask_ps, _mm256_or_si256,
-    _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_sllv_epi32, _mm256_srl_epi32, _mm256_storeu_si256,
-    _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_cmpeq_epi32_mask, _mm512_cmpgt_epi32_mask, _mm256_cmpgt_epi32,
+    __m128i, __m256i, __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_setr_epi8, _mm256_and_si256,
+    _mm256_broadcastsi128_si256, _mm256_castsi128_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
+    _mm256_cmpgt_epi32, _mm256_inserti128_si256, _mm256_loadu_si256, _mm256_maskstore_epi32,
+    _mm256_movemask_ps, _mm256_or_si256, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_sllv_epi32, _mm256_srl_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256, _mm512_add_epi32,
+    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi32_mask, _mm512_cmpgt_epi32_mask,
     _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_or_si512,
     _mm512_permutex2var_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_srl_epi32, _mm512_storeu_si512, _mm512_testn_epi32_mask,
+    _mm512_shuffle_epi8, _mm512_srl_epi32, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_storeu_si512,
+    _mm512_testn_epi32_mask,
 };
+use core::net::Ipv4Addr;
 
 /// Words in whole cache lines: a vector that straddles two is slow to read back.
 #[repr(align(64))]
@@ -68,7 +74,7 @@ fn word_8<A: Address>(addrs: &[A; 64], first: usize, depth: u8) -> __m256i {
             } else {
                 (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d))
             };
-            if depth / 32 % 2 == 0 {
+            if (depth / 32).is_multiple_of(2) {
                 _mm256_unpacklo_epi64(left, right)
             } else {
                 _mm256_unpackhi_epi64(left, right)

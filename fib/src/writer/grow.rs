@@ -13,7 +13,8 @@
 //! is found for any address, hence readers may change over at any moment. Lines that were free
 //! or retired stay behind in the old generation.
 
-use super::{FibFull, FibWriter, upper};
+use super::path::upper;
+use super::{FibFull, FibWriter};
 use crate::Address;
 use crate::arena::{Generation, Line, NIBBLE, SLOTS};
 use crate::books::Book;

@@ -1,6 +1,7 @@
 //! All prefixes of a table in ascending order.
 
-use super::{FibWriter, upper};
+use super::FibWriter;
+use super::path::upper;
 use crate::arena::NIBBLE;
 use crate::books::Book;
 use crate::entry::{Entry, GroupId};
