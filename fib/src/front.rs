@@ -54,12 +54,18 @@ impl Front {
         Self { words: words.try_into().unwrap_or_else(|_| unreachable!("as many words as were asked for")) }
     }
 
+    /// Whether the front can name this group.
+    pub(crate) fn names(group: GroupId) -> bool {
+        group.raw() <= LAST_GROUP.into()
+    }
+
     /// What an entry of the trie means at this depth.
     fn word(entry: Entry) -> u16 {
         match entry.group() {
             _ if entry.is_child() => DOWN,
             None => NONE,
-            Some(group) => u16::try_from(group.raw()).ok().filter(|&word| word <= LAST_GROUP).unwrap_or(DOWN),
+            Some(group) if Self::names(group) => group.raw() as u16,
+            Some(_) => DOWN,
         }
     }
 

@@ -34,6 +34,7 @@ use crate::front::{Answer, Front};
 use crate::kernel::{Chosen, Kernel, lanes};
 use core::fmt;
 use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
 
 /// So many lanes are looked up one by one: a kernel takes no less for any number up to 16.
@@ -50,6 +51,8 @@ pub struct Fib<A> {
     pub(crate) arena: Arena,
     /// Set when the table has become large, for IPv4 alone.
     pub(crate) front: OnceLock<Front>,
+    /// Whether to ask the front first.
+    pub(crate) front_pays: AtomicBool,
     kernel: Chosen,
     family: PhantomData<A>,
 }
@@ -59,6 +62,7 @@ impl<A: Address> Fib<A> {
         Self {
             arena: Arena::new(first),
             front: OnceLock::new(),
+            front_pays: AtomicBool::new(false),
             kernel: Chosen::new(Kernel::best()),
             family: PhantomData,
         }
@@ -68,7 +72,7 @@ impl<A: Address> Fib<A> {
     #[inline]
     pub fn lookup(&self, addr: A) -> Option<GroupId> {
         if let Some(addr) = addr.v4()
-            && let Some(front) = self.front.get()
+            && let Some(front) = self.front()
         {
             match front.get(addr) {
                 Answer::Group(group) => return Some(group),
@@ -106,7 +110,7 @@ impl<A: Address> Fib<A> {
     fn burst(&self, kernel: Chosen, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
         let mut left = mask;
         if let Some(addrs) = A::all_v4(addrs)
-            && let Some(front) = self.front.get()
+            && let Some(front) = self.front()
         {
             left = kernel.front(front, addrs, mask, out);
         }
@@ -117,6 +121,11 @@ impl<A: Address> Fib<A> {
                 out[lane] = self.leaf(addrs[lane]).raw_group();
             }
         }
+    }
+
+    #[inline(always)]
+    fn front(&self) -> Option<&Front> {
+        if self.front_pays.load(Ordering::Acquire) { self.front.get() } else { None }
     }
 
     /// The leaf that decides about `addr`.

@@ -80,6 +80,8 @@ pub struct FibWriter<A: Address> {
     below: Vec<Book>,
     pool: Pool,
     len: usize,
+    /// How many prefixes have a group that the front cannot name.
+    beyond_front: usize,
     /// The first line that was never used.
     fresh: u32,
     free: Vec<u32>,
@@ -114,6 +116,7 @@ impl<A: Address> FibWriter<A> {
             below: vec![Book::EMPTY; lines - root_lines],
             pool: Pool::new(),
             len: 0,
+            beyond_front: 0,
             fresh: root_lines as u32,
             free: Vec::new(),
             retired: VecDeque::new(),
@@ -151,6 +154,7 @@ impl<A: Address> FibWriter<A> {
             });
         }
         self.len += usize::from(former.is_none());
+        self.count_beyond_front(former, Some(group));
         Ok(former)
     }
 
@@ -170,6 +174,7 @@ impl<A: Address> FibWriter<A> {
             .map_or(Entry::NONE, |(len, group)| Entry::leaf(len, group));
         self.overwrite_prefix(prefix, &path, cover, &|old| old.prefix_len() == Some(prefix.len()));
         self.prune(prefix.addr(), &path);
+        self.count_beyond_front(Some(group), None);
         Some(group)
     }
 
@@ -363,6 +368,18 @@ impl<A: Address> FibWriter<A> {
         {
             let below = front::BITS - depth;
             front.set(number << below, 1 << below, entry);
+        }
+    }
+
+    /// Keeps the front out of use while more than one prefix in 64 has a group that it cannot
+    /// name: for those it costs a step and saves none.
+    fn count_beyond_front(&mut self, former: Option<GroupId>, new: Option<GroupId>) {
+        self.beyond_front += usize::from(new.is_some_and(|group| !Front::names(group)));
+        self.beyond_front -= usize::from(former.is_some_and(|group| !Front::names(group)));
+        let pays = self.fib.front.get().is_some() && self.beyond_front <= self.len / 64;
+        if self.fib.front_pays.load(Ordering::Relaxed) != pays {
+            // Release: whoever turns to the front sees it as it is.
+            self.fib.front_pays.store(pays, Ordering::Release);
         }
     }
 

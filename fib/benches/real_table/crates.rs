@@ -12,9 +12,9 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-trait Table<A>: Default {
+trait Table<A> {
     const NAME: &'static str;
-    fn put(&mut self, addr: A, len: u8, group: u32);
+    fn of(routes: impl Iterator<Item = (A, u8, u32)>) -> Self;
     fn group(&self, addr: A) -> Option<u32>;
 }
 
@@ -23,8 +23,8 @@ macro_rules! tables {
         impl Table<$address> for Poptrie<($address, u8), u32> {
             const NAME: &'static str = "crate poptrie 0.2";
 
-            fn put(&mut self, addr: $address, len: u8, group: u32) {
-                self.insert((addr, len), group);
+            fn of(routes: impl Iterator<Item = ($address, u8, u32)>) -> Self {
+                routes.map(|(addr, len, group)| ((addr, len), group)).collect()
             }
 
             fn group(&self, addr: $address) -> Option<u32> {
@@ -35,8 +35,8 @@ macro_rules! tables {
         impl Table<$address> for PrefixMap<$net, u32> {
             const NAME: &'static str = "crate prefix-trie 0.10";
 
-            fn put(&mut self, addr: $address, len: u8, group: u32) {
-                self.insert(<$net>::new_assert(addr, len), group);
+            fn of(routes: impl Iterator<Item = ($address, u8, u32)>) -> Self {
+                routes.map(|(addr, len, group)| (<$net>::new_assert(addr, len), group)).collect()
             }
 
             fn group(&self, addr: $address) -> Option<u32> {
@@ -49,15 +49,17 @@ macro_rules! tables {
 tables!(Ipv4Addr, ipnet::Ipv4Net);
 tables!(Ipv6Addr, ipnet::Ipv6Net);
 
-#[derive(Default)]
 struct TreeBitmap(IpNetworkTable<u32>);
 
 impl<A: Into<IpAddr>> Table<A> for TreeBitmap {
     const NAME: &'static str = "crate ip_network_table 0.2";
 
-    fn put(&mut self, addr: A, len: u8, group: u32) {
-        let network = ip_network::IpNetwork::new(addr, len).expect("no host bits");
-        self.0.insert(network, group);
+    fn of(routes: impl Iterator<Item = (A, u8, u32)>) -> Self {
+        let mut table = IpNetworkTable::new();
+        for (addr, len, group) in routes {
+            table.insert(ip_network::IpNetwork::new(addr, len).expect("no host bits"), group);
+        }
+        Self(table)
     }
 
     fn group(&self, addr: A) -> Option<u32> {
@@ -67,11 +69,9 @@ impl<A: Into<IpAddr>> Table<A> for TreeBitmap {
 
 fn measure<A: Family, T: Table<A>>(report: &Report, routes: &[Prefix<A>], traces: &[Vec<A>; 3]) {
     let report = report.of(T::NAME);
-    let mut table = T::default();
     let start = Instant::now();
-    for (i, route) in routes.iter().enumerate() {
-        table.put(route.addr(), route.len(), group(i).raw());
-    }
+    let table =
+        T::of(routes.iter().enumerate().map(|(i, route)| (route.addr(), route.len(), group(i).raw())));
     report.value("load_s", start.elapsed().as_secs_f64());
     for (kind, trace) in KINDS.iter().zip(traces) {
         report.rate(kind, "single", trace, |slice| {

@@ -110,9 +110,11 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    /// Gives the table its front, unless that is beyond the memory limit.
+    /// Gives the table its front, unless the memory limit leaves no room for it beside the next
+    /// generation: routes come first.
     fn make_front(&self) {
-        if self.fits(Front::BYTES).is_err() {
+        let lines = self.generation().lines().len();
+        if self.fits(Front::BYTES + bytes(next(lines))).is_err() {
             return;
         }
         let front = Front::new();

@@ -166,8 +166,8 @@ fn growth_changes_no_answer() {
     while generations.len() < 12 {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let route = Prefix::masked(Ipv4Addr::from_bits(random), (random >> 3) as u8 % 21 + 12).unwrap();
-        writer.insert(route, group(random >> 12)).unwrap();
-        routes.insert(route, group(random >> 12));
+        writer.insert(route, group(random >> 16)).unwrap();
+        routes.insert(route, group(random >> 16));
         if generations.insert((writer.generation().root_bits(), writer.generation().lines().len())) {
             assert!(writer.iter().eq(routes.iter().map(|(&route, &group)| (route, group))));
             for route in routes.keys() {
@@ -180,6 +180,20 @@ fn growth_changes_no_answer() {
         }
     }
     assert_eq!(writer.generation().root_bits(), 20);
+    assert!(fib.front.get().is_some() && fib.front_pays.load(Ordering::Relaxed));
+
+    // Groups that the front cannot name, a few and then too many.
+    for (count, pays) in [(routes.len() / 100, true), (routes.len() / 10, false)] {
+        for (route, old) in routes.iter_mut().take(count) {
+            *old = group(old.raw() % 65_536 + 100_000);
+            writer.insert(*route, *old).unwrap();
+        }
+        assert_eq!(fib.front_pays.load(Ordering::Relaxed), pays);
+        for route in routes.keys() {
+            let found = writer.longest_match(route.addr()).unwrap();
+            assert_eq!(fib.lookup(route.addr()), Some(found.1));
+        }
+    }
     assert!(routes.keys().all(|route| writer.remove(route) == routes.get(route).copied()));
     assert!(writer.is_empty());
     assert_eq!(writer.fresh as usize - 65536, writer.retired() + writer.free.len(), "no line is lost");
