@@ -7,20 +7,22 @@
 //!  lanes 48..64  root read -> line read -> ...
 //! ```
 //!
-//! | kernel | a step of 16 lanes |
-//! |---|---|
-//! | [`Kernel::Scalar`] | 16 loads; any CPU; the twin that the others are tested against |
-//! | [`Kernel::Avx2`] | two gathers of 8 |
-//! | [`Kernel::Avx512`] | one gather of 16 under a mask |
+//! | kernel | front, 16 lanes | root | a line |
+//! |---|---|---|---|
+//! | [`Kernel::Scalar`] | 16 loads | 16 loads | 16 loads |
+//! | [`Kernel::Avx2`] | 16 loads | two gathers of 8 | two gathers of 8 |
+//! | [`Kernel::Avx512`] | a gather of 16 | 16 loads | a gather of 16 under a mask |
 //!
-//! This is the crate's only unsafe code. It does what [`Generation::load`] does, without bounds
-//! checks, on several slots at once.
+//! The scalar kernel runs on any CPU (and under Miri) and is the twin that the others are tested
+//! against. What remains is the crate's only unsafe code: it does what [`Generation::load`] does,
+//! without bounds checks, on several slots at once.
 //!
 //! **Why reading many slots at once is sound while the writer changes them.** A gather is written
 //! as inline assembly, so that to the compiler it is foreign code that may touch shared memory,
 //! as an atomic load is, and no plain read that would race. What it means is up to the CPU: each
 //! element of a gather is one aligned load of four bytes, which x86 performs in one piece (Intel
-//! SDM vol. 3, 9.1.1; AMD APM vol. 2, 7.3.2), hence yields the old or the new content of a slot.
+//! SDM vol. 3, 9.1.1; AMD APM vol. 2, 7.3.2), hence yields the old or the new content of a slot,
+//! or of each of the two words of the front that share the four bytes.
 //! Elements may be read in any order, but each only decides about its own lane. The next step
 //! reads at addresses that this one yielded, and x86 makes stores visible in program order, so
 //! whoever has read a child entry sees the line as it was filled before.

@@ -1,10 +1,9 @@
 //! The kernels for x86-64.
 //!
-//! Both go down in the same steps: the root's entries by single loads, every further step by
-//! gathers for the lanes that are not at a leaf. Whole bursts take all lanes through each step
-//! together; shorter ones go group by group, so that no lane behind the last one costs anything.
-//! Lanes in between that are not in the mask go down too, since every address has an answer, and
-//! are left out at the end.
+//! Both go down in the same steps, and in every step read for those lanes that are not at a leaf
+//! yet. Whole bursts take all lanes through each step together; shorter ones go group by group, so
+//! that no lane behind the last one costs anything. Lanes in between that are not in the mask go
+//! down too, since every address has an answer, and are left out at the end.
 
 #![allow(clippy::needless_range_loop, reason = "one group of lanes lies in several arrays")]
 
