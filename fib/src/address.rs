@@ -38,6 +38,10 @@ pub trait Address:
     /// arguments yield a meaningless number, or a panic in debug builds.
     fn slice(self, offset: u8, width: u8) -> usize;
 
+    /// The four bits that start at bit `offset`, a multiple of 4 below [`BITS`](Address::BITS).
+    #[doc(hidden)]
+    fn nibble(self, offset: u8) -> usize;
+
     /// The address with all but its first `len` bits cleared. `len` above `BITS` changes nothing.
     #[must_use]
     fn network(self, len: u8) -> Self;
@@ -79,6 +83,13 @@ macro_rules! implement_address {
             #[inline(always)]
             fn slice(self, offset: u8, width: u8) -> usize {
                 ((self.to_bits() << u32::from(offset)) >> (<$bits>::BITS - u32::from(width))) as usize
+            }
+
+            #[inline(always)]
+            fn nibble(self, offset: u8) -> usize {
+                // From the octet: shifting 128 bits by a variable count takes many instructions.
+                let octet = self.octets()[usize::from(offset / 8)];
+                usize::from(octet >> (4 - offset % 8) & 0xf)
             }
 
             #[inline]
@@ -145,6 +156,12 @@ mod tests {
         assert_eq!(v4("10.100.36.103").slice(31, 1), 1);
         assert_eq!(v6("fd00:20::252").slice(0, 16), 0xfd00);
         assert_eq!(v6("fd00:20::252").slice(120, 8), 0x52);
+        for offset in (0..32).step_by(4) {
+            assert_eq!(v4("10.100.36.103").nibble(offset), v4("10.100.36.103").slice(offset, 4));
+        }
+        for offset in (0..128).step_by(4) {
+            assert_eq!(v6("fd12:3456::7:89").nibble(offset), v6("fd12:3456::7:89").slice(offset, 4));
+        }
     }
 
     #[test]

@@ -139,6 +139,20 @@ impl Generation {
     }
 }
 
+/// The leaf that decides about `addr`.
+#[inline(always)]
+pub(crate) fn leaf<A: Address>(table: &Generation, addr: A) -> Entry {
+    let mut depth = table.root_bits();
+    // SAFETY: the root has a slot for each number of `depth` bits.
+    let mut entry = unsafe { table.load_unchecked(addr.slice(0, depth)) };
+    while entry.is_child() {
+        // SAFETY: a child entry is the first of 16 slots inside the lines.
+        entry = unsafe { table.load_unchecked(entry.0 as usize | addr.nibble(depth)) };
+        depth += NIBBLE;
+    }
+    entry
+}
+
 /// The twin in plain Rust.
 fn scalar<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
     let mut depth = table.root_bits();
@@ -150,7 +164,7 @@ fn scalar<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut 
     }
     while descending != 0 {
         for lane in lanes(descending) {
-            let entry = table.load(out[lane] as usize + addrs[lane].slice(depth, NIBBLE));
+            let entry = table.load(out[lane] as usize + addrs[lane].nibble(depth));
             out[lane] = entry.0;
             descending &= !(u64::from(!entry.is_child()) << lane);
         }

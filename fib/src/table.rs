@@ -31,10 +31,10 @@
 //! ([`FibWriter::reclaim`](crate::FibWriter::reclaim)).
 
 use crate::Address;
-use crate::arena::{Arena, Generation, NIBBLE, SLOTS};
+use crate::arena::{Arena, Generation};
 use crate::entry::{Entry, GroupId};
 use crate::front::{Answer, Front};
-use crate::kernel::{Chosen, Kernel, lanes};
+use crate::kernel::{self, Chosen, Kernel, lanes};
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -134,14 +134,7 @@ impl<A: Address> Fib<A> {
     /// The leaf that decides about `addr`.
     #[inline(always)]
     fn leaf(&self, addr: A) -> Entry {
-        let generation = self.arena.current();
-        let mut depth = generation.root_bits();
-        let mut entry = generation.load(addr.slice(0, depth));
-        while entry.is_child() {
-            entry = generation.load(entry.line() as usize * SLOTS + addr.slice(depth, NIBBLE));
-            depth += NIBBLE;
-        }
-        entry
+        kernel::leaf(self.arena.current(), addr)
     }
 }
 

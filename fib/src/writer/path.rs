@@ -56,7 +56,7 @@ impl<A: Address> FibWriter<A> {
                 break;
             }
             let line = &generation.lines()[entry.line() as usize];
-            entry = Entry(line.slots()[addr.slice(depth, NIBBLE)].load(Ordering::Relaxed));
+            entry = Entry(line.slots()[addr.nibble(depth)].load(Ordering::Relaxed));
             depth += NIBBLE;
         }
         path
@@ -75,7 +75,7 @@ impl<A: Address> FibWriter<A> {
             None => addr.slice(0, root_bits),
             Some(above) => {
                 let depth = root_bits + NIBBLE * above as u8;
-                path.lines[above] as usize * SLOTS + addr.slice(depth, NIBBLE)
+                path.lines[above] as usize * SLOTS + addr.nibble(depth)
             }
         }
     }
@@ -119,7 +119,7 @@ impl<A: Address> FibWriter<A> {
                 return Some((depth + position.ilog2() as u8, self.pool.get(book, position)));
             }
             depth = depth.checked_sub(NIBBLE)?;
-            position = 1 << NIBBLE | addr.slice(depth, NIBBLE) as u32;
+            position = 1 << NIBBLE | addr.nibble(depth) as u32;
         }
     }
 }

@@ -49,7 +49,7 @@ impl<A: Address> FibWriter<A> {
         } else if below < A::BITS {
             let slot = match line {
                 None => generation.slot(addr.slice(0, root_bits)),
-                Some(line) => &generation.lines()[line as usize].slots()[addr.slice(depth, NIBBLE)],
+                Some(line) => &generation.lines()[line as usize].slots()[addr.nibble(depth)],
             };
             let entry = Entry(slot.load(Ordering::Relaxed));
             if entry.is_child() {
