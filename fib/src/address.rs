@@ -38,7 +38,8 @@ pub trait Address:
     /// arguments yield a meaningless number, or a panic in debug builds.
     fn slice(self, offset: u8, width: u8) -> usize;
 
-    /// The four bits that start at bit `offset`, a multiple of 4 below [`BITS`](Address::BITS).
+    /// The four bits that start at bit `offset`, a multiple of 4. Behind the last bit comes the
+    /// first again: a reader whose lines were reused under it must not end in a panic.
     #[doc(hidden)]
     fn nibble(self, offset: u8) -> usize;
 
@@ -88,7 +89,7 @@ macro_rules! implement_address {
             #[inline(always)]
             fn nibble(self, offset: u8) -> usize {
                 // From the octet: shifting 128 bits by a variable count takes many instructions.
-                let octet = self.octets()[usize::from(offset / 8)];
+                let octet = self.octets()[usize::from(offset / 8) % size_of::<Self>()];
                 usize::from(octet >> (4 - offset % 8) & 0xf)
             }
 

@@ -148,7 +148,7 @@ pub(crate) fn leaf<A: Address>(table: &Generation, addr: A) -> Entry {
     while entry.is_child() {
         // SAFETY: a child entry is the first of 16 slots inside the lines.
         entry = unsafe { table.load_unchecked(entry.0 as usize | addr.nibble(depth)) };
-        depth += NIBBLE;
+        depth = depth.wrapping_add(NIBBLE);
     }
     entry
 }
@@ -168,7 +168,7 @@ fn scalar<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut 
             out[lane] = entry.0;
             descending &= !(u64::from(!entry.is_child()) << lane);
         }
-        depth += NIBBLE;
+        depth = depth.wrapping_add(NIBBLE);
     }
     for lane in lanes(mask) {
         out[lane] = Entry(out[lane]).raw_group();

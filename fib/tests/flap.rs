@@ -4,7 +4,7 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use fib::{Address, FibWriter, GroupId, Prefix};
+use fib::{Address, FibWriter, GroupId, Kernel, NO_ROUTE, Prefix};
 
 const FLAPS: u32 = 10_000;
 
@@ -105,4 +105,38 @@ fn ipv6() {
         addr("fd00:10::1:8"),
         24,
     );
+}
+
+/// A caller who reclaims too early gets answers that may be those of another prefix, as
+/// documented, and nothing worse: no panic, no end of the lookups.
+#[test]
+fn reuse_under_a_reader_does_no_harm() {
+    let group = |raw| GroupId::new(raw).expect("a small number");
+    let mut writer = FibWriter::<Ipv6Addr>::new();
+    writer.insert(Prefix::DEFAULT, group(0)).expect("no limit is set");
+    let fib = writer.reader();
+    let done = AtomicBool::new(false);
+    let addr = |i: u32| Ipv6Addr::from_bits(u128::from(i) << 110 | u128::from(i % 3));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let addrs = core::array::from_fn(|lane| addr(lane as u32));
+            while !done.load(Ordering::SeqCst) {
+                for kernel in Kernel::ALL {
+                    let mut out = [NO_ROUTE; 64];
+                    fib.lookup_burst_with(kernel, &addrs, u64::MAX, &mut out);
+                    assert!(out.iter().all(|&raw| raw <= 64), "groups that were announced: {out:?}");
+                }
+                assert!(addrs.iter().all(|&addr| fib.lookup(addr).is_some()));
+            }
+        });
+        let _done = DoneOnDrop(&done);
+        for turn in 0..20 * FLAPS {
+            let len = if turn % 2 == 0 { 128 } else { 64 };
+            let pod = Prefix::masked(addr(turn % 64), len).expect("a length");
+            writer.insert(pod, group(turn % 64)).expect("no limit is set");
+            writer.remove(&pod);
+            let sealed = writer.seal();
+            writer.reclaim(sealed);
+        }
+    });
 }

@@ -330,7 +330,7 @@ fn avx512_steps<A: Address, const R: u8, const N: usize, const G: usize>(
             entries[q] = unsafe { gather_16(entries[q], descending[q], base, index) };
             descending[q] = _mm512_testn_epi32_mask(entries[q], leaf);
         }
-        depth += NIBBLE;
+        depth = depth.wrapping_add(NIBBLE);
     }
     let group = _mm512_set1_epi32(Entry::GROUP_MASK as i32);
     let whole = mask == u64::MAX;
@@ -396,7 +396,7 @@ fn avx2_steps<A: Address, const R: u8, const N: usize, const G: usize>(
             // SAFETY: a child entry is the first of 16 slots inside the lines.
             entries[q] = unsafe { gather_8(entries[q], children, base, index) };
         }
-        depth += NIBBLE;
+        depth = depth.wrapping_add(NIBBLE);
     }
     let group = _mm256_set1_epi32(Entry::GROUP_MASK as i32);
     // Bit `lane` of the mask into the sign of the lane.
