@@ -38,6 +38,11 @@ pub trait Address:
     /// arguments yield a meaningless number, or a panic in debug builds.
     fn slice(self, offset: u8, width: u8) -> usize;
 
+    /// The four bits that start at bit `offset`, a multiple of 4. Behind the last bit comes the
+    /// first again: a reader whose lines were reused under it must not end in a panic.
+    #[doc(hidden)]
+    fn nibble(self, offset: u8) -> usize;
+
     /// The address with all but its first `len` bits cleared. `len` above `BITS` changes nothing.
     #[must_use]
     fn network(self, len: u8) -> Self;
@@ -45,6 +50,19 @@ pub trait Address:
     /// The address with all but its first `len` bits set. `len` above `BITS` changes nothing.
     #[must_use]
     fn broadcast(self, len: u8) -> Self;
+
+    /// The address with bit `bit` set or cleared.
+    #[doc(hidden)]
+    #[must_use]
+    fn with_bit(self, bit: u8, set: bool) -> Self;
+
+    /// The address, if the family is IPv4.
+    #[doc(hidden)]
+    fn v4(self) -> Option<Ipv4Addr>;
+
+    /// The addresses, if the family is IPv4.
+    #[doc(hidden)]
+    fn all_v4(addrs: &[Self; 64]) -> Option<&[Ipv4Addr; 64]>;
 
     /// How many leading bits both addresses share, 0 to `BITS`.
     fn common_len(self, other: Self) -> u8;
@@ -57,7 +75,7 @@ pub trait Address:
 }
 
 macro_rules! implement_address {
-    ($address:ty, $bits:ty) => {
+    ($address:ty, $bits:ty, $one:expr, $all:expr) => {
         impl Address for $address {
             const BITS: u8 = <$bits>::BITS as u8;
             const UNSPECIFIED: Self = <$address>::UNSPECIFIED;
@@ -68,6 +86,13 @@ macro_rules! implement_address {
                 ((self.to_bits() << u32::from(offset)) >> (<$bits>::BITS - u32::from(width))) as usize
             }
 
+            #[inline(always)]
+            fn nibble(self, offset: u8) -> usize {
+                // From the octet: shifting 128 bits by a variable count takes many instructions.
+                let octet = self.octets()[usize::from(offset / 8) % size_of::<Self>()];
+                usize::from(octet >> (4 - offset % 8) & 0xf)
+            }
+
             #[inline]
             fn network(self, len: u8) -> Self {
                 Self::from_bits(self.to_bits() & !(<$bits>::MAX.checked_shr(u32::from(len)).unwrap_or(0)))
@@ -76,6 +101,22 @@ macro_rules! implement_address {
             #[inline]
             fn broadcast(self, len: u8) -> Self {
                 Self::from_bits(self.to_bits() | <$bits>::MAX.checked_shr(u32::from(len)).unwrap_or(0))
+            }
+
+            #[inline(always)]
+            fn v4(self) -> Option<Ipv4Addr> {
+                $one(self)
+            }
+
+            #[inline(always)]
+            fn all_v4(addrs: &[Self; 64]) -> Option<&[Ipv4Addr; 64]> {
+                $all(addrs)
+            }
+
+            fn with_bit(self, bit: u8, set: bool) -> Self {
+                let mask = <$bits>::MAX ^ <$bits>::MAX >> 1;
+                let mask = mask >> bit;
+                Self::from_bits(if set { self.to_bits() | mask } else { self.to_bits() & !mask })
             }
 
             #[inline]
@@ -94,8 +135,8 @@ macro_rules! implement_address {
     };
 }
 
-implement_address!(Ipv4Addr, u32);
-implement_address!(Ipv6Addr, u128);
+implement_address!(Ipv4Addr, u32, Some, Some);
+implement_address!(Ipv6Addr, u128, |_| None, |_| None);
 
 #[cfg(test)]
 mod tests {
@@ -116,6 +157,12 @@ mod tests {
         assert_eq!(v4("10.100.36.103").slice(31, 1), 1);
         assert_eq!(v6("fd00:20::252").slice(0, 16), 0xfd00);
         assert_eq!(v6("fd00:20::252").slice(120, 8), 0x52);
+        for offset in (0..32).step_by(4) {
+            assert_eq!(v4("10.100.36.103").nibble(offset), v4("10.100.36.103").slice(offset, 4));
+        }
+        for offset in (0..128).step_by(4) {
+            assert_eq!(v6("fd12:3456::7:89").nibble(offset), v6("fd12:3456::7:89").slice(offset, 4));
+        }
     }
 
     #[test]

@@ -1,161 +1,138 @@
-//! The memory of a trie: slots in chunks that never move, and the allocator that hands them out.
+//! The memory that readers and the writer share: lines of 16 slots, in one piece.
 //!
 //! ```text
-//!  Arena (shared)                        Allocator (the writer's)
-//!  chunk 0  [root            ]           fresh: the unused rest of the newest chunk
-//!  chunk 1  [node|node|..    ]  64 KiB   free:  blocks given back, by size
-//!  chunk 2  [node  |node|..  ] 128 KiB
-//!   ...      doubling up to      8 MiB
+//!  Arena                       Generation: one piece of memory, never moved, never given back
+//!  [0] root of  8 bits ------> [ root: 2^bits slots in lines | line | line | line | .. free .. ]
+//!  [1] root of 12 bits ------> [ root                        | line | line | ...               ]
+//!  [2] root of 20 bits ------> [ root                                      | line | ...        ]
+//!       ^ current
 //! ```
 //!
-//! Readers reach a chunk through a fixed directory, so growth never moves what they read.
-//! Invariants: a chunk is set once and stays until the table goes; the allocator never hands out
-//! a block twice without a [`release`](Allocator::release) in between.
+//! A table that outgrows its generation is copied into one at least twice as large, whose root
+//! takes more bits of the address at once. Readers pick up the newest generation when they begin
+//! a lookup; the old one stays as it was when it was superseded, so that a lookup in progress
+//! ends well. All old generations together are smaller than the newest.
+//!
+//! Invariants: a child entry names a line inside its own generation, and what it names is filled
+//! before the entry is stored; superseded generations are not written.
 
-use crate::entry::{Block, Entry};
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::entry::Entry;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
-/// Slots of the first chunk behind the root (64 KiB).
-const FIRST_CHUNK_SLOTS: usize = 1 << 14;
-/// Slots of the largest chunk (8 MiB).
-const LARGEST_CHUNK_SLOTS: usize = 1 << Block::OFFSET_BITS;
-/// Bytes of a slot.
-const SLOT_BYTES: usize = size_of::<AtomicU32>();
+/// Address bits that one line resolves.
+pub(crate) const NIBBLE: u8 = 4;
+/// Slots of a line.
+pub(crate) const SLOTS: usize = 1 << NIBBLE;
+/// Generations that a table can have: each at least doubles the one before.
+const GENERATIONS: usize = 28;
 
-/// All slots of one trie, for readers and the writer.
+/// Sixteen slots that lie in one cache line.
+#[repr(C, align(64))]
+pub(crate) struct Line([AtomicU32; SLOTS]);
+
+impl Line {
+    fn empty() -> Self {
+        Self([const { AtomicU32::new(Entry::NONE.0) }; SLOTS])
+    }
+
+    #[inline(always)]
+    pub(crate) fn slots(&self) -> &[AtomicU32; SLOTS] {
+        &self.0
+    }
+
+    /// Whether a line hangs below one of the slots. Meaningful for the writer only.
+    pub(crate) fn has_child(&self) -> bool {
+        let and = self.0.iter().fold(u32::MAX, |and, slot| and & slot.load(Ordering::Relaxed));
+        and & Entry::LEAF == 0
+    }
+}
+
+/// A table's root and lines.
+pub(crate) struct Generation {
+    root_bits: u8,
+    lines: Box<[Line]>,
+}
+
+impl Generation {
+    /// A generation of `lines` lines, the root's included, without routes.
+    pub(crate) fn new(root_bits: u8, lines: usize) -> Self {
+        assert!(
+            root_bits >= NIBBLE && root_bits.is_multiple_of(NIBBLE) && lines >= Self::root_lines(root_bits)
+        );
+        Self { root_bits, lines: (0..lines).map(|_| Line::empty()).collect() }
+    }
+
+    /// How many lines a root takes.
+    pub(crate) const fn root_lines(root_bits: u8) -> usize {
+        1 << (root_bits - NIBBLE)
+    }
+
+    /// Address bits that the root resolves.
+    #[inline(always)]
+    pub(crate) fn root_bits(&self) -> u8 {
+        self.root_bits
+    }
+
+    #[inline(always)]
+    pub(crate) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(&self, slot: usize) -> &AtomicU32 {
+        &self.lines[slot / SLOTS].0[slot % SLOTS]
+    }
+
+    /// The first of all slots.
+    #[inline(always)]
+    pub(crate) fn base(&self) -> *const AtomicU32 {
+        self.lines.as_ptr().cast()
+    }
+
+    /// Reads a slot.
+    #[inline(always)]
+    pub(crate) fn load(&self, slot: usize) -> Entry {
+        // Acquire: a line is filled before the entry that names it is stored with Release.
+        Entry(self.slot(slot).load(Ordering::Acquire))
+    }
+}
+
+/// All generations of one table.
 pub(crate) struct Arena {
-    chunks: Box<[OnceLock<Box<[AtomicU32]>>]>,
+    current: AtomicUsize,
+    generations: [OnceLock<Generation>; GENERATIONS],
 }
 
 impl Arena {
-    /// An arena that holds a root of `2^root_stride` slots without routes.
-    pub(crate) fn new(root_stride: u8) -> Self {
-        let chunks: Box<[OnceLock<_>]> = (0..Block::CHUNKS).map(|_| OnceLock::new()).collect();
-        chunks[Block::ROOT.chunk()].get_or_init(|| empty_slots(1 << root_stride));
-        Self { chunks }
+    pub(crate) fn new(first: Generation) -> Self {
+        let arena =
+            Self { current: AtomicUsize::new(0), generations: [const { OnceLock::new() }; GENERATIONS] };
+        arena.generations[0].get_or_init(|| first);
+        arena
     }
 
-    /// Reads slot `index` of the node at `block`.
+    /// The newest generation.
     #[inline(always)]
-    pub(crate) fn load(&self, block: Block, index: usize) -> Entry {
-        let chunk = self.chunk(block);
-        // Acquire: the slots of a child are filled before its entry is stored with Release.
-        Entry(chunk[block.offset() + index].load(Ordering::Acquire))
+    pub(crate) fn current(&self) -> &Generation {
+        self.generations[self.current.load(Ordering::Acquire)].get().expect("set before it is current")
     }
 
-    /// The `count` slots of the node at `block`.
-    #[inline(always)]
-    pub(crate) fn slots(&self, block: Block, count: usize) -> &[AtomicU32] {
-        &self.chunk(block)[block.offset()..][..count]
+    /// Whether there may be another generation.
+    pub(crate) fn can_grow(&self) -> bool {
+        self.current.load(Ordering::Relaxed) + 1 < GENERATIONS
     }
 
-    #[inline(always)]
-    fn chunk(&self, block: Block) -> &[AtomicU32] {
-        self.chunks[block.chunk()].get().expect("a block is handed out only after its chunk is set")
+    /// Makes `next` the newest generation. Only the writer calls this.
+    pub(crate) fn supersede(&self, next: Generation) {
+        let number = self.current.load(Ordering::Relaxed) + 1;
+        self.generations[number].get_or_init(|| next);
+        self.current.store(number, Ordering::Release);
     }
 
-    /// Bytes held by the directory.
-    pub(crate) fn directory_bytes(&self) -> usize {
-        size_of_val(&*self.chunks)
-    }
-}
-
-fn empty_slots(count: usize) -> Box<[AtomicU32]> {
-    (0..count).map(|_| AtomicU32::new(Entry::NONE.0)).collect()
-}
-
-/// Hands out the blocks of one [`Arena`]. Blocks hold `2^stride` slots.
-pub(crate) struct Allocator {
-    /// Number of the next chunk to make.
-    next_chunk: usize,
-    /// Slots of the next chunk to make.
-    next_slots: usize,
-    /// The unused rest of the newest chunk.
-    fresh: Block,
-    fresh_slots: usize,
-    /// Free blocks by stride.
-    free: Vec<Vec<Block>>,
-    /// The smallest stride: what is left of a chunk is cut into blocks of this size.
-    min_stride: u8,
-    /// Slots in all chunks, the root's included.
-    slots: usize,
-    max_slots: usize,
-}
-
-impl Allocator {
-    /// An allocator for blocks of the given strides, in an arena whose root has the first of
-    /// them, that lets chunks grow to at most `max_bytes` in all.
-    pub(crate) fn new(strides: &[u8], max_bytes: usize) -> Self {
-        let largest = strides.iter().copied().max().unwrap_or(0);
-        Self {
-            next_chunk: Block::ROOT.chunk() + 1,
-            next_slots: FIRST_CHUNK_SLOTS,
-            fresh: Block::ROOT,
-            fresh_slots: 0,
-            free: vec![Vec::new(); usize::from(largest) + 1],
-            min_stride: strides.iter().copied().min().unwrap_or(0),
-            slots: 1 << strides[0],
-            max_slots: max_bytes / SLOT_BYTES,
-        }
-    }
-
-    /// A block of `2^stride` slots with arbitrary content, or `None` at the memory limit.
-    pub(crate) fn allocate(&mut self, arena: &Arena, stride: u8) -> Option<Block> {
-        if let Some(block) = self.free[usize::from(stride)].pop() {
-            return Some(block);
-        }
-        let wanted = 1 << stride;
-        if self.fresh_slots < wanted {
-            self.grow(arena, wanted)?;
-        }
-        Some(self.cut(wanted))
-    }
-
-    /// Takes a block back for reuse. No reader may still see it.
-    pub(crate) fn release(&mut self, block: Block, stride: u8) {
-        self.free[usize::from(stride)].push(block);
-    }
-
-    /// Bytes of all chunks and of the free lists.
+    /// Bytes of all generations and of the directory.
     pub(crate) fn bytes(&self) -> usize {
-        let listed: usize = self.free.iter().map(Vec::capacity).sum();
-        self.slots * SLOT_BYTES + listed * size_of::<Block>()
-    }
-
-    /// The limit that was given, in bytes.
-    pub(crate) fn max_bytes(&self) -> usize {
-        self.max_slots * SLOT_BYTES
-    }
-
-    fn cut(&mut self, slots: usize) -> Block {
-        let block = self.fresh;
-        self.fresh_slots -= slots;
-        if self.fresh_slots > 0 {
-            self.fresh = Block::new(block.chunk(), block.offset() + slots);
-        }
-        block
-    }
-
-    /// Makes the next chunk, with at least `wanted` slots.
-    fn grow(&mut self, arena: &Arena, wanted: usize) -> Option<()> {
-        // Near the limit a chunk may be smaller than its turn, but not than what is wanted.
-        let room = self.max_slots.saturating_sub(self.slots);
-        let slots = self.next_slots.min(room);
-        if self.next_chunk == Block::CHUNKS || slots < wanted {
-            return None;
-        }
-        let smallest = 1 << self.min_stride;
-        while self.fresh_slots >= smallest {
-            let block = self.cut(smallest);
-            self.release(block, self.min_stride);
-        }
-        arena.chunks[self.next_chunk].get_or_init(|| empty_slots(slots));
-        self.fresh = Block::new(self.next_chunk, 0);
-        self.fresh_slots = slots;
-        self.slots += slots;
-        self.next_chunk += 1;
-        self.next_slots = (self.next_slots * 2).min(LARGEST_CHUNK_SLOTS);
-        Some(())
+        let lines: usize = self.generations.iter().filter_map(OnceLock::get).map(|g| g.lines.len()).sum();
+        lines * size_of::<Line>() + size_of::<Self>()
     }
 }

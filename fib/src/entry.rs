@@ -1,14 +1,16 @@
-//! What one slot of a trie node holds.
+//! What one slot of the table holds.
 //!
 //! ```text
 //!  bit 31 | 30 ........ 23 | 22 ............ 0
-//!    0    | prefix length  | next-hop group id     leaf: this route decides
-//!    0    |      255       | all ones              leaf: no route (NONE)
-//!    1    | 30 ... chunk ... 21 | 20 .. offset ..  0   child: the block of slots below
+//!    1    | prefix length  | next-hop group id     leaf: this route decides
+//!    1    |      255       | all ones              leaf: no route (NONE)
+//!    0    | 30 .............. slot ............ 0  child: the first slot of the line below
 //! ```
 //!
 //! A leaf carries the length of the prefix that put it there. The writer thereby sees at each
 //! slot whether a change concerns it, and a lookup can tell the length without further reads.
+//! A child is the plain number of a slot, a multiple of 16: a lookup adds four bits of the
+//! address to it and reads on.
 
 use core::fmt;
 
@@ -55,67 +57,40 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// Where a node's slots begin in the arena: a chunk, and an offset counted in slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Block(u32);
-
-impl Block {
-    /// Bits of the offset inside a chunk, hence the largest chunk (2^21 slots, 8 MiB).
-    pub(crate) const OFFSET_BITS: u32 = 21;
-    /// How many chunks a block can name.
-    pub(crate) const CHUNKS: usize = 1 << (31 - Self::OFFSET_BITS);
-    /// The root node: the first slots of the first chunk.
-    pub(crate) const ROOT: Self = Self(0);
-
-    pub(crate) const fn new(chunk: usize, offset: usize) -> Self {
-        debug_assert!(chunk < Self::CHUNKS && offset < 1 << Self::OFFSET_BITS);
-        Self((chunk << Self::OFFSET_BITS | offset) as u32)
-    }
-
-    #[inline(always)]
-    pub(crate) const fn chunk(self) -> usize {
-        (self.0 >> Self::OFFSET_BITS) as usize
-    }
-
-    #[inline(always)]
-    pub(crate) const fn offset(self) -> usize {
-        (self.0 & ((1 << Self::OFFSET_BITS) - 1)) as usize
-    }
-}
-
 /// The content of one slot; the layout is drawn above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Entry(pub(crate) u32);
 
 impl Entry {
-    const CHILD: u32 = 1 << 31;
+    pub(crate) const LEAF: u32 = 1 << 31;
     const LEN_SHIFT: u32 = 23;
-    const GROUP_MASK: u32 = (1 << Self::LEN_SHIFT) - 1;
+    pub(crate) const GROUP_MASK: u32 = (1 << Self::LEN_SHIFT) - 1;
 
     /// A leaf that says "no route".
-    pub(crate) const NONE: Self = Self(!Self::CHILD);
+    pub(crate) const NONE: Self = Self(u32::MAX);
 
     /// A leaf for a prefix of length `len`.
     pub(crate) const fn leaf(len: u8, group: GroupId) -> Self {
         debug_assert!(len <= 128);
-        Self((len as u32) << Self::LEN_SHIFT | group.0)
+        Self(Self::LEAF | (len as u32) << Self::LEN_SHIFT | group.0)
     }
 
-    /// A pointer to the node below.
-    pub(crate) const fn child(block: Block) -> Self {
-        Self(Self::CHILD | block.0)
+    /// A pointer to the line below.
+    pub(crate) const fn child(line: u32) -> Self {
+        debug_assert!(line < 1 << 27);
+        Self(line << 4)
     }
 
     #[inline(always)]
     pub(crate) const fn is_child(self) -> bool {
-        self.0 & Self::CHILD != 0
+        self.0 & Self::LEAF == 0
     }
 
-    /// The block that a child entry points to; meaningless for a leaf.
+    /// The line that a child entry points to; meaningless for a leaf.
     #[inline(always)]
-    pub(crate) const fn block(self) -> Block {
-        Block(self.0 & !Self::CHILD)
+    pub(crate) const fn line(self) -> u32 {
+        self.0 >> 4
     }
 
     /// The length of the prefix behind a leaf, or `None` where there is no route.
@@ -172,11 +147,10 @@ mod tests {
 
     #[test]
     fn extremes_of_a_child_survive() {
-        for (chunk, offset) in [(0, 0), (1, 256), (Block::CHUNKS - 1, (1 << 21) - 256)] {
-            let entry = Entry::child(Block::new(chunk, offset));
+        for line in [0, 1, (1 << 27) - 1] {
+            let entry = Entry::child(line);
             assert!(entry.is_child());
-            assert_eq!(entry.block().chunk(), chunk);
-            assert_eq!(entry.block().offset(), offset);
+            assert_eq!(entry.line(), line);
         }
     }
 }

@@ -34,12 +34,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod address;
 mod arena;
+mod books;
 mod buckets;
 mod entry;
+mod front;
+mod kernel;
 #[cfg(feature = "oracle")]
 pub mod oracle;
 mod prefix;
@@ -51,6 +54,7 @@ mod writer;
 pub use address::Address;
 pub use buckets::Buckets;
 pub use entry::{GroupId, NO_ROUTE};
+pub use kernel::Kernel;
 pub use prefix::{AnyPrefix, Prefix, PrefixError};
 pub use rib::{Candidate, Change, Lost, NextHopSets, NoNextHops, Rib, RouteSource, SetId};
 pub use table::Fib;

@@ -29,12 +29,6 @@ pub(crate) fn covering<A: Address, V>(
     })
 }
 
-/// Whether the map holds a prefix longer than `prefix` inside `prefix`.
-pub(crate) fn has_longer<A: Address, V>(map: &BTreeMap<Prefix<A>, V>, prefix: Prefix<A>) -> bool {
-    use core::ops::Bound::{Excluded, Included};
-    map.range((Excluded(prefix), Included(Prefix::host(prefix.last())))).next().is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,17 +74,5 @@ mod tests {
         assert!(covering_texts(&map, "10.0.1.0/24").is_empty());
         assert!(covering_texts(&map, "10.0.2.0/23").is_empty());
         assert!(covering_texts(&map, "0.0.0.0/0").is_empty());
-    }
-
-    #[test]
-    fn longer_prefixes_are_found_at_both_edges_only_inside() {
-        let map = map(&["10.0.0.0/24", "10.0.1.255/32", "10.0.4.0/24"]);
-        let longer = |text: &str| has_longer(&map, text.parse().unwrap());
-        assert!(longer("10.0.0.0/23"));
-        assert!(longer("10.0.1.0/24"));
-        assert!(!longer("10.0.0.0/24"), "itself is not longer");
-        assert!(!longer("10.0.2.0/23"));
-        assert!(!longer("10.0.1.255/32"));
-        assert!(longer("0.0.0.0/0"));
     }
 }

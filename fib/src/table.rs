@@ -1,46 +1,47 @@
 //! The longest-prefix match that packets use: a multibit trie with routes pushed to its leaves.
 //!
 //! ```text
-//!  IPv4 strides 13 11 8              IPv6 strides 13 11 8 8 ... 8
-//!
-//!   10.100.36.103 = 0000101001100 10000100100 01100111
-//!                        |             |          |
-//!   root, 2^13 slots     v             |          |
-//!   [ leaf | leaf | ... child ... ]    |          |     child: longer prefixes lie below
-//!                         |            v          |
-//!                         +->[ leaf | child | leaf ]    bits 13..24
-//!                                       |         v
-//!                                       +->[ leaf ... ] bits 24..32
+//!   10.100.36.103 = 00001010011001000010 0100 0110 0111
+//!                   |                    |    |
+//!   root, 2^20      v                    |    |
+//!   [ leaf | leaf | ... child ... ]      v    |           child: longer prefixes lie below
+//!                         |                   |
+//!                         +-> [leaf|child|leaf|..16..]    one cache line, bits 20..24
+//!                                    |        v
+//!                                    +-> [leaf|..16..]    one cache line, bits 24..28
 //! ```
 //!
-//! A prefix fills every slot that it covers in the node where its length ends, unless a longer
-//! prefix fills that slot, and so on in the nodes below. The first leaf on the way down is
+//! A prefix fills every slot that it covers in the line where its length ends, unless a longer
+//! prefix fills that slot, and so on in the lines below. The first leaf on the way down is
 //! therefore the answer; nothing has to be remembered. (Controlled prefix expansion with leaf
 //! pushing: Srinivasan and Varghese, "Fast Address Lookups Using Controlled Prefix Expansion",
-//! 1999.) The strides put nearly every IPv4 route of the Internet within two reads.
+//! 1999.) Steps of four bits, one cache line each, make a full IPv4 table of 13 MB and an IPv6
+//! table of 11 MB, which caches and the TLB hold, where steps of eight take 27 MB and 39 MB. A
+//! small table has a root of 8, 12 or 16 bits and more lines instead ([`crate::writer`]).
+//!
+//! Large IPv4 tables get a [front](crate::front) of 24 bits besides: one read of two bytes in
+//! place of two reads of four. It wins where few destinations get most of the traffic, as in real
+//! networks, and for single lookups; addresses drawn evenly from all are the lines' strength, the
+//! front being 32 MB. `benches/real_table` has the candidates and the figures.
 //!
 //! **Readers and the writer.** A slot is one atomic word. For the one slot that decides about an
 //! address, each change of the table is one store: a lookup sees the state before or after it,
-//! never a gap between. A node is filled before it is linked, and once unlinked it is left as it
+//! never a gap between. A line is filled before it is linked, and once unlinked it is left as it
 //! is until the writer has been told that every reader moved on
 //! ([`FibWriter::reclaim`](crate::FibWriter::reclaim)).
 
 use crate::Address;
-use crate::arena::Arena;
-use crate::entry::{Block, Entry, GroupId};
+use crate::arena::{Arena, Generation};
+use crate::entry::{Entry, GroupId};
+use crate::front::{Answer, Front};
+use crate::kernel::{self, Chosen, Kernel, lanes};
 use core::fmt;
 use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
-/// Bits consumed by each level, from the root down.
-pub(crate) struct Strides<A>(PhantomData<A>);
-
-impl<A: Address> Strides<A> {
-    pub(crate) const LEVELS: &[u8] = match A::BITS {
-        32 => &[13, 11, 8],
-        _ => &[13, 11, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8],
-    };
-    pub(crate) const ROOT: u8 = Self::LEVELS[0];
-}
+/// So many lanes are looked up one by one: a kernel takes no less for any number up to 16.
+const FEW: u32 = 4;
 
 /// The shared side of a forwarding table: lookups, from any number of threads, without locks.
 ///
@@ -51,17 +52,37 @@ impl<A: Address> Strides<A> {
 /// and whoever owns the writer must know about it: see [`FibWriter::reclaim`](crate::FibWriter::reclaim).
 pub struct Fib<A> {
     pub(crate) arena: Arena,
+    /// Set when the table has become large, for IPv4 alone.
+    pub(crate) front: OnceLock<Front>,
+    /// Whether to ask the front first.
+    pub(crate) front_pays: AtomicBool,
+    kernel: Chosen,
     family: PhantomData<A>,
 }
 
 impl<A: Address> Fib<A> {
-    pub(crate) fn new() -> Self {
-        Self { arena: Arena::new(Strides::<A>::ROOT), family: PhantomData }
+    pub(crate) fn new(first: Generation) -> Self {
+        Self {
+            arena: Arena::new(first),
+            front: OnceLock::new(),
+            front_pays: AtomicBool::new(false),
+            kernel: Chosen::new(Kernel::best()),
+            family: PhantomData,
+        }
     }
 
     /// The group of the longest prefix that contains `addr`.
     #[inline]
     pub fn lookup(&self, addr: A) -> Option<GroupId> {
+        if let Some(addr) = addr.v4()
+            && let Some(front) = self.front()
+        {
+            match front.get(addr) {
+                Answer::Group(group) => return Some(group),
+                Answer::NoRoute => return None,
+                Answer::Down => {}
+            }
+        }
         self.leaf(addr).group()
     }
 
@@ -79,44 +100,41 @@ impl<A: Address> Fib<A> {
     /// The lanes go down the trie together, level by level, so that their reads from memory
     /// overlap.
     pub fn lookup_burst(&self, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-        let mut depth = Strides::<A>::ROOT;
-        let root = self.arena.slots(Block::ROOT, 1 << depth);
-        let mut descending = 0_u64;
-        for lane in lanes(mask) {
-            let entry = Entry(root[addrs[lane].slice(0, depth)].load(core::sync::atomic::Ordering::Acquire));
-            out[lane] = entry.0;
-            descending |= u64::from(entry.is_child()) << lane;
+        self.burst(self.kernel, addrs, mask, out);
+    }
+
+    /// As [`lookup_burst`](Fib::lookup_burst), by a kernel of the caller's choice: for tests and
+    /// measurements. One that this CPU cannot run is replaced by [`Kernel::Scalar`].
+    pub fn lookup_burst_with(&self, kernel: Kernel, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+        self.burst(Chosen::new(kernel), addrs, mask, out);
+    }
+
+    #[inline(always)]
+    fn burst(&self, kernel: Chosen, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+        let mut left = mask;
+        if let Some(addrs) = A::all_v4(addrs)
+            && let Some(front) = self.front()
+        {
+            left = kernel.front(front, addrs, mask, out);
         }
-        for &stride in &Strides::<A>::LEVELS[1..] {
-            if descending == 0 {
-                break;
+        if left.count_ones() > FEW {
+            kernel.burst(self.arena.current(), addrs, left, out);
+        } else {
+            for lane in lanes(left) {
+                out[lane] = self.leaf(addrs[lane]).raw_group();
             }
-            for lane in lanes(descending) {
-                let block = Entry(out[lane]).block();
-                let entry = self.arena.load(block, addrs[lane].slice(depth, stride));
-                out[lane] = entry.0;
-                descending &= !(u64::from(!entry.is_child()) << lane);
-            }
-            depth += stride;
         }
-        for lane in lanes(mask) {
-            out[lane] = Entry(out[lane]).raw_group();
-        }
+    }
+
+    #[inline(always)]
+    fn front(&self) -> Option<&Front> {
+        if self.front_pays.load(Ordering::Acquire) { self.front.get() } else { None }
     }
 
     /// The leaf that decides about `addr`.
     #[inline(always)]
     fn leaf(&self, addr: A) -> Entry {
-        let mut depth = Strides::<A>::ROOT;
-        let mut entry = self.arena.load(Block::ROOT, addr.slice(0, depth));
-        for &stride in &Strides::<A>::LEVELS[1..] {
-            if !entry.is_child() {
-                break;
-            }
-            entry = self.arena.load(entry.block(), addr.slice(depth, stride));
-            depth += stride;
-        }
-        entry
+        kernel::leaf(self.arena.current(), addr)
     }
 }
 
@@ -124,14 +142,4 @@ impl<A> fmt::Debug for Fib<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fib").finish_non_exhaustive()
     }
-}
-
-/// The positions of the set bits, lowest first.
-#[inline(always)]
-fn lanes(mut mask: u64) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let lane = (mask != 0).then_some(mask.trailing_zeros() as usize)?;
-        mask &= mask - 1;
-        Some(lane)
-    })
 }

@@ -1,35 +1,48 @@
-//! The one writer of a forwarding table: insert, remove, and the life of trie nodes.
+//! The one writer of a forwarding table: insert, remove, and the life of lines.
 //!
 //! ```text
-//!  node:  allocated -> filled -> linked -> unlinked -> retired -> free -> allocated ...
-//!                                 ^                       ^         ^
-//!                        readers may enter         seal() |         | reclaim(): the caller says
-//!                                                                     that all readers moved on
+//!  line:  free -> filled -> linked -> unlinked -> retired -> free -> ...
+//!                              ^                     ^         ^
+//!                     readers may enter     seal() __|         |__ reclaim(): the caller says
+//!                                                                  that all readers moved on
 //! ```
 //!
-//! The writer keeps every prefix in an ordered map beside the trie; the map tells which shorter
-//! prefix shows again when one is removed, and whether a node is still needed.
+//! Beside every line lies a book (`books.rs`) of the prefixes that end in it. The books tell which shorter
+//! prefix shows again when one is removed, and whether a line is still needed. Above the lines,
+//! where the root takes many bits at once, the books go on in steps of four bits:
 //!
-//! Invariants: a node exists exactly when a prefix longer than its depth lies inside it; a leaf
-//! holds the longest prefix that covers its slot; retired nodes are not written.
+//! ```text
+//!  readers   [ root, 20 bits                    ] -> line, bits 20..24 -> line, bits 24..28 -> ...
+//!  books     0..4  4..8  8..12  12..16  16..20       20..24               24..28
+//!            `------------ upper -------------'      `------------ below ----------'
+//! ```
+//!
+//! Invariants: a line exists exactly when a prefix longer than its depth lies inside it; a leaf
+//! holds the longest prefix that covers its slot; retired lines are not written.
 
-use crate::arena::Allocator;
-use crate::entry::{Block, Entry, GroupId};
-use crate::table::{Fib, Strides};
-use crate::{Address, Prefix, prefix_map};
+use crate::arena::{Generation, NIBBLE, SLOTS};
+use crate::books::{Book, Pool};
+use crate::entry::{Entry, GroupId};
+use crate::front::Front;
+use crate::table::Fib;
+use crate::{Address, Prefix, front};
 use core::ops::Range;
 use core::sync::atomic::Ordering;
-use std::collections::{BTreeMap, VecDeque};
+use path::{Path, depth_of, position, upper};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use thiserror::Error;
 
+mod grow;
+mod path;
 #[cfg(test)]
 mod tests;
+mod walk;
 
-/// The table's memory limit, or the largest table that child pointers can name, is reached.
+/// The table's memory limit, or the largest table that entries can name, is reached.
 /// The table is as it was before the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the forwarding table is full: its nodes may take {limit_bytes} bytes")]
+#[error("the forwarding table is full: it may take {limit_bytes} bytes")]
 pub struct FibFull {
     /// The limit in force.
     pub limit_bytes: usize,
@@ -46,50 +59,14 @@ pub enum LoadError<A: Address> {
     Full(#[from] FibFull),
 }
 
-/// All nodes that were retired up to a moment; made by [`FibWriter::seal`].
+/// All lines that were retired up to a moment; made by [`FibWriter::seal`].
 #[derive(Debug)]
-#[must_use = "sealed nodes are reused only after FibWriter::reclaim"]
+#[must_use = "sealed lines are reused only after FibWriter::reclaim"]
 pub struct Retired {
-    /// How many nodes the writer had ever retired.
+    /// How many lines the writer had ever retired.
     up_to: u64,
     /// Address of the table, to tell tables apart.
     table: usize,
-}
-
-/// One node, as seen on the way down.
-#[derive(Clone, Copy)]
-struct Node {
-    block: Block,
-    /// Bits consumed above.
-    depth: u8,
-    level: usize,
-    stride: u8,
-}
-
-impl Node {
-    fn root<A: Address>() -> Self {
-        Self { block: Block::ROOT, depth: 0, level: 0, stride: Strides::<A>::ROOT }
-    }
-
-    fn child<A: Address>(self, block: Block) -> Self {
-        let level = self.level + 1;
-        Self { block, depth: self.end(), level, stride: Strides::<A>::LEVELS[level] }
-    }
-
-    /// Bits consumed including this node.
-    fn end(self) -> u8 {
-        self.depth + self.stride
-    }
-
-    fn size(self) -> usize {
-        1 << self.stride
-    }
-
-    /// The slots that `prefix` covers; its length must end in this node.
-    fn slots<A: Address>(self, prefix: &Prefix<A>) -> Range<usize> {
-        let first = prefix.addr().slice(self.depth, self.stride);
-        first..first + (1 << (self.end() - prefix.len()))
-    }
 }
 
 /// The writing side of a forwarding table. There is exactly one per table.
@@ -97,12 +74,22 @@ impl Node {
 /// Changes are seen by readers at once, each address at the single store that concerns it.
 pub struct FibWriter<A: Address> {
     fib: Arc<Fib<A>>,
-    prefixes: BTreeMap<Prefix<A>, GroupId>,
-    allocator: Allocator,
-    /// Nodes that readers may still be in, oldest first, with their strides.
-    retired: VecDeque<(Block, u8)>,
-    /// How many nodes were ever retired, the waiting ones included.
+    /// Books at depths that the root covers.
+    upper: Vec<Book>,
+    /// Books of the lines, by line, counted from the first behind the root.
+    below: Vec<Book>,
+    pool: Pool,
+    len: usize,
+    /// How many prefixes have a group that the front cannot name.
+    beyond_front: usize,
+    /// The first line that was never used.
+    fresh: u32,
+    free: Vec<u32>,
+    /// Lines that readers may still be in, oldest first.
+    retired: VecDeque<u32>,
+    /// How many lines were ever retired, the waiting ones included.
     retired_ever: u64,
+    max_bytes: usize,
 }
 
 impl<A: Address> Default for FibWriter<A> {
@@ -112,20 +99,29 @@ impl<A: Address> Default for FibWriter<A> {
 }
 
 impl<A: Address> FibWriter<A> {
-    /// An empty table, bounded only by what child pointers can name (8 GiB).
+    /// An empty table, bounded only by what entries can name (8 GiB).
     pub fn new() -> Self {
         Self::with_memory_limit(usize::MAX)
     }
 
-    /// An empty table whose nodes take at most `max_bytes`. The root is always there, even if
+    /// An empty table that takes at most `max_bytes`, counted as
+    /// [`memory_bytes`](FibWriter::memory_bytes) does. An empty table takes a few KiB, even if
     /// the limit is lower.
     pub fn with_memory_limit(max_bytes: usize) -> Self {
+        let (root_bits, lines) = grow::FIRST;
+        let root_lines = Generation::root_lines(root_bits);
         Self {
-            fib: Arc::new(Fib::new()),
-            prefixes: BTreeMap::new(),
-            allocator: Allocator::new(Strides::<A>::LEVELS, max_bytes),
+            fib: Arc::new(Fib::new(Generation::new(root_bits, lines))),
+            upper: vec![Book::EMPTY; upper(A::UNSPECIFIED, root_bits)],
+            below: vec![Book::EMPTY; lines - root_lines],
+            pool: Pool::new(),
+            len: 0,
+            beyond_front: 0,
+            fresh: root_lines as u32,
+            free: Vec::new(),
             retired: VecDeque::new(),
             retired_ever: 0,
+            max_bytes,
         }
     }
 
@@ -137,54 +133,77 @@ impl<A: Address> FibWriter<A> {
     /// Puts `prefix` into the table or gives it another group; returns the former group.
     ///
     /// # Errors
-    /// [`FibFull`] if nodes are needed and the memory limit is reached. Nothing has changed then.
+    /// [`FibFull`] if memory is needed and the limit is reached. Nothing has changed then.
     pub fn insert(&mut self, prefix: Prefix<A>, group: GroupId) -> Result<Option<GroupId>, FibFull> {
-        let node = self.grow_to(&prefix)?;
-        self.overwrite(node, node.slots(&prefix), Entry::leaf(prefix.len(), group), &|old| {
-            old.prefix_len().is_none_or(|len| len <= prefix.len())
-        });
-        Ok(self.prefixes.insert(prefix, group))
+        let mut path = self.path(prefix.addr(), prefix.len());
+        let missing = self.missing(&prefix, &path);
+        if missing > 0 && self.reserve(missing)? {
+            path = self.path(prefix.addr(), prefix.len());
+        }
+        let position = position(prefix.addr(), prefix.len());
+        let book = if missing > 0 { Book::EMPTY } else { *self.book(&prefix, &path) };
+        if !book.has(position) {
+            self.fits(self.pool.growth(&book))?;
+        }
+        self.lengthen(&prefix, &mut path);
+        let (pool, book) = self.pool_and_book(&prefix, &path);
+        let former = pool.insert(book, position, group);
+        if former != Some(group) {
+            self.overwrite_prefix(&prefix, &path, Entry::leaf(prefix.len(), group), &|old| {
+                old.prefix_len().is_none_or(|len| len <= prefix.len())
+            });
+        }
+        self.len += usize::from(former.is_none());
+        self.count_beyond_front(former, Some(group));
+        Ok(former)
     }
 
     /// Takes `prefix` out of the table and returns its group, `None` if it was not there.
     /// Addresses inside fall back to the next shorter prefix in one step.
     pub fn remove(&mut self, prefix: &Prefix<A>) -> Option<GroupId> {
-        let group = self.prefixes.remove(prefix)?;
-        let cover = prefix_map::covering(&self.prefixes, *prefix)
-            .next()
-            .map_or(Entry::NONE, |(cover, &group)| Entry::leaf(cover.len(), group));
-        let path = self.path(prefix);
-        let node = path[path.len() - 1];
-        self.overwrite(node, node.slots(prefix), cover, &|old| old.prefix_len() == Some(prefix.len()));
-        self.prune(prefix, &path);
+        let path = self.path(prefix.addr(), prefix.len());
+        if self.missing(prefix, &path) > 0 {
+            return None;
+        }
+        let position = position(prefix.addr(), prefix.len());
+        let (pool, book) = self.pool_and_book(prefix, &path);
+        let group = pool.remove(book, position)?;
+        self.len -= 1;
+        let cover = self
+            .cover(prefix.addr(), prefix.len(), &path)
+            .map_or(Entry::NONE, |(len, group)| Entry::leaf(len, group));
+        self.overwrite_prefix(prefix, &path, cover, &|old| old.prefix_len() == Some(prefix.len()));
+        self.prune(prefix.addr(), &path);
+        self.count_beyond_front(Some(group), None);
         Some(group)
     }
 
     /// The group that `prefix` itself has.
     pub fn get(&self, prefix: &Prefix<A>) -> Option<GroupId> {
-        self.prefixes.get(prefix).copied()
+        let path = self.path(prefix.addr(), prefix.len());
+        if self.missing(prefix, &path) > 0 {
+            return None;
+        }
+        let position = position(prefix.addr(), prefix.len());
+        let book = self.book(prefix, &path);
+        book.has(position).then(|| self.pool.get(book, position))
     }
 
     /// The longest prefix that contains `addr`, with its group.
     pub fn longest_match(&self, addr: A) -> Option<(Prefix<A>, GroupId)> {
-        prefix_map::covering(&self.prefixes, Prefix::host(addr))
-            .next()
-            .map(|(&prefix, &group)| (prefix, group))
+        let path = self.path(addr, A::BITS);
+        let (len, group) = self.cover(addr, A::BITS, &path)?;
+        Some((Prefix::host(addr).shortened(len), group))
     }
 
     /// The number of prefixes.
     pub fn len(&self) -> usize {
-        self.prefixes.len()
+        self.len
     }
 
     /// Whether there are no prefixes.
     pub fn is_empty(&self) -> bool {
-        self.prefixes.is_empty()
-    }
-
-    /// All prefixes with their groups, in ascending order.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Prefix<A>, GroupId)> + '_ {
-        self.prefixes.iter().map(|(&prefix, &group)| (prefix, group))
+        self.len == 0
     }
 
     /// Inserts many prefixes given in strictly ascending order, in one pass.
@@ -213,18 +232,18 @@ impl<A: Address> FibWriter<A> {
         Ok(count)
     }
 
-    /// How many unlinked nodes wait for [`reclaim`](FibWriter::reclaim).
+    /// How many unlinked lines wait for [`reclaim`](FibWriter::reclaim).
     pub fn retired(&self) -> usize {
         self.retired.len()
     }
 
-    /// A token for the nodes that wait at this moment. Take it, wait until every reader has
+    /// A token for the lines that wait at this moment. Take it, wait until every reader has
     /// passed a quiescent point, then hand it to [`reclaim`](FibWriter::reclaim).
     pub fn seal(&mut self) -> Retired {
         Retired { up_to: self.retired_ever, table: self.table() }
     }
 
-    /// Frees the sealed nodes for reuse and returns how many they were.
+    /// Frees the sealed lines for reuse and returns how many they were.
     ///
     /// By calling this, the caller promises that no lookup which began before the
     /// [`seal`](FibWriter::seal) is still in progress; a lookup that is may yield the group of
@@ -235,101 +254,154 @@ impl<A: Address> FibWriter<A> {
         }
         let reclaimed_before = self.retired_ever - self.retired.len() as u64;
         let count = sealed.up_to.saturating_sub(reclaimed_before) as usize;
-        for (block, stride) in self.retired.drain(..count) {
-            self.allocator.release(block, stride);
-        }
+        self.free.extend(self.retired.drain(..count));
         count
     }
 
-    /// Bytes held: nodes, free and retired ones included, and an estimate for the map of
-    /// prefixes.
+    /// Bytes held: lines, free and retired ones and those of earlier generations included, and
+    /// the record of prefixes.
     pub fn memory_bytes(&self) -> usize {
-        // A B-tree built in random order fills about 70 % of its nodes.
-        let map = self.prefixes.len() * size_of::<(Prefix<A>, GroupId)>() * 10 / 7;
-        let retired = self.retired.capacity() * size_of::<(Block, u8)>();
-        self.fib.arena.directory_bytes() + self.allocator.bytes() + retired + map
+        let listed = self.free.capacity() + self.retired.capacity();
+        let books = self.upper.len() + self.below.len();
+        let front = self.fib.front.get().map_or(0, |_| Front::BYTES);
+        self.fib.arena.bytes()
+            + front
+            + books * size_of::<Book>()
+            + self.pool.bytes()
+            + listed * size_of::<u32>()
+            + size_of::<Self>()
     }
 
     fn table(&self) -> usize {
         Arc::as_ptr(&self.fib).addr()
     }
 
-    /// The node in which `prefix` ends, made if it is not there, with all nodes above it.
-    fn grow_to(&mut self, prefix: &Prefix<A>) -> Result<Node, FibFull> {
-        let mut node = Node::root::<A>();
-        while prefix.len() > node.end() {
-            let arena = &self.fib.arena;
-            let index = prefix.addr().slice(node.depth, node.stride);
-            let slot = &arena.slots(node.block, node.size())[index];
-            let entry = Entry(slot.load(Ordering::Relaxed));
-            if entry.is_child() {
-                node = node.child::<A>(entry.block());
-                continue;
-            }
-            let stride = Strides::<A>::LEVELS[node.level + 1];
-            let Some(block) = self.allocator.allocate(arena, stride) else {
-                // Nodes made above in this call hold no prefix: unlink them again.
-                self.prune(prefix, &self.path(prefix));
-                return Err(FibFull { limit_bytes: self.allocator.max_bytes() });
-            };
-            for below in arena.slots(block, 1 << stride) {
-                below.store(entry.0, Ordering::Relaxed);
+    fn generation(&self) -> &Generation {
+        self.fib.arena.current()
+    }
+
+    fn full(&self) -> FibFull {
+        FibFull { limit_bytes: self.max_bytes }
+    }
+
+    /// Whether so many more bytes are within the limit.
+    fn fits(&self, bytes: usize) -> Result<(), FibFull> {
+        let fits = bytes == 0 || self.memory_bytes().saturating_add(bytes) <= self.max_bytes;
+        if fits { Ok(()) } else { Err(self.full()) }
+    }
+
+    /// Links the lines that `prefix` needs beyond its `path`; they must have been reserved.
+    fn lengthen(&mut self, prefix: &Prefix<A>, path: &mut Path) {
+        for _ in 0..self.missing(prefix, path) {
+            let line = self.free.pop().unwrap_or_else(|| {
+                self.fresh += 1;
+                self.fresh - 1
+            });
+            let generation = self.fib.arena.current();
+            let parent = generation.slot(self.parent_slot(prefix.addr(), path, path.count));
+            let leaf = parent.load(Ordering::Relaxed);
+            for slot in generation.lines()[line as usize].slots() {
+                slot.store(leaf, Ordering::Relaxed);
             }
             // Release: whoever sees the child sees it filled.
-            slot.store(Entry::child(block).0, Ordering::Release);
-            node = node.child::<A>(block);
-        }
-        Ok(node)
-    }
-
-    /// The nodes from the root towards `prefix`, down to the one in which it ends, or to the
-    /// deepest there is.
-    fn path(&self, prefix: &Prefix<A>) -> Vec<Node> {
-        let mut path = vec![Node::root::<A>()];
-        let mut node = path[0];
-        while prefix.len() > node.end() {
-            let index = prefix.addr().slice(node.depth, node.stride);
-            let entry = self.fib.arena.load(node.block, index);
-            if !entry.is_child() {
-                break;
+            parent.store(Entry::child(line).0, Ordering::Release);
+            let depth = generation.root_bits() + NIBBLE * path.count as u8;
+            if depth == front::BITS {
+                self.repeat_in_front(depth, prefix.addr().slice(0, depth), Entry::child(line));
             }
-            node = node.child::<A>(entry.block());
-            path.push(node);
+            path.lines[path.count] = line;
+            path.count += 1;
         }
-        path
     }
 
-    /// Stores `new` in each leaf of the given slots of `node`, and of all nodes below them,
-    /// whose content `replaced` accepts.
-    fn overwrite(&self, node: Node, slots: Range<usize>, new: Entry, replaced: &impl Fn(Entry) -> bool) {
-        for slot in &self.fib.arena.slots(node.block, node.size())[slots] {
+    /// Stores `new` in each leaf that `prefix` covers and whose content `replaced` accepts. The
+    /// `path` must be complete.
+    fn overwrite_prefix(
+        &self,
+        prefix: &Prefix<A>,
+        path: &Path,
+        new: Entry,
+        replaced: &impl Fn(Entry) -> bool,
+    ) {
+        let root_bits = self.generation().root_bits();
+        let (line, above, depth) = match path.lines().last() {
+            None => (0, 0, root_bits),
+            Some(&line) => (line as usize, depth_of(prefix.len()), depth_of(prefix.len()) + NIBBLE),
+        };
+        let first = line * SLOTS + prefix.addr().slice(above, depth - above);
+        let count = 1 << (depth - prefix.len());
+        // Below the front the number means nothing.
+        let number = if depth <= front::BITS { prefix.addr().slice(0, depth) } else { 0 };
+        self.overwrite(first..first + count, depth, number, new, replaced);
+    }
+
+    /// Stores `new` in each leaf of the given slots, and of all lines below them, whose content
+    /// `replaced` accepts. The slots end at `depth`; the first `depth` address bits of the first
+    /// slot are `number`.
+    fn overwrite(
+        &self,
+        slots: Range<usize>,
+        depth: u8,
+        number: usize,
+        new: Entry,
+        replaced: &impl Fn(Entry) -> bool,
+    ) {
+        let generation = self.generation();
+        for (number, index) in (number..).zip(slots) {
+            let slot = generation.slot(index);
             let old = Entry(slot.load(Ordering::Relaxed));
             if old.is_child() {
-                let child = node.child::<A>(old.block());
-                self.overwrite(child, 0..child.size(), new, replaced);
+                let first = old.line() as usize * SLOTS;
+                let below = number.wrapping_mul(SLOTS);
+                self.overwrite(first..first + SLOTS, depth + NIBBLE, below, new, replaced);
             } else if replaced(old) {
                 slot.store(new.0, Ordering::Release);
+                self.repeat_in_front(depth, number, new);
             }
         }
     }
 
-    /// Unlinks and retires those nodes on the `path` to `prefix` that hold no prefix of their own.
-    fn prune(&mut self, prefix: &Prefix<A>, path: &[Node]) {
-        for pair in path.windows(2).rev() {
-            let [parent, node] = [pair[0], pair[1]];
-            if prefix_map::has_longer(&self.prefixes, prefix.shortened(node.depth)) {
+    /// Tells the front, if there is one, that the slot for these `depth` bits holds `entry`.
+    fn repeat_in_front(&self, depth: u8, number: usize, entry: Entry) {
+        if depth <= front::BITS
+            && let Some(front) = self.fib.front.get()
+        {
+            let below = front::BITS - depth;
+            front.set(number << below, 1 << below, entry);
+        }
+    }
+
+    /// Keeps the front out of use while more than one prefix in 64 has a group that it cannot
+    /// name: for those it costs a step and saves none.
+    fn count_beyond_front(&mut self, former: Option<GroupId>, new: Option<GroupId>) {
+        self.beyond_front += usize::from(new.is_some_and(|group| !Front::names(group)));
+        self.beyond_front -= usize::from(former.is_some_and(|group| !Front::names(group)));
+        let pays = self.fib.front.get().is_some() && self.beyond_front <= self.len / 64;
+        if self.fib.front_pays.load(Ordering::Relaxed) != pays {
+            // Release: whoever turns to the front sees it as it is.
+            self.fib.front_pays.store(pays, Ordering::Release);
+        }
+    }
+
+    /// Unlinks and retires those lines on the `path` to `addr` that hold no prefix any more.
+    fn prune(&mut self, addr: A, path: &Path) {
+        for (i, &line) in path.lines().iter().enumerate().rev() {
+            let slots = &self.generation().lines()[line as usize];
+            if !self.below[self.below_index(line)].is_empty() || slots.has_child() {
                 break;
             }
-            let arena = &self.fib.arena;
-            let slots = arena.slots(node.block, node.size());
-            let leaf = slots[0].load(Ordering::Relaxed);
+            let leaf = slots.slots()[0].load(Ordering::Relaxed);
             debug_assert!(
-                slots.iter().all(|slot| slot.load(Ordering::Relaxed) == leaf),
+                slots.slots().iter().all(|slot| slot.load(Ordering::Relaxed) == leaf),
                 "without a longer prefix inside, every slot holds the same leaf"
             );
-            let index = prefix.addr().slice(parent.depth, parent.stride);
-            arena.slots(parent.block, parent.size())[index].store(leaf, Ordering::Release);
-            self.retired.push_back((node.block, node.stride));
+            let parent = self.parent_slot(addr, path, i);
+            self.generation().slot(parent).store(leaf, Ordering::Release);
+            let depth = self.generation().root_bits() + NIBBLE * i as u8;
+            if depth == front::BITS {
+                self.repeat_in_front(depth, addr.slice(0, depth), Entry(leaf));
+            }
+            self.retired.push_back(line);
             self.retired_ever += 1;
         }
     }

@@ -6,7 +6,7 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use fib::oracle::Oracle;
-use fib::{Address, Fib, FibWriter, GroupId, NO_ROUTE, Prefix};
+use fib::{Address, Fib, FibWriter, GroupId, Kernel, NO_ROUTE, Prefix};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -79,7 +79,7 @@ fn probes<'a, A: Address>(prefixes: impl IntoIterator<Item = &'a Prefix<A>>) -> 
 }
 
 /// What a burst lookup answers, with a mask that leaves some lanes out.
-fn burst_answers<A: Address>(fib: &Fib<A>, probes: &[A]) -> Vec<Option<u32>> {
+fn burst_answers<A: Address>(fib: &Fib<A>, kernel: Kernel, probes: &[A]) -> Vec<Option<u32>> {
     const UNTOUCHED: u32 = 0xdead_beef;
     let mut answers = Vec::new();
     for chunk in probes.chunks(32) {
@@ -90,7 +90,7 @@ fn burst_answers<A: Address>(fib: &Fib<A>, probes: &[A]) -> Vec<Option<u32>> {
             addrs[2 * i + 1] = probe;
             mask |= 1 << (2 * i + 1);
         }
-        fib.lookup_burst(&addrs, mask, &mut out);
+        fib.lookup_burst_with(kernel, &addrs, mask, &mut out);
         for (lane, &raw) in out.iter().enumerate() {
             if mask >> lane & 1 == 0 {
                 assert_eq!(raw, UNTOUCHED, "lane {lane} is not in the mask");
@@ -104,7 +104,10 @@ fn burst_answers<A: Address>(fib: &Fib<A>, probes: &[A]) -> Vec<Option<u32>> {
 
 fn agree<A: Address>(writer: &FibWriter<A>, oracle: &Oracle<A>, probes: &[A]) {
     let fib = writer.reader();
-    let bursts = burst_answers(&fib, probes);
+    let bursts = burst_answers(&fib, Kernel::Scalar, probes);
+    for kernel in Kernel::ALL {
+        assert_eq!(burst_answers(&fib, kernel, probes), bursts, "{kernel:?} and its scalar twin");
+    }
     assert_eq!(bursts.len(), probes.len());
     for (&probe, burst) in probes.iter().zip(bursts) {
         let expected = oracle.lookup(probe);

@@ -1,0 +1,420 @@
+//! The kernels for x86-64.
+//!
+//! Both go down in the same steps, and in every step read for those lanes that are not at a leaf
+//! yet. Whole bursts take all lanes through each step together; shorter ones go group by group, so
+//! that no lane behind the last one costs anything. Lanes in between that are not in the mask go
+//! down too, since every address has an answer, and are left out at the end.
+
+#![allow(clippy::needless_range_loop, reason = "one group of lanes lies in several arrays")]
+
+use crate::Address;
+use crate::arena::{Generation, NIBBLE};
+use crate::entry::Entry;
+use crate::front::{self, Front};
+use core::arch::asm;
+use core::arch::x86_64::{
+    __m128i, __m256i, __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_setr_epi8, _mm256_and_si256,
+    _mm256_broadcastsi128_si256, _mm256_castsi128_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
+    _mm256_cmpgt_epi32, _mm256_inserti128_si256, _mm256_loadu_si256, _mm256_maskstore_epi32,
+    _mm256_movemask_ps, _mm256_or_si256, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_sllv_epi32, _mm256_srl_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256, _mm512_add_epi32,
+    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi32_mask, _mm512_cmpgt_epi32_mask,
+    _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_or_si512,
+    _mm512_permutex2var_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
+    _mm512_shuffle_epi8, _mm512_srl_epi32, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_storeu_si512,
+    _mm512_testn_epi32_mask,
+};
+use core::net::Ipv4Addr;
+
+/// Words in whole cache lines: a vector that straddles two is slow to read back.
+#[repr(align(64))]
+struct Words<const N: usize>([u32; N]);
+
+/// The root's entries for `N` addresses from `first` on.
+///
+/// Single loads are under way sooner than those of a gather are, which pays where they miss the
+/// nearest cache.
+#[inline(always)]
+fn roots<A: Address, const R: u8, const N: usize>(
+    table: &Generation,
+    addrs: &[A; 64],
+    first: usize,
+) -> Words<N> {
+    debug_assert!(table.root_bits() == R);
+    let mut entries = Words([0; N]);
+    for (entry, addr) in entries.0.iter_mut().zip(&addrs[first..first + N]) {
+        // SAFETY: the root has a slot for each number of R bits.
+        *entry = unsafe { table.load_unchecked(addr.slice(0, R)) }.0;
+    }
+    entries
+}
+
+/// The 32 bits that hold the bits at `depth`, of eight addresses from `first` on.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn word_8<A: Address>(addrs: &[A; 64], first: usize, depth: u8) -> __m256i {
+    const { assert!(size_of::<A>() == A::BITS as usize / 8) };
+    let addrs: *const __m128i = addrs[first..first + 8].as_ptr().cast();
+    // SAFETY: eight addresses are 32 or 128 bytes; each address is its octets in network order
+    // and, by its size, nothing else.
+    let words = unsafe {
+        if A::BITS == 32 {
+            _mm256_loadu_si256(addrs.cast())
+        } else {
+            // Address i beside address i + 4, so that both halves are transposed alike.
+            let pair = |i| {
+                let (low, high) = (_mm_loadu_si128(addrs.add(i)), _mm_loadu_si128(addrs.add(i + 4)));
+                _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
+            };
+            let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
+            let (left, right) = if depth < 64 {
+                (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d))
+            } else {
+                (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d))
+            };
+            if (depth / 32).is_multiple_of(2) {
+                _mm256_unpacklo_epi64(left, right)
+            } else {
+                _mm256_unpackhi_epi64(left, right)
+            }
+        }
+    };
+    let swap = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
+    _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(swap))
+}
+
+/// As [`word_8`], of sixteen addresses.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn word_16<A: Address>(addrs: &[A; 64], first: usize, depth: u8) -> __m512i {
+    const { assert!(size_of::<A>() == A::BITS as usize / 8) };
+    let words: *const i32 = addrs[first..first + 16].as_ptr().cast();
+    let word = i32::from(depth / 32);
+    // SAFETY: 16 addresses are 16 or 64 words; each address is its octets in network order and,
+    // by its size, nothing else.
+    let words = unsafe {
+        if A::BITS == 32 {
+            _mm512_loadu_si512(words.cast())
+        } else {
+            // Every fourth word of eight addresses; the upper half repeats the lower.
+            let lanes = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+            let lanes = _mm512_add_epi32(lanes, _mm512_set1_epi32(word));
+            let load = |at| _mm512_loadu_si512(words.add(at).cast());
+            let low = _mm512_permutex2var_epi32(load(0), lanes, load(16));
+            let high = _mm512_permutex2var_epi32(load(32), lanes, load(48));
+            _mm512_mask_mov_epi32(low, 0xff00, high)
+        }
+    };
+    let swap = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
+    _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(swap))
+}
+
+/// Reads `base[index]` in the lanes of `mask`, others keep what `from` holds.
+///
+/// # Safety
+/// `base[index]` lies in a generation's lines for every lane in the mask.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn gather_16(mut from: __m512i, mask: u16, base: *const u32, index: __m512i) -> __m512i {
+    // SAFETY: reads four bytes at `base[index]` in each lane of the mask, as the caller allows.
+    unsafe {
+        asm!(
+            "vpgatherdd {from}{{{mask}}}, [{base} + {index} * 4]",
+            from = inout(zmm_reg) from,
+            mask = inout(kreg) mask => _,
+            base = in(reg) base,
+            index = in(zmm_reg) index,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    from
+}
+
+/// As [`gather_16`] for 8 lanes; the mask is the sign of each lane of `mask`.
+///
+/// # Safety
+/// As [`gather_16`].
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn gather_8(mut from: __m256i, mask: __m256i, base: *const u32, index: __m256i) -> __m256i {
+    // SAFETY: reads four bytes at `base[index]` in each lane of the mask, as the caller allows.
+    unsafe {
+        asm!(
+            "vpgatherdd {from}, [{base} + {index} * 4], {mask}",
+            from = inout(ymm_reg) from,
+            mask = inout(ymm_reg) mask => _,
+            base = in(reg) base,
+            index = in(ymm_reg) index,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    from
+}
+
+/// The front's words for sixteen addresses from `first` on.
+///
+/// Single loads, as in [`roots`]; in assembly, because the compiler would pass each word through
+/// vector registers, at several times the cost.
+#[inline(always)]
+fn front_16(front: &Front, addrs: &[Ipv4Addr; 64], first: usize, words: &mut Words<64>) {
+    macro_rules! loads {
+        ($($offset:literal)*) => {
+            // SAFETY: reads the octets of 16 addresses, each in network order, and the word of
+            // the front for the first 24 bits of each, of which there are 2^24; writes 16 words.
+            unsafe {
+                asm!(
+                    $(
+                        concat!("mov {word:e}, dword ptr [{addrs} + ", $offset, "]"),
+                        "bswap {word:e}",
+                        "shr {word:e}, 8",
+                        "movzx {word:e}, word ptr [{front} + {word} * 2]",
+                        concat!("mov dword ptr [{words} + ", $offset, "], {word:e}"),
+                    )*
+                    word = out(reg) _,
+                    addrs = in(reg) addrs[first..first + 16].as_ptr(),
+                    front = in(reg) front.words().as_ptr(),
+                    words = in(reg) words.0[first..first + 16].as_mut_ptr(),
+                    options(nostack)
+                );
+            }
+        };
+    }
+    loads!(0 4 8 12 16 20 24 28 32 36 40 44 48 52 56 60);
+}
+
+/// Answers the lanes in `mask` but for those it returns, which the trie has to answer.
+///
+/// A gather reads words in pairs, aligned to four bytes; the last bit of the first 24 says which
+/// of a pair is meant.
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+pub(super) fn front_avx512(front: &Front, addrs: &[Ipv4Addr; 64], mask: u64, out: &mut [u32; 64]) -> u64 {
+    if mask >> 48 != 0 {
+        return front_steps::<4>(front, addrs, mask, 0, out);
+    }
+    let firsts = (0..48).step_by(16).take_while(|&first| mask >> first != 0);
+    firsts.fold(0, |down, first| down | front_steps::<1>(front, addrs, mask, first, out))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+fn front_steps<const G: usize>(
+    front: &Front,
+    addrs: &[Ipv4Addr; 64],
+    mask: u64,
+    first: usize,
+    out: &mut [u32; 64],
+) -> u64 {
+    let base: *const u32 = front.words().as_ptr().cast();
+    let (none, last) = (_mm512_set1_epi32(-1), _mm512_set1_epi32(i32::from(front::LAST_GROUP)));
+    let to_down = _mm512_set1_epi32(i32::from(front::DOWN));
+    let (sixteen, word) = (_mm512_set1_epi32(16), _mm512_set1_epi32(0xffff));
+    let mut words = [none; G];
+    for q in 0..G {
+        let addrs = word_16(addrs, first + 16 * q, 0);
+        // SAFETY: the front has 2^23 pairs of words.
+        let pairs = unsafe { gather_16(none, u16::MAX, base, _mm512_srli_epi32::<9>(addrs)) };
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<4>(addrs), sixteen);
+        words[q] = _mm512_and_si512(_mm512_srlv_epi32(pairs, odd), word);
+    }
+    let mut down = 0;
+    for q in 0..G {
+        let at = first + 16 * q;
+        let lanes = (mask >> at) as u16;
+        down |= u64::from(_mm512_cmpeq_epi32_mask(words[q], to_down) & lanes) << at;
+        let groups = _mm512_mask_mov_epi32(words[q], _mm512_cmpgt_epi32_mask(words[q], last), none);
+        let to = out[at..at + 16].as_mut_ptr();
+        // SAFETY: `to` has 16 lanes. A store under a mask costs more.
+        unsafe {
+            match lanes {
+                u16::MAX => _mm512_storeu_si512(to.cast(), groups),
+                _ => _mm512_mask_storeu_epi32(to.cast(), lanes, groups),
+            }
+        }
+    }
+    down
+}
+
+/// As [`front_avx512`].
+#[target_feature(enable = "avx2,bmi2")]
+pub(super) fn front_avx2(front: &Front, addrs: &[Ipv4Addr; 64], mask: u64, out: &mut [u32; 64]) -> u64 {
+    let last = _mm256_set1_epi32(i32::from(front::LAST_GROUP));
+    let to_down = _mm256_set1_epi32(i32::from(front::DOWN));
+    let to_sign = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+    let mut words = Words([0; 64]);
+    let groups = (64 - mask.leading_zeros() as usize).div_ceil(16);
+    for q in 0..groups {
+        front_16(front, addrs, 16 * q, &mut words);
+    }
+    let mut down = 0;
+    for q in 0..2 * groups {
+        let (from, to) = (words.0[8 * q..][..8].as_ptr(), out[8 * q..][..8].as_mut_ptr());
+        let lanes = (mask >> (8 * q)) as u8;
+        // SAFETY: both have 8 words.
+        unsafe {
+            let word = _mm256_loadu_si256(from.cast());
+            let below = _mm256_castsi256_ps(_mm256_cmpeq_epi32(word, to_down));
+            down |= (_mm256_movemask_ps(below) as u64 & u64::from(lanes)) << (8 * q);
+            let group = _mm256_or_si256(word, _mm256_cmpgt_epi32(word, last));
+            // A store under a mask costs more.
+            match lanes {
+                u8::MAX => _mm256_storeu_si256(to.cast(), group),
+                _ => {
+                    let signs = _mm256_sllv_epi32(_mm256_set1_epi32(i32::from(lanes)), to_sign);
+                    _mm256_maskstore_epi32(to.cast(), signs, group);
+                }
+            }
+        }
+    }
+    down
+}
+
+/// Calls `$steps` with the width of the root, and with all lanes at once or group by group.
+macro_rules! by_shape {
+    ($steps:ident, $lanes:literal, $table:ident, $addrs:ident, $mask:ident, $out:ident, $($bits:literal)*) => {
+        match $table.root_bits() {
+            $($bits => {
+                if $mask >> (64 - $lanes) != 0 {
+                    return $steps::<A, $bits, 64, { 64 / $lanes }>($table, $addrs, $mask, 0, $out);
+                }
+                for first in (0..64).step_by($lanes).take_while(|&first| $mask >> first != 0) {
+                    $steps::<A, $bits, $lanes, 1>($table, $addrs, $mask, first, $out);
+                }
+            })*
+            bits => unreachable!("no root takes {bits} bits"),
+        }
+    };
+}
+
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+pub(super) fn avx512<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+    by_shape!(avx512_steps, 16, table, addrs, mask, out, 8 12 16 20);
+}
+
+/// `N` lanes from `first` on, in `G` groups of sixteen.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+fn avx512_steps<A: Address, const R: u8, const N: usize, const G: usize>(
+    table: &Generation,
+    addrs: &[A; 64],
+    mask: u64,
+    first: usize,
+    out: &mut [u32; 64],
+) {
+    let base: *const u32 = table.base().cast();
+    let leaf = _mm512_set1_epi32(Entry::LEAF as i32);
+    let nibble = _mm512_set1_epi32(15);
+    let none = _mm512_set1_epi32(-1);
+    let roots = roots::<A, R, N>(table, addrs, first);
+    let mut words = [_mm512_setzero_si512(); G];
+    let mut entries = [none; G];
+    let mut descending = [0_u16; G];
+    for q in 0..G {
+        // SAFETY: 16 entries from entry 16 * q on are inside `roots`.
+        entries[q] = unsafe { _mm512_loadu_si512(roots.0.as_ptr().add(16 * q).cast()) };
+        descending[q] = _mm512_testn_epi32_mask(entries[q], leaf);
+        words[q] = word_16(addrs, first + 16 * q, 0);
+    }
+    let mut depth = R;
+    while descending != [0; G] {
+        if depth.is_multiple_of(32) {
+            for q in 0..G {
+                words[q] = word_16(addrs, first + 16 * q, depth);
+            }
+        }
+        let to_nibble = _mm_cvtsi32_si128(i32::from(32 - NIBBLE - depth % 32));
+        for q in 0..G {
+            let below = _mm512_and_si512(_mm512_srl_epi32(words[q], to_nibble), nibble);
+            let index = _mm512_or_si512(entries[q], below);
+            // SAFETY: a child entry is the first of 16 slots inside the lines.
+            entries[q] = unsafe { gather_16(entries[q], descending[q], base, index) };
+            descending[q] = _mm512_testn_epi32_mask(entries[q], leaf);
+        }
+        depth = depth.wrapping_add(NIBBLE);
+    }
+    let group = _mm512_set1_epi32(Entry::GROUP_MASK as i32);
+    let whole = mask == u64::MAX;
+    for q in 0..G {
+        let missed = _mm512_cmpeq_epi32_mask(entries[q], none);
+        let groups = _mm512_mask_mov_epi32(_mm512_and_si512(entries[q], group), missed, none);
+        let at = first + 16 * q;
+        let to = out[at..at + 16].as_mut_ptr().cast();
+        // SAFETY: `to` has 16 lanes. A store under a mask costs more.
+        unsafe {
+            if whole {
+                _mm512_storeu_si512(to, groups);
+            } else {
+                _mm512_mask_storeu_epi32(to.cast(), (mask >> at) as u16, groups);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,bmi2")]
+pub(super) fn avx2<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+    by_shape!(avx2_steps, 8, table, addrs, mask, out, 8 12 16 20);
+}
+
+/// `N` lanes from `first` on, in `G` groups of eight.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+fn avx2_steps<A: Address, const R: u8, const N: usize, const G: usize>(
+    table: &Generation,
+    addrs: &[A; 64],
+    mask: u64,
+    first: usize,
+    out: &mut [u32; 64],
+) {
+    let base: *const u32 = table.base().cast();
+    let nibble = _mm256_set1_epi32(15);
+    let none = _mm256_set1_epi32(-1);
+    let mut words = [_mm256_setzero_si256(); G];
+    let mut entries = [none; G];
+    let to_root = _mm_cvtsi32_si128(32 - i32::from(R));
+    for q in 0..G {
+        words[q] = word_8(addrs, first + 8 * q, 0);
+        // SAFETY: the root has a slot for each number of R bits.
+        entries[q] = unsafe { gather_8(none, none, base, _mm256_srl_epi32(words[q], to_root)) };
+    }
+    let mut depth = R;
+    loop {
+        // A leaf has its sign set: lanes go on whose sign is clear in all of these.
+        let leaves = entries.iter().fold(none, |all, &entry| _mm256_and_si256(all, entry));
+        if _mm256_movemask_ps(_mm256_castsi256_ps(leaves)) == 0xff {
+            break;
+        }
+        if depth.is_multiple_of(32) {
+            for q in 0..G {
+                words[q] = word_8(addrs, first + 8 * q, depth);
+            }
+        }
+        let to_nibble = _mm_cvtsi32_si128(i32::from(32 - NIBBLE - depth % 32));
+        for q in 0..G {
+            let below = _mm256_and_si256(_mm256_srl_epi32(words[q], to_nibble), nibble);
+            let index = _mm256_or_si256(entries[q], below);
+            let children = _mm256_xor_si256(entries[q], none);
+            // SAFETY: a child entry is the first of 16 slots inside the lines.
+            entries[q] = unsafe { gather_8(entries[q], children, base, index) };
+        }
+        depth = depth.wrapping_add(NIBBLE);
+    }
+    let group = _mm256_set1_epi32(Entry::GROUP_MASK as i32);
+    // Bit `lane` of the mask into the sign of the lane.
+    let to_sign = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+    let whole = mask == u64::MAX;
+    for q in 0..G {
+        let missed = _mm256_cmpeq_epi32(entries[q], none);
+        let groups = _mm256_or_si256(_mm256_and_si256(entries[q], group), missed);
+        let at = first + 8 * q;
+        let to = out[at..at + 8].as_mut_ptr();
+        // SAFETY: `to` has 8 lanes. A store under a mask costs more.
+        unsafe {
+            if whole {
+                _mm256_storeu_si256(to.cast(), groups);
+            } else {
+                let lanes = _mm256_set1_epi32((mask >> at) as i32 & 0xff);
+                _mm256_maskstore_epi32(to.cast(), _mm256_sllv_epi32(lanes, to_sign), groups);
+            }
+        }
+    }
+}
