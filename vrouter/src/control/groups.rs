@@ -305,6 +305,18 @@ impl Groups {
         self.entries.get(id.index()).and_then(Option::as_ref).map_or(&[], |entry| &entry.hops)
     }
 
+    /// A group in use, as what it stands for, and how many FIB entries name it; `None` for an
+    /// unused number. All numbers are below [`numbers`](Self::numbers).
+    pub fn get(&self, id: GroupId) -> Option<(Key, usize)> {
+        let entry = self.entries.get(id.index())?.as_ref()?;
+        (entry.users > 0).then_some((entry.key, entry.users))
+    }
+
+    /// How many numbers were ever given out.
+    pub fn numbers(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Groups in use.
     pub fn len(&self) -> usize {
         self.entries.len() - self.free.len()

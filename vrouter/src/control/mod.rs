@@ -33,4 +33,4 @@ pub use engine::{Engine, EngineError};
 pub use event::Event;
 pub use neighbors::NeighborRequest;
 pub use next_hop::{NextHop, Path};
-pub use show::{PathView, RouteView, Walk};
+pub use show::{GroupView, PathView, RouteView, Walk};

@@ -125,6 +125,11 @@ impl Neighbors {
         self.requests.push_back(NeighborRequest::Release(port, address));
     }
 
+    /// Whether [`feed`](Self::feed) has something to give, and someone to give it to.
+    pub fn can_feed(&self) -> bool {
+        !self.starving.is_empty() && !self.free.is_empty()
+    }
+
     /// Gives free slots to neighbours that found the table full; returns who got one.
     pub fn feed(&mut self, table: &NeighborTable) -> Vec<(PortId, IpAddr)> {
         let mut fed = Vec::new();

@@ -13,6 +13,7 @@ use fib::{Address, AnyPrefix, Candidate, GroupId, Lost, Prefix, Rib, RouteSource
 use crate::control::adjacency::Hop;
 use crate::control::desired::IpipMode;
 use crate::control::engine::{Engine, Family};
+use crate::control::groups::FamilyIndex;
 use crate::control::neighbors::NeighborEntry;
 use crate::control::next_hop::Path;
 use crate::control::resolution::{Resolution, Resolver};
@@ -44,6 +45,20 @@ pub struct RouteView {
     pub lost: Option<Lost>,
     /// The group that the FIB has for the prefix, if this candidate is the one in use.
     pub group: Option<GroupId>,
+}
+
+/// A next-hop group of the forwarding table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupView {
+    /// Its number.
+    pub id: GroupId,
+    /// How many prefixes of the forwarding table lead there.
+    pub routes: usize,
+    /// Its paths; at least one.
+    pub paths: Vec<PathView>,
+    /// What it comes down to: each hop with its share of
+    /// [`WHOLE`](crate::control::resolution::WHOLE).
+    pub hops: Vec<(Hop, u64)>,
 }
 
 /// How far a walk through the prefixes of all routes has come.
@@ -96,24 +111,45 @@ impl Engine {
         lost: Option<Lost>,
         group: Option<GroupId>,
     ) -> RouteView {
-        let port_id = |name: &str| self.port_id(name);
-        let resolver =
-            Resolver { desired: &self.desired, rib4: &self.v4.rib, rib6: &self.v6.rib, port_id: &port_id };
         let by_pool = candidate.next_hops.iter().any(|path| path.next_hop.is_by_pool());
         let mode = if by_pool { self.desired.pool_mode(&prefix) } else { IpipMode::Never };
-        let resolved = |path: &Path| PathView {
-            path: path.clone(),
-            resolution: resolver.resolve(mode, core::slice::from_ref(path)),
-        };
         RouteView {
             prefix,
             source: candidate.source,
             distance: candidate.distance,
             metric: candidate.metric,
-            paths: candidate.next_hops.iter().map(resolved).collect(),
+            paths: self.resolved(mode, candidate.next_hops),
             lost,
             group: group.filter(|_| lost.is_none()),
         }
+    }
+
+    fn resolved(&self, mode: IpipMode, paths: &[Path]) -> Vec<PathView> {
+        let port_id = |name: &str| self.port_id(name);
+        let resolver =
+            Resolver { desired: &self.desired, rib4: &self.v4.rib, rib6: &self.v6.rib, port_id: &port_id };
+        let resolved = |path: &Path| PathView {
+            path: path.clone(),
+            resolution: resolver.resolve(mode, core::slice::from_ref(path)),
+        };
+        paths.iter().map(resolved).collect()
+    }
+
+    /// Those next-hop groups in use whose number lies in `numbers`, and whether there are
+    /// higher numbers.
+    pub fn groups(&self, numbers: core::ops::Range<usize>) -> (Vec<GroupView>, bool) {
+        let more = numbers.end < self.groups.numbers();
+        let ids = numbers.filter_map(|number| GroupId::new(u32::try_from(number).ok()?));
+        let views = ids.filter_map(|id| {
+            let (key, routes) = self.groups.get(id)?;
+            let paths = match key.family {
+                FamilyIndex::V4 => self.v4.rib.sets().get(key.set),
+                FamilyIndex::V6 => self.v6.rib.sets().get(key.set),
+            };
+            let paths = self.resolved(key.mode, paths);
+            Some(GroupView { id, routes, paths, hops: self.groups.hops(id).to_vec() })
+        });
+        (views.collect(), more)
     }
 
     /// The route that a packet to `address` takes: what the FIB matches, explained by

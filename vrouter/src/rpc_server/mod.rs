@@ -142,6 +142,17 @@ impl Router for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(routes))))
     }
 
+    type ListNextHopGroupsStream = Items<v1::NextHopGroup>;
+
+    async fn list_next_hop_groups(
+        &self,
+        _: Request<v1::ListNextHopGroupsRequest>,
+    ) -> Answer<Self::ListNextHopGroupsStream> {
+        let (to, groups) = tokio::sync::mpsc::channel(ROUTES_ON_THE_WAY);
+        tokio::spawn(routes::send_groups(self.node.clone(), to));
+        Ok(Response::new(Box::pin(ReceiverStream::new(groups))))
+    }
+
     async fn get_route(&self, request: Request<v1::GetRouteRequest>) -> Answer<v1::RouteDecision> {
         Ok(Response::new(self.read(|node| routes::decide(node, request.get_ref())).await?))
     }

@@ -1,4 +1,4 @@
-//! `ListRoutes` and `GetRoute`: candidates, which one won, and what it comes down to.
+//! `ListRoutes`, `ListNextHopGroups` and `GetRoute`: candidates, which one won, and what it comes down to.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::control::adjacency::Hop;
 use crate::control::engine::net_prefix;
-use crate::control::{NextHop, PathView, RouteView, Walk};
+use crate::control::{GroupView, NextHop, PathView, RouteView, Walk};
 use crate::daemon::Node;
 use crate::daemon::pods::Origin;
 use crate::drop_reason::DropReason;
@@ -89,6 +89,41 @@ pub(super) async fn send(node: Arc<Mutex<Node>>, filter: Filter, to: Sender<Resu
             return;
         }
     }
+}
+
+/// Sends all next-hop groups, some at a time.
+pub(super) async fn send_groups(node: Arc<Mutex<Node>>, to: Sender<Result<v1::NextHopGroup, Status>>) {
+    let mut from = 0;
+    loop {
+        let (groups, more) = {
+            let node = node.lock().await;
+            let (views, more) = node.router.engine().groups(from..from + PAGE);
+            (views.iter().map(|view| group(&node, view)).collect::<Vec<_>>(), more)
+        };
+        for group in groups {
+            if to.send(Ok(group)).await.is_err() {
+                return;
+            }
+        }
+        if !more {
+            return;
+        }
+        from += PAGE;
+    }
+}
+
+fn group(node: &Node, view: &GroupView) -> v1::NextHopGroup {
+    // Several paths may come down to one hop: it is shown by the first, with the share of all.
+    let mut left: Vec<(Hop, u64)> = view.hops.clone();
+    let sum: u64 = left.iter().map(|(_, share)| share).sum();
+    let mut next_hops = Vec::new();
+    for (hop, mut shown) in view.paths.iter().flat_map(|path| next_hops_of(node, path)) {
+        if let Some(at) = left.iter().position(|(of, _)| Some(*of) == hop) {
+            shown.share = left.swap_remove(at).1 as f64 / sum as f64;
+        }
+        next_hops.push(shown);
+    }
+    v1::NextHopGroup { id: view.id.raw(), routes: view.routes as u64, next_hops }
 }
 
 fn net(text: &str) -> Result<AnyPrefix, Status> {

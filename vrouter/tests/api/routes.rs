@@ -52,6 +52,13 @@ fn a_route_tells_the_way_to_its_neighbor_or_what_is_wrong() {
     let text = router.vrctl("route get 198.51.100.7").out;
     assert!(text.contains("Way:           192.0.2.9 by 192.0.2.0/24 static\n"), "{text}");
 
+    let groups = router.json("show nexthops");
+    let by_way = groups.as_array().unwrap().iter().filter(|group| group["next_hops"][0]["way"] == way);
+    let by_way: Vec<&Value> = by_way.collect();
+    assert_eq!(by_way.len(), 1, "{groups:#}");
+    assert_eq!((&by_way[0]["id"], &by_way[0]["routes"]), (&far["group"], &json!(1)));
+    assert_eq!(by_way[0]["next_hops"][0]["share"], 1.0);
+
     // Two routes that lead to each other are no way, and harm no other.
     apply(&router, &[("x", "203.0.113.0/25", "203.0.113.129"), ("y", "203.0.113.128/25", "203.0.113.1")]);
     for (prefix, end) in [("203.0.113.0/25", "203.0.113.129"), ("203.0.113.128/25", "203.0.113.1")] {

@@ -115,6 +115,21 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
+pub(crate) fn groups() -> Vec<NextHopGroup> {
+    let far = NextHop { share: 0.75, weight: 3, ..hop("172.16.20.253", "eth1", Encap::None) };
+    let way = vec![RouteLink {
+        address: "192.0.2.9".into(),
+        prefix: "192.0.2.0/24".into(),
+        source: "static".into(),
+    }];
+    let near = NextHop { share: 0.25, way, ..hop("172.16.20.1", "eth1", Encap::None) };
+    let lost = NextHop { problem: "no route to 192.0.2.1".into(), ..hop("192.0.2.1", "", Encap::None) };
+    vec![
+        NextHopGroup { id: 5, routes: 900_000, next_hops: vec![far, near] },
+        NextHopGroup { id: 12, routes: 1, next_hops: vec![lost] },
+    ]
+}
+
 /// Routes without end, but for a count.
 pub(crate) fn many_routes(count: u32) -> Vec<Route> {
     let route = |number: u32| Route {

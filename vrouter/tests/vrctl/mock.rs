@@ -65,6 +65,16 @@ impl Router for Mock {
         Ok(Response::new(packets(routes, true)))
     }
 
+    type ListNextHopGroupsStream = Items<NextHopGroup>;
+
+    async fn list_next_hop_groups(
+        &self,
+        request: Request<ListNextHopGroupsRequest>,
+    ) -> Answer<Self::ListNextHopGroupsStream> {
+        self.note(&request);
+        Ok(Response::new(packets(answers::groups(), true)))
+    }
+
     async fn get_route(&self, request: Request<GetRouteRequest>) -> Answer<RouteDecision> {
         let decision = answers::decision(&request.get_ref().address);
         self.answer(request, decision)

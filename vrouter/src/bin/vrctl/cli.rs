@@ -120,6 +120,8 @@ pub(crate) enum Show {
         #[arg(long, visible_alias = "best")]
         selected: bool,
     },
+    /// Next-hop groups: what routes share, and how flows are spread.
+    Nexthops,
     /// Neighbours on the links.
     #[command(alias = "neighbours")]
     Neighbors,

@@ -6,7 +6,8 @@ use tokio_stream::StreamExt;
 use vrouter::rpc::Word;
 use vrouter::rpc::v1;
 use vrouter::rpc::v1::{
-    Encap, ListRoutesRequest, NeighborState, NextHop, Route, RouteDecision, RouteType, VerdictKind,
+    Encap, ListRoutesRequest, NeighborState, NextHop, NextHopGroup, Route, RouteDecision, RouteType,
+    VerdictKind,
 };
 
 use crate::cli::Format;
@@ -67,6 +68,16 @@ pub(crate) async fn get(client: &mut Client, address: IpAddr, format: Format) ->
         ("Not used", decision.candidates.iter().map(lost).collect::<Vec<_>>().join("; ")),
     ];
     output::one(&decision, &facts, format)
+}
+
+/// Prints next-hop groups as they come.
+pub(crate) async fn groups(client: &mut Client, format: Format) -> Result<(), Failure> {
+    let mut groups = client.list_next_hop_groups(v1::ListNextHopGroupsRequest {}).await?.into_inner();
+    let mut listing = Listing::new(&GROUPS, format);
+    while let Some(group) = groups.next().await {
+        listing.row(&group?)?;
+    }
+    listing.end()
 }
 
 /// The routes that next hops were resolved through: `10.2.0.1 by 10.2.0.0/16 static`.
@@ -144,4 +155,16 @@ const ROUTES: [Column<Route>; 12] = [
     Column::wide(Column::number("METRIC", |r| r.metric.to_string())),
     Column::wide(Column::number("GROUP", |r| r.group.to_string())),
     Column::wide(Column::words("NAME", |r| r.name.clone())),
+];
+
+const GROUPS: [Column<NextHopGroup>; 6] = [
+    Column::number("GROUP", |g| g.id.to_string()),
+    Column::number("ROUTES", |g| g.routes.to_string()),
+    Column::words("NEXT-HOP", |g| next_hops(&g.next_hops)),
+    Column::words("SHARE", |g| {
+        let shares = g.next_hops.iter().map(|hop| format!("{:.1}%", hop.share * 100.0));
+        shares.collect::<Vec<_>>().join(", ")
+    }),
+    Column::words("WHY", |g| problems(&g.next_hops)),
+    Column::wide(Column::words("WAY", |g| way(&g.next_hops))),
 ];

@@ -66,6 +66,7 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
             };
             routes::list(client, request, format).await
         }
+        Show::Nexthops => routes::groups(client, format).await,
         Show::Neighbors => {
             let reply = client.list_neighbors(ListNeighborsRequest {}).await?.into_inner();
             output::list(&reply.neighbors, &NEIGHBORS, format)

@@ -155,6 +155,7 @@ impl Engine {
                 self.neighbors.release(port, address, keep, &self.neighbor_table);
             }
         }
+        self.changed.tables |= self.neighbors.can_feed();
     }
 }
 
