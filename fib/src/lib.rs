@@ -46,7 +46,6 @@ mod kernel;
 #[cfg(feature = "oracle")]
 pub mod oracle;
 mod prefix;
-mod prefix_map;
 mod rib;
 mod table;
 mod writer;
