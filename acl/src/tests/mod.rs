@@ -1,0 +1,5 @@
+//! The compiled form against the plain interpreter and against published truth tables.
+
+mod calico;
+mod random;
+mod world;
