@@ -21,6 +21,7 @@ pub mod engine;
 pub mod event;
 pub mod groups;
 pub mod neighbors;
+pub mod policy;
 pub mod show;
 pub mod tunnel_ids;
 
