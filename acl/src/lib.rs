@@ -12,16 +12,18 @@
 //! | [`Engine`] | control side: sets and rule sets come, change and go; compiles, publishes |
 //! | [`AddressTrie`] | packet path: from an address to its class (which sets hold it) |
 //! | [`Program`] | packet path: from the classes of a burst's headers to verdicts |
+//! | [`list`] | a plain access list over addresses and ports, without endpoints |
 //! | `oracle` | the plain interpreter that decides every test |
 //!
 //! The packet path reads immutable programs and two tries that change in place; it never locks and never
 //! allocates.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bits;
 mod endpoint;
 mod engine;
 mod headers;
+pub mod list;
 pub mod model;
 #[cfg(any(test, feature = "oracle"))]
 pub mod oracle;
