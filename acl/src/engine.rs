@@ -22,8 +22,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::{Family, PortSetId, Rule, Ruleset, SetId, Side};
-use crate::program::{CompileError, MOST_CELLS, PortGroups, Program, ProgramSource};
-use crate::sets::AddressSets;
+use crate::program::{CompileError, MOST_PAIRS, PortGroups, Program, ProgramSource};
+use crate::sets::{AddressSets, Class};
 use crate::trie::AddressTrie;
 
 /// The number of a compiled rule set.
@@ -81,7 +81,7 @@ pub struct Engine {
     changed: BTreeSet<ProgramId>,
     moved: bool,
     /// Larger decision tables give way to bit rows.
-    most_cells: usize,
+    most_pairs: usize,
 }
 
 impl Default for Engine {
@@ -106,14 +106,14 @@ impl Engine {
             stale: BTreeSet::new(),
             changed: BTreeSet::new(),
             moved: false,
-            most_cells: MOST_CELLS,
+            most_pairs: MOST_PAIRS,
         }
     }
 
     /// An engine whose programs have no decision tables.
     #[cfg(test)]
     pub(crate) fn without_cells() -> Self {
-        Engine { most_cells: 0, ..Self::new() }
+        Engine { most_pairs: 0, ..Self::new() }
     }
 
     /// A new, empty set.
@@ -219,7 +219,7 @@ impl Engine {
 
     /// Compiles a rule set.
     pub fn compile(&mut self, ruleset: Ruleset) -> Result<ProgramId, CompileError> {
-        let source = ProgramSource::compile(ruleset, &self.sets, &self.port_sets, self.most_cells)?;
+        let source = ProgramSource::compile(ruleset, &self.sets, &self.port_sets, self.most_pairs)?;
         let published = Arc::new(source.program());
         let slot = Some(Slot { source, published });
         let id = match self.free.pop() {
@@ -239,7 +239,7 @@ impl Engine {
 
     /// Compiles another rule set in the place of one. On failure the old one stays.
     pub fn recompile(&mut self, id: ProgramId, ruleset: Ruleset) -> Result<(), CompileError> {
-        let source = ProgramSource::compile(ruleset, &self.sets, &self.port_sets, self.most_cells)?;
+        let source = ProgramSource::compile(ruleset, &self.sets, &self.port_sets, self.most_pairs)?;
         self.forget(id);
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
             let published = Arc::new(source.program());
@@ -279,6 +279,18 @@ impl Engine {
     /// The trie of a family as readers are to have it.
     pub fn trie(&self, family: Family) -> &Arc<AddressTrie> {
         self.sets.trie(family)
+    }
+
+    pub(crate) fn class(&self, class: u32) -> Option<&Class> {
+        self.sets.classes().get(class as usize)
+    }
+
+    pub(crate) fn is_whole(&self, id: SetId, family: Family) -> bool {
+        self.sets.is_whole(id, family)
+    }
+
+    pub(crate) fn groups_of(&self, id: PortSetId) -> Vec<(u8, u16, SetId)> {
+        self.port_sets.groups(id)
     }
 
     fn named(&self, id: ProgramId) -> (BTreeSet<SetId>, BTreeSet<PortSetId>) {

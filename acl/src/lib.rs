@@ -12,6 +12,7 @@
 //! | [`Engine`] | control side: sets and rule sets come, change and go; compiles, publishes |
 //! | [`AddressTrie`] | packet path: from an address to its class (which sets hold it) |
 //! | [`Program`] | packet path: from the classes of a burst's headers to verdicts |
+//! | [`explain`] | control side: the rules that a packet was asked about, and why each matched or not |
 //! | [`list`] | a plain access list over addresses and ports, without endpoints |
 //! | `oracle` | the plain interpreter that decides every test |
 //!
@@ -22,6 +23,7 @@
 mod bits;
 mod endpoint;
 mod engine;
+pub mod explain;
 mod headers;
 pub mod list;
 pub mod model;

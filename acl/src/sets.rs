@@ -307,7 +307,7 @@ impl AddressSets {
     pub(crate) fn prepare(&mut self) -> bool {
         let mut moved = false;
         for prefixes in &mut self.families {
-            moved |= prefixes.writer.reserve(prefixes.pending.len(), prefixes.bits);
+            moved |= prefixes.writer.reserve(&prefixes.pending, prefixes.bits);
         }
         moved
     }

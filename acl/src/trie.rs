@@ -16,6 +16,7 @@
 //! Source: Gupta, Lin, McKeown, Routing Lookups in Hardware at Memory Access Speeds, INFOCOM 1998
 //! (controlled prefix expansion in Srinivasan, Varghese, TOCS 1999).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -106,15 +107,20 @@ impl TrieWriter {
         &self.trie
     }
 
-    /// Makes room for `prefixes` new prefixes. If the trie had to move, readers go on with the old one,
-    /// which stays as it is, until they are given the new.
-    pub(crate) fn reserve(&mut self, prefixes: usize, bits: u8) -> bool {
-        let deepest = usize::from((bits - ROOT_BITS) / 8);
-        let wanted = (self.nodes + prefixes * deepest) * 256;
+    /// Makes room for changes to come. If the trie had to move, readers go on with the old one, which
+    /// stays as it is, until they are given the new.
+    pub(crate) fn reserve(&mut self, pending: &[Paint], bits: u8) -> bool {
+        // Each slot that a longer prefix goes through may become a node; many prefixes share theirs.
+        let mut new = 0;
+        for end in (ROOT_BITS..bits).step_by(8) {
+            let through = pending.iter().filter(|paint| paint.length > end && paint.falls_to.is_none());
+            new += through.map(|paint| paint.key >> (128 - end)).collect::<HashSet<_>>().len();
+        }
+        let wanted = (self.nodes + new) * 256;
         if wanted <= self.trie.slots.len() {
             return false;
         }
-        let larger = AddressTrie::with_nodes((wanted / 256).next_power_of_two());
+        let larger = AddressTrie::with_nodes(wanted / 256 + wanted / 1024);
         for (to, from) in larger.slots.iter().zip(&self.trie.slots) {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }

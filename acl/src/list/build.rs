@@ -129,7 +129,7 @@ impl Builder<'_> {
         for number in &numbers {
             let (first, count, mask) = cut.children(&self.rules[*number as usize]);
             for child in 0..count {
-                children[(first + child & mask) as usize].push(*number);
+                children[((first + child) & mask) as usize].push(*number);
             }
         }
         let held: usize = children.iter().map(Vec::len).sum();
@@ -205,7 +205,7 @@ fn score(cut: Cut, most_copies: f64, sample: &[&ListRule], counts: &mut [u32]) -
             continue;
         }
         for child in 0..count {
-            counts[(first + child & mask) as usize] += 1;
+            counts[((first + child) & mask) as usize] += 1;
         }
     }
     if copies as f64 > most_copies.max(LEAST_COPIES) * sample.len() as f64 {

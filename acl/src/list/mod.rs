@@ -210,14 +210,14 @@ impl RuleList {
         }
         first[..count].fill(NO_RULE);
         for root in &self.roots {
-            for lane in 0..count {
+            for (lane, first) in first[..count].iter_mut().enumerate() {
                 let mut node = *root;
                 while !node.is_leaf() {
                     node = self.nodes[node.child(keys.fields[node.field()][lane])];
                 }
                 for block in &self.blocks[node.blocks()] {
                     if let Some(rule) = block.first_match(keys, lane) {
-                        first[lane] = first[lane].min(rule);
+                        *first = (*first).min(rule);
                         break;
                     }
                 }

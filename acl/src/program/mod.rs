@@ -11,6 +11,7 @@
 //! terms that match are found by intersecting bit rows instead, and followed by the same walk.
 
 mod addresses;
+mod decision;
 mod flat;
 mod layer4;
 mod terms;
@@ -24,6 +25,7 @@ use crate::model::{Family, Ruleset};
 use crate::rule::{Action, Verdict};
 use crate::sets::AddressSets;
 use addresses::{AddressSide, ClassMap, intern};
+use decision::{Cells, Filler, Outcome};
 use flat::Flat;
 use layer4::Layer4;
 use terms::{Layer4Condition, Term};
@@ -31,10 +33,8 @@ use terms::{Layer4Condition, Term};
 pub use flat::Note;
 pub(crate) use terms::PortGroups;
 
-/// Most cells of a decision table.
-pub(crate) const MOST_CELLS: usize = 1 << 20;
-/// Most words that filling a decision table may read.
-const MOST_WORK: usize = 1 << 28;
+/// Most pairs of local address classes of a decision table.
+pub(crate) const MOST_PAIRS: usize = 1 << 20;
 
 /// A rule set of one endpoint and direction, compiled. Shared by all endpoints that have it.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ struct Tables {
 
 #[derive(Debug)]
 enum Decision {
-    Cells { destinations: usize, layer4: usize, cells: Box<[u16]>, outcomes: Box<[Outcome]> },
+    Cells(Cells),
     Rows(Box<Rows>),
 }
 
@@ -83,12 +83,6 @@ struct Rows {
     protocol: BlockRows,
     source_port: BlockRows,
     destination_port: BlockRows,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Outcome {
-    verdict: Option<Verdict>,
-    notes: Box<[Note]>,
 }
 
 /// The classes of one packet's fields, as a program numbers them.
@@ -119,10 +113,8 @@ impl FamilyProgram {
 impl Tables {
     #[inline]
     fn cell(&self, classes: Classes) -> Option<&Outcome> {
-        let Decision::Cells { destinations, layer4, cells, outcomes } = &self.decision else { return None };
-        let l = self.layer4.class(classes.fields);
-        let cell = (classes.source * destinations + classes.destination) * layer4 + l;
-        Some(&outcomes[usize::from(cells[cell])])
+        let Decision::Cells(cells) = &self.decision else { return None };
+        Some(cells.outcome(classes.source, classes.destination, self.layer4.class(classes.fields)))
     }
 }
 
@@ -145,7 +137,7 @@ impl Program {
             for lane in lanes(asked) {
                 let classes = program.classes(headers, lane);
                 let (verdict, noted) = match &program.tables.decision {
-                    Decision::Cells { .. } => match program.tables.cell(classes) {
+                    Decision::Cells(_) => match program.tables.cell(classes) {
                         Some(outcome) => (outcome.verdict, !outcome.notes.is_empty()),
                         None => (None, false),
                     },
@@ -177,7 +169,7 @@ impl Program {
         let program = &self.families[usize::from(headers.v6 >> lane & 1 == 1)];
         let classes = program.classes(headers, lane);
         match &program.tables.decision {
-            Decision::Cells { .. } => {
+            Decision::Cells(_) => {
                 let notes = program.tables.cell(classes).map(|outcome| &*outcome.notes).unwrap_or_default();
                 notes.iter().copied().for_each(note);
             }
@@ -189,7 +181,7 @@ impl Program {
     pub fn memory(&self) -> usize {
         let family = |program: &FamilyProgram| {
             let decision = match &program.tables.decision {
-                Decision::Cells { cells, outcomes, .. } => size_of_val(&**cells) + size_of_val(&**outcomes),
+                Decision::Cells(cells) => cells.memory(),
                 Decision::Rows(rows) => [
                     &rows.source,
                     &rows.destination,
@@ -235,18 +227,18 @@ impl core::fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 impl ProgramSource {
-    /// Compiles; a decision table of more than `most_cells` gives way to bit rows.
+    /// Compiles; a decision table of more than `most_pairs` gives way to bit rows.
     pub(crate) fn compile(
         ruleset: Ruleset,
         sets: &AddressSets,
         groups: &dyn PortGroups,
-        most_cells: usize,
+        most_pairs: usize,
     ) -> Result<Self, CompileError> {
         let (flat, terms) = Flat::new(&ruleset, groups);
         let mut sides = Vec::with_capacity(2);
         let mut tables = Vec::with_capacity(2);
         for family in Family::ALL {
-            let (pair, table) = compile_family(family, &flat, &terms, sets, most_cells)?;
+            let (pair, table) = compile_family(family, &flat, &terms, sets, most_pairs)?;
             sides.push(pair);
             tables.push(Arc::new(table));
         }
@@ -288,20 +280,21 @@ fn compile_family(
     flat: &Flat,
     terms: &[Term],
     sets: &AddressSets,
-    most_cells: usize,
+    most_pairs: usize,
 ) -> Result<([AddressSide; 2], Tables), CompileError> {
     let in_family = |term: &&Term| term.family.is_none_or(|wanted| wanted == family);
     let of_side = |pick: fn(&Term) -> &terms::AddressCondition| {
         let interned = intern(terms.iter().map(|term| Some(term).filter(in_family).map(pick)), family, sets);
         let side = AddressSide::new(family, interned.conditions, sets);
-        let rows = address_rows(&side, &interned.of_term);
+        let rows = SideRows::new(&side, &interned.of_term);
         (side, rows)
     };
-    let (source, source_rows) = of_side(|term| &term.source);
-    let (destination, destination_rows) = of_side(|term| &term.destination);
+    let (source, sources) = of_side(|term| &term.source);
+    let (destination, destinations) = of_side(|term| &term.destination);
     let mut ids: HashMap<&Layer4Condition, usize> = HashMap::new();
     let mut conditions: Vec<Layer4Condition> = Vec::new();
     let mut of_condition: Vec<Vec<usize>> = Vec::new();
+    let mut condition_of: Vec<u32> = Vec::with_capacity(terms.len());
     for (at, term) in terms.iter().enumerate() {
         let id = *ids.entry(&term.layer4).or_insert_with(|| {
             conditions.push(term.layer4.clone());
@@ -309,6 +302,7 @@ fn compile_family(
             conditions.len() - 1
         });
         of_condition[id].push(at);
+        condition_of.push(id as u32);
     }
     let (layer4, rows) = Layer4::build(&conditions, family).ok_or(CompileError::TooManyPorts)?;
     let to_terms = |rows: &BitRows| {
@@ -322,21 +316,33 @@ fn compile_family(
         }
         out
     };
-    let cells = rows.joined.as_ref().map(|joined| source_rows.len() * destination_rows.len() * joined.len());
-    let small = |cells: &usize| *cells <= most_cells && cells * source_rows.words().max(1) <= MOST_WORK;
-    let filled = match (cells.filter(small), &rows.joined) {
-        (Some(_), Some(joined)) => fill(flat, &source_rows, &destination_rows, &to_terms(joined)),
-        _ => None,
-    };
-    let decision = filled.unwrap_or_else(|| {
+    let filled = rows.joined.as_ref().and_then(|joined| {
+        let pairs = source.len() * destination.len();
+        let filler = Filler::new(flat, joined, &condition_of);
+        if pairs <= most_pairs {
+            fill(filler, (&source, &sources), (&destination, &destinations))
+        } else {
+            None
+        }
+    });
+    let decision = filled.map(Decision::Cells).unwrap_or_else(|| {
         let blocks = |rows: &BitRows| {
             let mut builder = BlockRowsBuilder::new(terms.len());
             rows.iter().for_each(|row| builder.push(row));
             builder.finish()
         };
+        let of_side = |side: &AddressSide, rows: &SideRows| {
+            let mut builder = BlockRowsBuilder::new(terms.len());
+            let mut row = Vec::new();
+            for local in 0..side.len() {
+                rows.row(side, local, &mut row);
+                builder.push(&row);
+            }
+            builder.finish()
+        };
         Decision::Rows(Box::new(Rows {
-            source: blocks(&source_rows),
-            destination: blocks(&destination_rows),
+            source: of_side(&source, &sources),
+            destination: of_side(&destination, &destinations),
             protocol: blocks(&to_terms(&rows.protocol)),
             source_port: blocks(&to_terms(&rows.source)),
             destination_port: blocks(&to_terms(&rows.destination)),
@@ -346,69 +352,60 @@ fn compile_family(
 }
 
 /// Which terms hold in each local class of a side.
-fn address_rows(side: &AddressSide, of_term: &[Option<u32>]) -> BitRows {
-    let mut terms_of: HashMap<u32, Vec<usize>> = HashMap::new();
-    for (term, condition) in of_term.iter().enumerate() {
-        if let Some(condition) = condition {
-            terms_of.entry(*condition).or_default().push(term);
-        }
-    }
-    let mut usual = ones(of_term.len(), []);
-    let change = |row: &mut Vec<u64>, condition: u32, set: bool| {
-        for term in terms_of.get(&condition).into_iter().flatten() {
-            let bit = 1 << (term % 64);
-            if set { row[term / 64] |= bit } else { row[term / 64] &= !bit }
-        }
-    };
-    for condition in side.excluding() {
-        change(&mut usual, condition, true);
-    }
-    let mut rows = BitRows::new(of_term.len());
-    for local in 0..side.len() {
-        let mut row = usual.clone();
-        let (holding, failing) = side.differences(local);
-        failing.iter().for_each(|condition| change(&mut row, *condition, false));
-        holding.iter().for_each(|condition| change(&mut row, *condition, true));
-        rows.push(&row);
-    }
-    rows
+struct SideRows {
+    /// Number of terms.
+    terms: usize,
+    /// Terms of each condition.
+    terms_of: HashMap<u32, Vec<usize>>,
+    /// Where no address set is met: all excluding conditions hold.
+    usual: Vec<u64>,
 }
 
-/// Fills the decision table. `None`: there are more outcomes than 16 bits can number.
-fn fill(flat: &Flat, sources: &BitRows, destinations: &BitRows, layer4: &BitRows) -> Option<Decision> {
-    let mut ids: HashMap<Outcome, u16> = HashMap::new();
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    let mut cells = Vec::with_capacity(sources.len() * destinations.len() * layer4.len());
-    let mut both: Vec<(usize, u64)> = Vec::new();
-    for source in sources.iter() {
-        for destination in destinations.iter() {
-            both.clear();
-            let words = source.iter().zip(destination).map(|(s, d)| s & d).enumerate();
-            both.extend(words.filter(|(_, word)| *word != 0));
-            for row in layer4.iter() {
-                let matching = both
-                    .iter()
-                    .flat_map(|(at, word)| set_bits([word & row[*at]]).map(move |bit| at * 64 + bit));
-                let mut notes = Vec::new();
-                let verdict = flat.walk(matching, &mut |note| notes.push(note));
-                let outcome = Outcome { verdict, notes: notes.into() };
-                let id = match ids.get(&outcome) {
-                    Some(id) => *id,
-                    None => {
-                        let id = u16::try_from(outcomes.len()).ok()?;
-                        outcomes.push(outcome.clone());
-                        ids.insert(outcome, id);
-                        id
-                    }
-                };
-                cells.push(id);
+impl SideRows {
+    fn new(side: &AddressSide, of_term: &[Option<u32>]) -> Self {
+        let mut terms_of: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (term, condition) in of_term.iter().enumerate() {
+            if let Some(condition) = condition {
+                terms_of.entry(*condition).or_default().push(term);
             }
         }
+        let mut rows = SideRows { terms: of_term.len(), terms_of, usual: ones(of_term.len(), []) };
+        let mut usual = std::mem::take(&mut rows.usual);
+        side.excluding().for_each(|condition| rows.change(&mut usual, condition, true));
+        rows.usual = usual;
+        rows
     }
-    Some(Decision::Cells {
-        destinations: destinations.len(),
-        layer4: layer4.len(),
-        cells: cells.into(),
-        outcomes: outcomes.into(),
-    })
+
+    fn change(&self, row: &mut [u64], condition: u32, holds: bool) {
+        for term in self.terms_of.get(&condition).into_iter().flatten() {
+            let bit = 1 << (term % 64);
+            if holds { row[term / 64] |= bit } else { row[term / 64] &= !bit }
+        }
+    }
+
+    /// The row of a local class.
+    fn row(&self, side: &AddressSide, local: usize, row: &mut Vec<u64>) {
+        row.clone_from(&self.usual);
+        let (holding, failing) = side.differences(local);
+        failing.iter().for_each(|condition| self.change(row, *condition, false));
+        holding.iter().for_each(|condition| self.change(row, *condition, true));
+    }
+}
+
+/// Fills the decision table. `None`: it would be too large.
+fn fill(
+    mut filler: Filler<'_>,
+    (source, sources): (&AddressSide, &SideRows),
+    (destination, destinations): (&AddressSide, &SideRows),
+) -> Option<Cells> {
+    let (mut from, mut to) = (Vec::new(), BitRows::new(destinations.terms));
+    for d in 0..destination.len() {
+        destinations.row(destination, d, &mut from);
+        to.push(&from);
+    }
+    for s in 0..source.len() {
+        sources.row(source, s, &mut from);
+        to.iter().try_for_each(|to| filler.push(&from, to))?;
+    }
+    Some(filler.finish(destination.len()))
 }

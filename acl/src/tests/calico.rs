@@ -43,6 +43,8 @@ struct Case<'a> {
     sets: HashMap<String, SetId>,
     port_sets: HashMap<String, PortSetId>,
     noise: usize,
+    /// Rules numbered so far.
+    rules: u32,
 }
 
 impl Case<'_> {
@@ -114,8 +116,9 @@ impl Case<'_> {
     fn rule(&mut self, value: &Value) -> Rule {
         let rule = &value["Rule"];
         let icmp = |icmp: &Value| IcmpMatch { kind: number(&icmp["type"]), code: number(&icmp["code"]) };
+        self.rules += 1;
         Rule {
-            id: RuleId::NONE,
+            id: RuleId(100_000 + self.rules),
             action: match rule["Action"].as_str().expect("an action").to_lowercase().as_str() {
                 "allow" => RuleAction::Allow,
                 "deny" => RuleAction::Deny,
@@ -246,7 +249,7 @@ fn check(noise: usize) {
     for given in given.as_array().expect("a list") {
         let world = World::new();
         let (sets, port_sets) = (HashMap::new(), HashMap::new());
-        let mut case = Case { world, given, sets, port_sets, noise };
+        let mut case = Case { world, given, sets, port_sets, noise, rules: 0 };
         let xdp = given["policy"]["ForXDP"].as_bool() == Some(true);
         let programs = Programs {
             pre_dnat: case.program("HostPreDnatTiers", "-", false),

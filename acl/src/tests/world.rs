@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::model::{Family, PortSetId, Ruleset, SetId};
+use crate::engine::rules_of;
+use crate::explain::Place;
+use crate::model::{Family, PortSetId, RuleAction, Ruleset, SetId};
 use crate::oracle::{self, Members, Packet, Told};
 use crate::{Action, Engine, Headers, Note, Program, ProgramId, RuleId, Verdict};
 
@@ -117,7 +119,43 @@ impl World {
                 expected,
                 "{form}: {packet:?} under {ruleset:#?}"
             );
+            self.check_explanation(engine, program, ruleset, packet, &expected);
         }
         expected
+    }
+
+    /// Every step says of its rule what the interpreter says, and the last one decided.
+    fn check_explanation(
+        &self,
+        engine: &Engine,
+        program: ProgramId,
+        ruleset: &Ruleset,
+        packet: &Packet,
+        expected: &Told,
+    ) {
+        let rules: Vec<_> = rules_of(ruleset).collect();
+        if rules.len() > 1000 {
+            // The steps of thousands of rules would be compared one by one.
+            return;
+        }
+        let headers = Self::headers(engine, packet, 3);
+        let explained = engine.explain(program, &headers, 3).expect("the program exists");
+        assert_eq!(explained.verdict.map(|verdict| verdict.action == Action::Allow), expected.allowed);
+        let mut deciding = RuleId::NONE;
+        for step in &explained.steps {
+            let rule = rules.iter().find(|rule| rule.id == step.rule).expect("a rule of the set");
+            assert_eq!(
+                step.said.is_ok(),
+                oracle::rule_matches(rule, &self.members, packet),
+                "{step:?} {packet:?}"
+            );
+            if step.said.is_ok_and(|action| matches!(action, RuleAction::Allow | RuleAction::Deny))
+                && !matches!(step.place, Place::Policy { staged: true, .. })
+            {
+                deciding = step.rule;
+            }
+        }
+        let by_rule = rules.iter().any(|rule| rule.id == expected.rule);
+        assert!(!by_rule || deciding == expected.rule, "{explained:?} {expected:?}");
     }
 }
