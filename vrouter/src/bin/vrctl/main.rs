@@ -6,6 +6,7 @@
 //!  show      status, show ..., route get         resources  apply, get, delete
 //!  pods      pod attach, pod detach              trace      trace
 //!  capture   capture, with pcapng                output     table, wide, json, yaml
+//!  policy    explain, policy test: from files, without a router
 //! ```
 //!
 //! Exit status: 0; 1 when the router refuses or cannot be reached, with the reason on stderr; 2 when
@@ -19,6 +20,7 @@ mod filter;
 mod output;
 mod packet_line;
 mod pods;
+mod policy;
 mod resources;
 mod show;
 mod stream;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, PodVerb, RouteVerb, Verb};
+use cli::{Cli, PodVerb, PolicyVerb, RouteVerb, Verb};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -57,8 +59,16 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         clap_complete::generate(shell, &mut Cli::command(), "vrctl", &mut script);
         return Ok(std::io::Write::write_all(&mut std::io::stdout(), &script)?);
     }
+    // Verbs that need no router.
+    let verb = match cli.verb {
+        Verb::Explain(arguments) => return policy::explain(arguments, format),
+        Verb::Policy { verb: PolicyVerb::Test { cases, resources } } => {
+            return policy::test(&cases, &resources);
+        }
+        other => other,
+    };
     let mut client = connect::connect(&cli.api).await?;
-    match cli.verb {
+    match verb {
         Verb::Status => show::status(&mut client, format).await,
         Verb::Show { what } => show::show(&mut client, what, format).await,
         Verb::Route { verb: RouteVerb::Get { address } } => show::route(&mut client, address, format).await,
@@ -69,6 +79,6 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Delete { kind, name, file } => resources::delete(&mut client, kind.zip(name), file).await,
         Verb::Trace(arguments) => trace::trace(&mut client, arguments, format).await,
         Verb::Capture(arguments) => capture::capture(&mut client, arguments).await,
-        Verb::Completions { .. } => Ok(()),
+        Verb::Completions { .. } | Verb::Explain(_) | Verb::Policy { .. } => Ok(()),
     }
 }

@@ -18,6 +18,7 @@
 //! | [`rule_names`] | what the numbers in verdicts mean |
 //! | [`endpoint`] | which policies apply to an endpoint, and the rule sets made of them |
 //! | [`plan`] | endpoints that changed get programs, shared where they are alike |
+//! | [`query`] | what policy says of a packet, and why |
 //! | [`world`] | all of it, changed by one resource at a time |
 //!
 //! The module is pure: no I/O, no clock, and nothing of the router but the engine's and the resource
@@ -26,6 +27,7 @@
 pub mod endpoint;
 pub mod labels;
 pub mod plan;
+pub mod query;
 pub mod rule_names;
 pub mod selector_sets;
 pub mod services;
@@ -36,5 +38,6 @@ pub mod world;
 mod tests;
 
 pub use endpoint::{EndpointKey, EndpointPrograms, Failsafe, HostPrograms};
+pub use query::{Answer, Query, QueryError, Questions, SideAnswer, StepText};
 pub use rule_names::{RuleName, RuleNames};
 pub use world::{Change, PolicyWorld};
