@@ -247,7 +247,7 @@ fn check(noise: usize) {
     let given: Value = serde_json::from_str(&text).expect("the file is JSON");
     let (mut cases, mut packets) = (0, 0);
     for given in given.as_array().expect("a list") {
-        let world = World::new();
+        let world = if noise > 0 { World::of_cells() } else { World::new() };
         let (sets, port_sets) = (HashMap::new(), HashMap::new());
         let mut case = Case { world, given, sets, port_sets, noise, rules: 0 };
         let xdp = given["policy"]["ForXDP"].as_bool() == Some(true);

@@ -4,6 +4,7 @@
 mod answers;
 mod capture;
 mod mock;
+mod policy;
 mod reads;
 mod writes;
 
