@@ -5,6 +5,7 @@ mod answers;
 mod capture;
 mod mock;
 mod offline;
+mod policy;
 mod reads;
 mod writes;
 

@@ -94,8 +94,59 @@ pub(crate) enum Verb {
     Trace(TraceArguments),
     /// Takes matching packets into a pcapng file, each with its verdict.
     Capture(CaptureArguments),
+    /// What policy says of a packet, and why, from resource files; no router is asked.
+    Explain(ExplainArguments),
+    /// Judges policies before they are in force.
+    Policy {
+        #[command(subcommand)]
+        verb: PolicyVerb,
+    },
     /// Prints a completion script.
     Completions { shell: Shell },
+}
+
+/// A packet, or a file of packets.
+#[derive(Args)]
+pub(crate) struct ExplainArguments {
+    /// Directory of resources: YAML and JSON files.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) resources: PathBuf,
+    /// Source: a pod or an address.
+    #[arg(long, value_name = "NS/POD|ADDR", required_unless_present = "batch")]
+    pub(crate) from: Option<String>,
+    /// Destination: a pod or an address.
+    #[arg(long, value_name = "NS/POD|ADDR", required_unless_present = "batch")]
+    pub(crate) to: Option<String>,
+    /// Protocol, by name or number.
+    #[arg(long, value_parser = parse_protocol, required_unless_present = "batch")]
+    pub(crate) proto: Option<u8>,
+    /// Destination port.
+    #[arg(long)]
+    pub(crate) dport: Option<u16>,
+    /// Source port; one that a client would be given, if absent.
+    #[arg(long)]
+    pub(crate) sport: Option<u16>,
+    /// ICMP type; an echo request, if absent.
+    #[arg(long)]
+    pub(crate) icmp_type: Option<u8>,
+    /// ICMP code.
+    #[arg(long)]
+    pub(crate) icmp_code: Option<u8>,
+    /// Packets as JSON, one a line; answers are printed the same way.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "proto", "dport", "sport", "icmp_type", "icmp_code"])]
+    pub(crate) batch: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PolicyVerb {
+    /// Compares what policy says with what each case expects; status 1 if any differs.
+    Test {
+        /// Cases as JSON, one a line: a packet and what to expect.
+        cases: PathBuf,
+        /// Directory of resources: YAML and JSON files.
+        #[arg(long, value_name = "DIR")]
+        resources: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]

@@ -8,6 +8,7 @@
 //!  routes    show routes, route get              offline    route get in a file of routes
 //!  pods      pod attach, pod detach              trace      trace
 //!  capture   capture, with pcapng                output     table, wide, json, yaml
+//!  policy    explain, policy test: from files, without a router
 //! ```
 //!
 //! Exit status: 0; 1 when the router refuses or cannot be reached, with the reason on stderr; 2 when
@@ -22,6 +23,7 @@ mod offline;
 mod output;
 mod packet_line;
 mod pods;
+mod policy;
 mod resources;
 mod routes;
 mod show;
@@ -32,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, PodVerb, RouteVerb, Verb};
+use cli::{Cli, PodVerb, PolicyVerb, RouteVerb, Verb};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -61,11 +63,19 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         clap_complete::generate(shell, &mut Cli::command(), "vrctl", &mut script);
         return Ok(std::io::Write::write_all(&mut std::io::stdout(), &script)?);
     }
-    if let Verb::Route { verb: RouteVerb::Get { address, routes: Some(routes), batch } } = cli.verb {
-        return offline::route(&routes, address, batch.as_deref(), format);
-    }
+    // Verbs that need no router.
+    let verb = match cli.verb {
+        Verb::Route { verb: RouteVerb::Get { address, routes: Some(routes), batch } } => {
+            return offline::route(&routes, address, batch.as_deref(), format);
+        }
+        Verb::Explain(arguments) => return policy::explain(arguments, format),
+        Verb::Policy { verb: PolicyVerb::Test { cases, resources } } => {
+            return policy::test(&cases, &resources);
+        }
+        other => other,
+    };
     let mut client = connect::connect(&cli.api).await?;
-    match cli.verb {
+    match verb {
         Verb::Status => show::status(&mut client, format).await,
         Verb::Show { what } => show::show(&mut client, what, format).await,
         Verb::Route { verb: RouteVerb::Get { address: Some(address), .. } } => {
@@ -78,7 +88,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Delete { kind, name, file } => resources::delete(&mut client, kind.zip(name), file).await,
         Verb::Trace(arguments) => trace::trace(&mut client, arguments, format).await,
         Verb::Capture(arguments) => capture::capture(&mut client, arguments).await,
-        // The command line asks for an address where there are no routes, and the script is out.
-        Verb::Route { .. } | Verb::Completions { .. } => Ok(()),
+        // What needs no router is done; the command line asks for an address where there are no routes.
+        Verb::Route { .. } | Verb::Completions { .. } | Verb::Explain(_) | Verb::Policy { .. } => Ok(()),
     }
 }

@@ -1,0 +1,262 @@
+//! `explain` and `policy test`: what policy says of packets, from resource files, without a router.
+//!
+//! One packet a line in files: `{"from": "x/a", "to": "10.0.0.1", "proto": "tcp", "dport": 80}`, with
+//! `sport`, `icmp_type` and `icmp_code` where wanted. A line of a test file holds `expect` beside it:
+//! `true`, `"deny"`, or those parts of the answer that matter,
+//! `{"allowed": true, "ingress": {"policy": "x/web"}}`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use vrouter::control::policy::{Answer, PolicyWorld, Query, Questions, SideAnswer};
+
+use crate::cli::{ExplainArguments, Format};
+use crate::failure::Failure;
+use crate::filter::parse_protocol;
+
+/// Reads every YAML and JSON file of a directory into a world.
+fn load(directory: &Path) -> Result<PolicyWorld, Failure> {
+    let fault = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let entries = fs::read_dir(directory).map_err(|error| fault(directory, &error))?;
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| fault(directory, &error))?.path();
+        if path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let mut resources = Vec::new();
+    let mut problems = Vec::new();
+    for path in &paths {
+        let text = fs::read_to_string(path).map_err(|error| fault(path, &error))?;
+        for object in api::read(&text) {
+            match object.outcome {
+                Ok(resource) => resources.push(resource),
+                Err(found) => problems.extend(found.iter().map(|problem| fault(path, problem))),
+            }
+        }
+    }
+    problems.extend(api::check_set(&resources).iter().map(ToString::to_string));
+    if !problems.is_empty() {
+        return Err(problems.join("\n       ").into());
+    }
+    if resources.is_empty() {
+        return Err(format!("{}: there is no resource", directory.display()).into());
+    }
+    let mut world = PolicyWorld::new();
+    for resource in &resources {
+        resource.not_enforced().iter().for_each(|problem| eprintln!("vrctl: note: {problem}"));
+        world.apply(resource);
+    }
+    world.publish();
+    world.settle();
+    Ok(world)
+}
+
+/// A packet of a line, and what else the line holds.
+fn query(line: &str) -> Result<(Query, Map<String, Value>), String> {
+    let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let Value::Object(mut fields) = value else { return Err("not a JSON object".to_owned()) };
+    let mut text = |key: &str| match fields.remove(key) {
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => Err(format!("{key}: found {other}, expected a string")),
+        None => Err(format!("{key}: is missing")),
+    };
+    let (from, to) = (text("from")?, text("to")?);
+    let protocol = match fields.remove("proto") {
+        Some(Value::String(text)) => {
+            parse_protocol(&text).map_err(|error| format!("proto: {text:?}: {error}"))?
+        }
+        Some(other) => {
+            let number = other.as_u64().and_then(|number| u8::try_from(number).ok());
+            number.ok_or_else(|| format!("proto: found {other}, expected a protocol"))?
+        }
+        None => return Err("proto: is missing".to_owned()),
+    };
+    let mut number = |key: &str, most: u64| match fields.remove(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64().filter(|number| *number <= most) {
+            Some(number) => Ok(Some(number as u16)),
+            None => Err(format!("{key}: found {value}, expected a number up to {most}")),
+        },
+    };
+    let (sport, dport) = (number("sport", 65535)?, number("dport", 65535)?);
+    let (kind, code) = (number("icmp_type", 255)?, number("icmp_code", 255)?);
+    let query = packet(from, to, protocol, [sport, dport], [kind, code])?;
+    Ok((query, fields))
+}
+
+fn packet(
+    from: String,
+    to: String,
+    protocol: u8,
+    [sport, dport]: [Option<u16>; 2],
+    [kind, code]: [Option<u16>; 2],
+) -> Result<Query, String> {
+    let icmp = matches!(protocol, 1 | 58);
+    if icmp && (sport.is_some() || dport.is_some()) {
+        return Err("dport: ICMP has no ports; icmp_type and icmp_code tell its messages apart".to_owned());
+    }
+    if !icmp && (kind.is_some() || code.is_some()) {
+        return Err("icmp_type: given for another protocol than ICMP".to_owned());
+    }
+    let transport = match icmp {
+        // An echo request, unless another message is meant.
+        true => Some((kind.unwrap_or(if protocol == 1 { 8 } else { 128 }), code.unwrap_or(0))),
+        false if acl::model::has_ports(protocol) => match dport {
+            // The port that a client would be given.
+            Some(dport) => Some((sport.unwrap_or(49152), dport)),
+            None => return Err("dport: is missing".to_owned()),
+        },
+        false => None,
+    };
+    Ok(Query { from, to, protocol, transport })
+}
+
+fn side(name: &str, answer: &SideAnswer) -> String {
+    match &answer.rule {
+        Some(rule) => format!("{name:<8} {:<6} {rule}", answer.verdict),
+        None => format!("{name:<8} {:<6} not policed", answer.verdict),
+    }
+}
+
+/// `vrctl explain`.
+pub(crate) fn explain(arguments: ExplainArguments, format: Format) -> Result<(), Failure> {
+    let world = load(&arguments.resources)?;
+    let questions = Questions::new(&world);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    if let Some(file) = arguments.batch {
+        let reader =
+            BufReader::new(fs::File::open(&file).map_err(|error| format!("{}: {error}", file.display()))?);
+        for (number, line) in reader.lines().enumerate() {
+            let line = line?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let answer = query(&line).and_then(|(query, rest)| {
+                unknown(&rest)?;
+                questions.ask(&query).map_err(|error| error.to_string())
+            });
+            let answer = answer.map_err(|error| format!("{}:{}: {error}", file.display(), number + 1))?;
+            serde_json::to_writer(&mut out, &answer).map_err(std::io::Error::from)?;
+            out.write_all(b"\n")?;
+        }
+        return Ok(out.flush()?);
+    }
+    let (Some(from), Some(to), Some(protocol)) = (arguments.from, arguments.to, arguments.proto) else {
+        return Err("--from, --to and --proto, or --batch, must be given".to_owned().into());
+    };
+    let ports = [arguments.sport, arguments.dport];
+    let icmp = [arguments.icmp_type.map(u16::from), arguments.icmp_code.map(u16::from)];
+    let query = packet(from, to, protocol, ports, icmp)?;
+    let answer = questions.ask(&query).map_err(|error| error.to_string())?;
+    let steps = questions.steps(&query).map_err(|error| error.to_string())?;
+    match format {
+        Format::Json | Format::Yaml => {
+            let mut value = json!(answer);
+            value["egress"]["steps"] = json!(steps[0]);
+            value["ingress"]["steps"] = json!(steps[1]);
+            match format {
+                Format::Yaml => {
+                    serde_yaml_ng::to_writer(&mut out, &value).map_err(|error| error.to_string())?
+                }
+                _ => writeln!(out, "{value:#}")?,
+            }
+        }
+        _ => {
+            writeln!(out, "{}", if answer.allowed { "allowed" } else { "denied" })?;
+            for (name, answer, steps) in
+                [("egress", &answer.egress, &steps[0]), ("ingress", &answer.ingress, &steps[1])]
+            {
+                writeln!(out, "{}", side(name, answer))?;
+                for step in steps {
+                    let said = match (&step.action, &step.failed) {
+                        (Some(action), _) => format!("matches: {action}"),
+                        (None, Some(failed)) => format!("no: {failed}"),
+                        (None, None) => String::new(),
+                    };
+                    let staged = if step.staged { " (staged)" } else { "" };
+                    writeln!(out, "  {}{staged}  {said}", step.rule)?;
+                }
+            }
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn unknown(rest: &Map<String, Value>) -> Result<(), String> {
+    match rest.keys().next() {
+        Some(key) => Err(format!("{key}: unknown field")),
+        None => Ok(()),
+    }
+}
+
+/// Where an answer is not as expected; paths with what was expected and found.
+fn differences(path: &str, expected: &Value, found: &Value, out: &mut BTreeMap<String, (Value, Value)>) {
+    match (expected, found) {
+        (Value::Object(expected), Value::Object(fields)) => {
+            for (key, value) in expected {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                differences(&path, value, fields.get(key).unwrap_or(&Value::Null), out);
+            }
+        }
+        _ if expected == found => {}
+        _ => drop(out.insert(path.to_owned(), (expected.clone(), found.clone()))),
+    }
+}
+
+fn expected(value: &Value) -> Result<Value, String> {
+    match value {
+        Value::Bool(_) => Ok(json!({"allowed": value})),
+        Value::String(word) if word.eq_ignore_ascii_case("allow") => Ok(json!({"allowed": true})),
+        Value::String(word) if word.eq_ignore_ascii_case("deny") => Ok(json!({"allowed": false})),
+        Value::Object(_) => Ok(value.clone()),
+        other => {
+            Err(format!("expect: found {other}, expected true, false, \"allow\", \"deny\" or an object"))
+        }
+    }
+}
+
+/// `vrctl policy test`.
+pub(crate) fn test(cases: &Path, resources: &Path) -> Result<(), Failure> {
+    let world = load(resources)?;
+    let questions = Questions::new(&world);
+    let file = fs::File::open(cases).map_err(|error| format!("{}: {error}", cases.display()))?;
+    let (mut asked, mut wrong) = (0, 0);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for (number, line) in BufReader::new(file).lines().enumerate() {
+        let line = line?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let place = format!("{}:{}", cases.display(), number + 1);
+        let told = |error: String| format!("{place}: {error}");
+        let (query, mut rest) = query(&line).map_err(told)?;
+        let wanted = rest.remove("expect").ok_or_else(|| told("expect: is missing".to_owned()))?;
+        let wanted = expected(&wanted).map_err(told)?;
+        // A name or note may stand beside a case.
+        rest.retain(|key, _| !matches!(key.as_str(), "name" | "note"));
+        unknown(&rest).map_err(told)?;
+        let answer: Answer = questions.ask(&query).map_err(|error| told(error.to_string()))?;
+        let mut different = BTreeMap::new();
+        differences("", &wanted, &json!(answer), &mut different);
+        asked += 1;
+        wrong += usize::from(!different.is_empty());
+        for (path, (wanted, found)) in different {
+            writeln!(
+                out,
+                "{place}: {} to {}: {path}: expected {wanted}, found {found}",
+                query.from, query.to
+            )?;
+            writeln!(out, "  {}", side("egress", &answer.egress))?;
+            writeln!(out, "  {}", side("ingress", &answer.ingress))?;
+        }
+    }
+    writeln!(out, "{asked} cases, {wrong} wrong")?;
+    out.flush()?;
+    if wrong > 0 { Err(format!("{wrong} of {asked} cases differ").into()) } else { Ok(()) }
+}

@@ -1,0 +1,252 @@
+//! What Calico's reference says, case by case.
+
+use acl::model::Family;
+use acl::{Action, Headers, Note, ProgramId, RuleId, Verdict};
+use api::{Resource, read};
+
+use super::super::{EndpointKey, PolicyWorld, Query, Questions};
+
+const BASE: &str = "
+{apiVersion: v1, kind: Namespace, metadata: {name: x, labels: {team: red}}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: y, labels: {team: blue}}}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: robot, namespace: y, labels: {kind: machine}}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: x, labels: {app: web}},
+ spec: {nodeName: n, containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}, status: {podIP: 10.0.0.1}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: x, labels: {app: db}},
+ spec: {nodeName: n}, status: {podIP: 10.0.0.2}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: y, labels: {app: web}},
+ spec: {nodeName: n, serviceAccountName: robot}, status: {podIPs: [{ip: 10.0.1.1}, {ip: 'fd00::1'}]}}
+---
+{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {name: far, labels: {role: far}},
+ spec: {nets: [192.0.2.0/24]}}
+";
+
+fn resources(text: &str) -> Vec<Resource> {
+    read(text)
+        .into_iter()
+        .map(|object| object.outcome.unwrap_or_else(|problems| panic!("{problems:#?}")))
+        .collect()
+}
+
+fn world(more: &str) -> PolicyWorld {
+    let mut world = PolicyWorld::new();
+    resources(BASE).iter().for_each(|resource| world.apply(resource));
+    add(&mut world, more);
+    world
+}
+
+fn add(world: &mut PolicyWorld, text: &str) {
+    if !text.trim().is_empty() {
+        resources(text).iter().for_each(|resource| world.apply(resource));
+    }
+    world.publish();
+    world.settle();
+}
+
+/// Whether TCP to a port passes, and the rule that says so at the destination.
+fn asked(world: &PolicyWorld, from: &str, to: &str, port: u16) -> (bool, String) {
+    let transport = Some((40_000, port));
+    let query = Query { from: from.to_owned(), to: to.to_owned(), protocol: 6, transport };
+    let answer = Questions::new(world).ask(&query).expect("both ends are known");
+    (answer.allowed, answer.ingress.rule.unwrap_or_default())
+}
+
+fn passes(world: &PolicyWorld, from: &str, to: &str, port: u16) -> bool {
+    asked(world, from, to, port).0
+}
+
+/// A policy on x/web's ingress.
+fn policy(kind: &str, name: &str, head: &str, rule: &str) -> String {
+    format!(
+        "---\n{{apiVersion: projectcalico.org/v3, kind: {kind}, metadata: {{name: {name}, namespace: {}}}, \
+         spec: {{{head}, selector: \"app == 'web' && projectcalico.org/namespace == 'x'\", types: [Ingress], \
+         ingress: [{rule}]}}}}\n",
+        if kind.contains("Global") { "''" } else { "x" }
+    )
+}
+
+fn one(kind: &str, rule: &str) -> PolicyWorld {
+    world(&policy(kind, "p", "order: 1", rule))
+}
+
+#[test]
+fn policies_are_asked_by_order_then_name_and_without_an_order_last() {
+    let allow = "{action: Allow}";
+    let deny = "{action: Deny}";
+    for (first, second, expected) in [
+        (("b", "order: 1", allow), ("a", "order: 2", deny), true),
+        (("b", "order: 1", allow), ("a", "order: 1", deny), false),
+        (("a", "tier: default", allow), ("b", "order: 9e9", deny), false),
+        (("a", "order: -1.5", allow), ("b", "order: -1", deny), true),
+        (("b", "tier: default", allow), ("a", "tier: default", deny), false),
+    ] {
+        let text =
+            [first, second].map(|(name, head, rule)| policy("NetworkPolicy", name, head, rule)).concat();
+        assert_eq!(passes(&world(&text), "x/db", "x/web", 80), expected, "{text}");
+    }
+}
+
+#[test]
+fn tiers_pass_or_end() {
+    let tier = |default: &str| {
+        format!(
+            "---\n{{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {{name: t}}, spec: {{order: 5, defaultAction: {default}}}}}\n"
+        )
+    };
+    let rule = "{action: Allow, source: {nets: [192.0.2.0/24]}}";
+    let ends = world(&(tier("Deny") + &policy("NetworkPolicy", "p", "tier: t", rule)));
+    assert_eq!(asked(&ends, "x/db", "x/web", 80), (false, "tier t ingress default".to_owned()));
+    assert!(passes(&ends, "192.0.2.1", "x/web", 80));
+    let passing = world(&(tier("Pass") + &policy("NetworkPolicy", "p", "tier: t", rule)));
+    assert_eq!(asked(&passing, "x/db", "x/web", 80), (true, "profile kns.x ingress[0]".to_owned()));
+    let passed = world(&(tier("Deny") + &policy("NetworkPolicy", "p", "tier: t", "{action: Pass}")));
+    assert!(passes(&passed, "x/db", "x/web", 80));
+    // A policy of a tier that nobody has defined does not fail open.
+    let undefined = world(&policy("NetworkPolicy", "p", "tier: nowhere", rule));
+    assert!(!passes(&undefined, "x/db", "x/web", 80));
+}
+
+#[test]
+fn staged_policies_are_noted_and_not_enforced() {
+    let world = world(&policy("StagedNetworkPolicy", "s", "order: 1", "{action: Deny}"));
+    assert!(passes(&world, "x/db", "x/web", 80));
+    let program = world.programs(&EndpointKey::workload("x", "web")).expect("a pod").ingress;
+    let mut headers = Headers::new();
+    headers.set(0, false, (0, 0), 6, Some((1, 80)));
+    let mut noted = Vec::new();
+    world.engine().program(program).expect("compiled").notes(&headers, 0, &mut |note| noted.push(note));
+    let [Note::Staged(rule)] = noted[..] else { panic!("{noted:?}") };
+    let name = world.names().name(rule).expect("a name").to_string();
+    assert_eq!(name, "tier default StagedNetworkPolicy x/s ingress[0]");
+}
+
+#[test]
+fn selectors_of_rules_keep_to_their_namespaces() {
+    let from = |rule: &str, kind: &str, ends: [(&str, bool); 4]| {
+        let world = one(kind, &format!("{{action: Allow, source: {{{rule}}}}}"));
+        for (end, expected) in ends {
+            assert_eq!(passes(&world, end, "x/web", 80), expected, "{kind} {rule} from {end}");
+        }
+    };
+    let ends = |db, other, set, stranger| {
+        [("x/db", db), ("y/web", other), ("192.0.2.7", set), ("203.0.113.1", stranger)]
+    };
+    from("selector: all()", "NetworkPolicy", ends(true, false, false, false));
+    from("selector: all()", "GlobalNetworkPolicy", ends(true, true, true, false));
+    from("notSelector: app == 'web'", "NetworkPolicy", ends(true, false, false, false));
+    from("notSelector: app == 'web'", "GlobalNetworkPolicy", ends(true, false, true, true));
+    from("namespaceSelector: team == 'blue'", "NetworkPolicy", ends(false, true, false, false));
+    from("namespaceSelector: all()", "NetworkPolicy", ends(true, true, false, false));
+    from("namespaceSelector: global()", "NetworkPolicy", ends(false, false, true, false));
+    from(
+        "namespaceSelector: global(), selector: has(nothing)",
+        "NetworkPolicy",
+        ends(false, false, false, false),
+    );
+    from("serviceAccounts: {names: [robot]}", "NetworkPolicy", ends(false, false, false, false));
+    from("serviceAccounts: {names: [robot]}", "GlobalNetworkPolicy", ends(false, true, false, false));
+    let machines = "serviceAccounts: {selector: kind == 'machine'}, namespaceSelector: all()";
+    from(machines, "NetworkPolicy", ends(false, true, false, false));
+    from("notNets: [10.0.0.0/8]", "NetworkPolicy", ends(false, false, true, true));
+    from("nets: [0.0.0.0/0], notNets: [192.0.2.0/24]", "NetworkPolicy", ends(true, true, false, true));
+}
+
+#[test]
+fn named_ports_are_those_of_each_pod() {
+    let mut world = one("NetworkPolicy", "{action: Allow, protocol: TCP, destination: {ports: [http, 443]}}");
+    for (port, expected) in [(8080, true), (443, true), (80, false)] {
+        assert_eq!(passes(&world, "x/db", "x/web", port), expected, "{port}");
+    }
+    let moved = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: x, labels: {app: web}}, spec: {nodeName: n, \
+                 containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}, status: {podIP: 10.0.0.1}}";
+    add(&mut world, moved);
+    assert!(passes(&world, "x/db", "x/web", 80) && !passes(&world, "x/db", "x/web", 8080));
+}
+
+#[test]
+fn services_are_their_endpoints() {
+    let slice = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, \
+                 metadata: {name: s-1, namespace: y, labels: {kubernetes.io/service-name: s}}, \
+                 endpoints: [{addresses: [192.0.2.9]}], ports: [{port: 53, protocol: TCP}]}\n---\n";
+    let egress = "{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: e, namespace: x}, \
+                  spec: {types: [Egress], egress: [{action: Allow, destination: {services: {name: s, namespace: y}}}]}}";
+    let mut world = world("");
+    add(&mut world, egress);
+    assert!(!passes(&world, "x/db", "192.0.2.9", 53));
+    add(&mut world, slice.trim_end_matches("---\n"));
+    for (to, port, expected) in [("192.0.2.9", 53, true), ("192.0.2.9", 54, false), ("192.0.2.8", 53, false)]
+    {
+        assert_eq!(passes(&world, "x/db", to, port), expected, "{to} {port}");
+    }
+}
+
+#[test]
+fn labels_that_change_are_followed() {
+    let rule = "{action: Allow, source: {namespaceSelector: team == 'green'}}";
+    let mut world = one("NetworkPolicy", rule);
+    assert!(!passes(&world, "y/web", "x/web", 80));
+    add(&mut world, "{apiVersion: v1, kind: Namespace, metadata: {name: y, labels: {team: green}}}");
+    assert!(passes(&world, "y/web", "x/web", 80));
+    // A pod cannot give itself what only its namespace gives.
+    let forged = "{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: x, labels: {pcns.team: green}}, \
+                  spec: {nodeName: n}, status: {podIP: 10.0.0.2}}";
+    add(&mut world, forged);
+    assert!(!passes(&world, "x/db", "x/web", 80));
+    let gone = resources(&policy("NetworkPolicy", "p", "order: 1", rule));
+    world.remove(&gone[0]);
+    add(&mut world, "");
+    assert!(passes(&world, "x/db", "x/web", 80));
+}
+
+#[test]
+fn a_pod_without_policy_has_its_namespaces_profile_and_one_without_profiles_is_denied() {
+    let bare = "{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: bare, namespace: x}, \
+                spec: {orchestrator: cni, ipNetworks: [10.0.0.9/32]}}";
+    let world = world(bare);
+    assert_eq!(asked(&world, "y/web", "x/web", 80), (true, "profile kns.x ingress[0]".to_owned()));
+    assert_eq!(asked(&world, "y/web", "x/bare", 80), (false, "no profile ingress".to_owned()));
+}
+
+fn says(world: &PolicyWorld, program: Option<ProgramId>, source: [u8; 4], port: u16) -> Option<bool> {
+    let class = world.engine().trie(Family::V4).lookup4(u32::from_be_bytes(source));
+    let mut headers = Headers::new();
+    headers.set(0, false, (class, class), 6, Some((1, port)));
+    let mut verdicts = [Verdict { action: Action::Deny, rule: RuleId::NONE }; 64];
+    let decided = world.engine().program(program?).expect("compiled").decide(&headers, 1, &mut verdicts);
+    (decided.open == 0).then_some(decided.allowed == 1)
+}
+
+#[test]
+fn host_endpoints_have_their_stages() {
+    let host = "
+{apiVersion: projectcalico.org/v3, kind: HostEndpoint, metadata: {name: h, labels: {host: h}},
+ spec: {node: n, interfaceName: eth0, expectedIPs: [198.51.100.1]}}
+---
+{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: nat},
+ spec: {selector: has(host), preDNAT: true, applyOnForward: true, ingress: [{action: Deny, source: {nets: [192.0.2.0/24]}}]}}
+---
+{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: forward},
+ spec: {selector: has(host), applyOnForward: true, types: [Ingress], ingress: [{action: Allow, source: {nets: [203.0.113.0/24]}}]}}
+";
+    let world = world(host);
+    let programs = world.host_programs("h").expect("a host endpoint");
+    let (inside, outside, neither) = ([203, 0, 113, 5], [192, 0, 2, 5], [10, 9, 9, 9]);
+    // Pre-DNAT: denies what it names, leaves the rest open; failsafe ports pass.
+    assert_eq!(says(&world, programs.pre_dnat, outside, 80), Some(false));
+    assert_eq!(says(&world, programs.pre_dnat, outside, 22), Some(true));
+    assert_eq!(says(&world, programs.pre_dnat, neither, 80), None);
+    // Forward: the tier's end denies; no failsafe ports. Nothing applies to egress.
+    assert_eq!(says(&world, programs.forward[0], inside, 80), Some(true));
+    assert_eq!(says(&world, programs.forward[0], neither, 22), Some(false));
+    assert_eq!(programs.forward[1], None);
+    // Normal: the same policy, failsafe ports before it; egress has neither policy nor profile.
+    assert_eq!(says(&world, Some(programs.normal[0]), neither, 22), Some(true));
+    assert_eq!(says(&world, Some(programs.normal[0]), neither, 80), Some(false));
+    assert_eq!(says(&world, Some(programs.normal[1]), neither, 80), Some(false));
+    assert_eq!(programs.untracked, [None, None]);
+}

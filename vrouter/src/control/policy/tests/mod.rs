@@ -1,0 +1,4 @@
+//! Truth tables that others have made, through resources, translation and engine.
+
+mod calico;
+mod kubernetes;
