@@ -6,18 +6,38 @@
 //!                 Verdict                      Verdict     (action + the id of the rule that made it)
 //! ```
 //!
-//! This release knows profiles, the last of Calico's three kinds of policy: each
-//! allows or denies a whole direction. An endpoint's profiles are asked in order
-//! and the first one decides; an endpoint without a profile is denied both ways,
-//! as in Calico. A pod that names none gets the profile of its namespace,
-//! `kns.<namespace>`, which allows both ways ([`Profile::of_namespace`]).
+//! | part | what it does |
+//! |---|---|
+//! | [`model`] | rules in numbers: tiers, policies, profiles, sets |
+//! | [`Engine`] | control side: sets and rule sets come, change and go; compiles, publishes |
+//! | [`AddressTrie`] | packet path: from an address to its class (which sets hold it) |
+//! | [`Program`] | packet path: from the classes of a burst's headers to verdicts |
+//! | [`list`] | a plain access list over addresses and ports, without endpoints |
+//! | `oracle` | the plain interpreter that decides every test |
 //!
-//! Tiers and ordered policies are not here yet; the packet path already carries a
-//! verdict with a rule id for every packet, so they change this crate alone.
-#![forbid(unsafe_code)]
+//! The packet path reads immutable programs and two tries that change in place; it never locks and never
+//! allocates.
+#![deny(unsafe_code)]
 
+mod bits;
 mod endpoint;
+mod engine;
+mod headers;
+pub mod list;
+pub mod model;
+#[cfg(any(test, feature = "oracle"))]
+pub mod oracle;
+mod program;
+mod ranges;
 mod rule;
+mod sets;
+#[cfg(test)]
+mod tests;
+mod trie;
 
 pub use endpoint::{EndpointPolicy, Profile};
+pub use engine::{Engine, ProgramId, Published};
+pub use headers::Headers;
+pub use program::{CompileError, Decided, Note, Program};
 pub use rule::{Action, Direction, RuleBook, RuleId, Verdict};
+pub use trie::AddressTrie;

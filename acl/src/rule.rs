@@ -40,7 +40,7 @@ impl RuleId {
 }
 
 /// A decision and the rule that made it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Verdict {
     /// Pass or not.
     pub action: Action,

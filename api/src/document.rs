@@ -11,9 +11,11 @@
 use serde::Deserialize;
 use serde_yaml_ng::{Deserializer, Mapping, Value};
 
+use crate::endpoint::{EndpointSlice, HostEndpoint, Namespace, Pod, ServiceAccount, WorkloadEndpoint};
 use crate::fields::{Fields, join, show};
 use crate::ip_pool::IpPool;
 use crate::metadata::Metadata;
+use crate::policy::{KubernetesPolicy, NetworkSet, Policy, Profile, Tier};
 use crate::problem::Problem;
 use crate::resource::{Kind, Resource};
 use crate::route::Route;
@@ -40,6 +42,8 @@ pub struct ObjectRef {
     pub kind: Kind,
     /// The name.
     pub name: String,
+    /// The namespace; empty for kinds that belong to none.
+    pub namespace: String,
 }
 
 /// Reads every object of a text. A fault of syntax ends the text: what follows it cannot be told apart.
@@ -135,7 +139,8 @@ impl<'a> Envelope<'a> {
     fn open(path: &str, mapping: &'a Mapping) -> Self {
         let mut fields = Fields::new(path, mapping);
         let kind_text = fields.string("kind").unwrap_or_default().to_owned();
-        let mut kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == kind_text);
+        let api_version = fields.string("apiVersion").unwrap_or_default();
+        let mut kind = Kind::find(&kind_text, api_version);
         if kind_text.is_empty() {
             if !fields.has_problem("kind") {
                 fields.problem("kind", "is missing", Kind::expected());
@@ -150,7 +155,6 @@ impl<'a> Envelope<'a> {
             };
             fields.problem("kind", message, Kind::expected());
         }
-        let api_version = fields.string("apiVersion").unwrap_or_default();
         if let Some(kind) = kind.filter(|kind| kind.api_version() != api_version)
             && !fields.has_problem("apiVersion")
         {
@@ -191,33 +195,20 @@ impl Place<'_> {
             None => (None, fields.into_problems()),
             Some(kind) => {
                 let metadata = fields.mapping("metadata", true).map(|part| {
-                    let (metadata, problems) = Metadata::read(part);
+                    let (metadata, problems) = Metadata::read(part, kind.is_namespaced());
                     fields.absorb(problems);
                     metadata
                 });
-                // A Calico object carries its last observed state along; it asks for nothing.
-                fields.take("status");
-                let resource = fields.mapping("spec", true).and_then(|part| {
-                    let metadata = metadata.unwrap_or_default();
-                    let (resource, mut problems) = match kind {
-                        Kind::IpPool => {
-                            let (pool, problems) = IpPool::read(metadata, part);
-                            (pool.map(Resource::IpPool), problems)
-                        }
-                        Kind::Route => {
-                            let (route, problems) = Route::read(metadata, part);
-                            (route.map(Resource::Route), problems)
-                        }
-                    };
-                    for problem in &mut problems {
-                        // Rules that span fields speak of spec.*, wherever the object stands.
-                        if problem.path.starts_with("spec.") && !self.path.is_empty() {
-                            problem.path = join(self.path, &problem.path);
-                        }
+                let metadata = metadata.unwrap_or_default();
+                let (resource, mut problems) = read_body(kind, metadata, &mut fields);
+                for problem in &mut problems {
+                    // Rules that span fields speak of spec.*, wherever the object stands.
+                    let whole = ["spec.", "metadata."].iter().any(|part| problem.path.starts_with(part));
+                    if whole && !self.path.is_empty() {
+                        problem.path = join(self.path, &problem.path);
                     }
-                    fields.absorb(problems);
-                    resource
-                });
+                }
+                fields.absorb(problems);
                 (resource, fields.finish())
             }
         };
@@ -236,11 +227,81 @@ impl Place<'_> {
         }
         let problems = fields.into_problems();
         match kind {
-            Some(kind) if problems.is_empty() => Ok(ObjectRef { kind, name }),
+            Some(kind) if problems.is_empty() => {
+                let written = mapping.get("metadata").and_then(|part| part.get("namespace"));
+                let namespace = match written.and_then(Value::as_str) {
+                    _ if !kind.is_namespaced() => "",
+                    None | Some("") => "default",
+                    Some(namespace) => namespace,
+                };
+                Ok(ObjectRef { kind, name, namespace: namespace.to_owned() })
+            }
             _ => Err(problems
                 .into_iter()
                 .map(|problem| problem.of(self.document, &kind_text, &name))
                 .collect()),
         }
+    }
+}
+
+/// Reads what stands beside `metadata`. Problems carry their whole path, but for rules that span fields.
+fn read_body(kind: Kind, metadata: Metadata, fields: &mut Fields<'_>) -> (Option<Resource>, Vec<Problem>) {
+    match kind {
+        Kind::Namespace | Kind::ServiceAccount => {
+            // Secrets, finalizers and the like are no matter of a router.
+            fields.ignore(&["spec", "status", "secrets", "imagePullSecrets", "automountServiceAccountToken"]);
+            let resource = match kind {
+                Kind::Namespace => Resource::Namespace(Namespace::new(metadata)),
+                _ => Resource::ServiceAccount(ServiceAccount::new(metadata)),
+            };
+            return (Some(resource), Vec::new());
+        }
+        Kind::Pod => {
+            let (spec, status) = (fields.mapping("spec", false), fields.mapping("status", false));
+            let (pod, problems) = Pod::read(metadata, spec, status);
+            return (Some(Resource::Pod(pod)), problems);
+        }
+        Kind::EndpointSlice => {
+            return (Some(Resource::EndpointSlice(EndpointSlice::read(metadata, fields))), Vec::new());
+        }
+        _ => {}
+    }
+    // A Calico object carries its last observed state along; it asks for nothing.
+    fields.take("status");
+    let value = fields.peek("spec");
+    // A policy, tier or set without a spec is one with every default.
+    let empty = Mapping::new();
+    let part = match fields.mapping("spec", kind.needs_spec()) {
+        Some(part) => part,
+        None if kind.needs_spec() || value.is_some() => return (None, Vec::new()),
+        None => Fields::new(&fields.path_of("spec"), &empty),
+    };
+    fn all<T>(
+        (one, problems): (T, Vec<Problem>),
+        make: impl Fn(T) -> Resource,
+    ) -> (Option<Resource>, Vec<Problem>) {
+        (Some(make(one)), problems)
+    }
+    match kind {
+        Kind::IpPool => {
+            let (pool, problems) = IpPool::read(metadata, part);
+            (pool.map(Resource::IpPool), problems)
+        }
+        Kind::Route => {
+            let (route, problems) = Route::read(metadata, part);
+            (route.map(Resource::Route), problems)
+        }
+        Kind::Tier => all(Tier::read(metadata, part), Resource::Tier),
+        Kind::NetworkSet | Kind::GlobalNetworkSet => {
+            all(NetworkSet::read(kind, metadata, part), Resource::NetworkSet)
+        }
+        Kind::Profile => all(Profile::read(metadata, part), Resource::Profile),
+        Kind::HostEndpoint => all(HostEndpoint::read(metadata, part), Resource::HostEndpoint),
+        Kind::WorkloadEndpoint => all(WorkloadEndpoint::read(metadata, part), Resource::WorkloadEndpoint),
+        Kind::KubernetesNetworkPolicy | Kind::StagedKubernetesNetworkPolicy => {
+            let value = value.cloned().unwrap_or(Value::Mapping(Mapping::new()));
+            all(KubernetesPolicy::read(kind, metadata, &value, part), Resource::KubernetesPolicy)
+        }
+        _ => all(Policy::read(kind, metadata, part), Resource::Policy),
     }
 }

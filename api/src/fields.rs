@@ -4,7 +4,7 @@
 //! A taker never stops at the first fault: it records the fault and yields a stand-in, so that one
 //! reading names everything that is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -17,18 +17,28 @@ pub(crate) struct Fields<'a> {
     path: String,
     rest: BTreeMap<String, &'a Value>,
     known: Vec<&'static str>,
+    /// Every field that is there and not `null`.
+    present: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Fields<'a> {
     /// Fields of `mapping`, whose own dotted path is `path` (empty at the top).
     pub(crate) fn new(path: &str, mapping: &'a Mapping) -> Self {
-        let mut fields =
-            Self { path: path.to_owned(), rest: BTreeMap::new(), known: Vec::new(), problems: Vec::new() };
+        let mut fields = Self {
+            path: path.to_owned(),
+            rest: BTreeMap::new(),
+            known: Vec::new(),
+            present: BTreeSet::new(),
+            problems: Vec::new(),
+        };
         for (key, value) in mapping {
             match key {
                 Value::String(key) => {
                     fields.rest.insert(key.clone(), value);
+                    if !value.is_null() {
+                        fields.present.insert(key.clone());
+                    }
                 }
                 other => fields.problems.push(Problem::new(
                     path,
@@ -51,6 +61,11 @@ impl<'a> Fields<'a> {
         self.problems.push(Problem::new(path, message, expected));
     }
 
+    /// Whether the mapping holds the field `key`, taken or not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.present.contains(key)
+    }
+
     /// Whether a fault of the field `key` is on record.
     pub(crate) fn has_problem(&self, key: &str) -> bool {
         let path = self.path_of(key);
@@ -61,6 +76,11 @@ impl<'a> Fields<'a> {
     pub(crate) fn take(&mut self, key: &'static str) -> Option<&'a Value> {
         self.known.push(key);
         self.rest.remove(key).filter(|value| !value.is_null())
+    }
+
+    /// A field as it stands, not taken; `null` counts as absent.
+    pub(crate) fn peek(&self, key: &str) -> Option<&'a Value> {
+        self.rest.get(key).copied().filter(|value| !value.is_null())
     }
 
     /// Takes a string field.
@@ -145,6 +165,48 @@ impl<'a> Fields<'a> {
         Some(out)
     }
 
+    /// Takes a list field, whatever its items are.
+    pub(crate) fn list(&mut self, key: &'static str, of: &str) -> Option<&'a [Value]> {
+        let value = self.take(key)?;
+        match value.as_sequence() {
+            Some(items) => Some(items),
+            None => {
+                self.problem(key, format!("found {}", show(value)), format!("a list of {of}"));
+                None
+            }
+        }
+    }
+
+    /// Takes a list field of mappings; an absent list is empty.
+    pub(crate) fn mappings(&mut self, key: &'static str) -> Vec<Fields<'a>> {
+        let mut out = Vec::new();
+        for (index, item) in self.list(key, "mappings").unwrap_or_default().iter().enumerate() {
+            let key = format!("{key}[{index}]");
+            match item {
+                Value::Mapping(mapping) => out.push(Fields::new(&self.path_of(&key), mapping)),
+                other => self.problem(&key, format!("found {}", show(other)), "a mapping"),
+            }
+        }
+        out
+    }
+
+    /// Takes a list field of strings and parses each; `expected` says what would parse.
+    pub(crate) fn parsed_list<T: FromStr>(&mut self, key: &'static str, expected: &str) -> Vec<T>
+    where
+        T::Err: Display,
+    {
+        let mut out = Vec::new();
+        for (index, text) in self.strings(key).unwrap_or_default().into_iter().enumerate() {
+            match text.parse() {
+                Ok(value) => out.push(value),
+                Err(error) => {
+                    self.problem(&format!("{key}[{index}]"), format!("{text:?}: {error}"), expected)
+                }
+            }
+        }
+        out
+    }
+
     /// Takes a field that maps strings to strings.
     pub(crate) fn string_map(&mut self, key: &'static str) -> BTreeMap<String, String> {
         let mut out = BTreeMap::new();
@@ -183,6 +245,13 @@ impl<'a> Fields<'a> {
                 self.problem(key, format!("found {}", show(other)), "a mapping");
                 None
             }
+        }
+    }
+
+    /// Takes fields that ask for nothing here.
+    pub(crate) fn ignore(&mut self, keys: &[&'static str]) {
+        for key in keys {
+            self.take(key);
         }
     }
 

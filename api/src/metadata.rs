@@ -9,18 +9,32 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::fields::Fields;
-use crate::name::{check_dns_name, check_label_key, check_label_value};
+use crate::name::{check_dns_label, check_dns_name, check_label_key, check_label_value};
 
 /// Fields that a datastore stamps on an object; they ask for nothing.
-const STAMPED: [&str; 6] =
-    ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink"];
+const STAMPED: [&str; 11] = [
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "generation",
+    "managedFields",
+    "selfLink",
+    "ownerReferences",
+    "finalizers",
+    "generateName",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+];
 
 /// Name, labels and annotations of a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Metadata {
-    /// An RFC 1123 subdomain; unique within its kind.
+    /// An RFC 1123 subdomain; unique within its kind, or within kind and namespace.
     pub name: String,
+    /// The namespace; empty for kinds that belong to none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
     /// Labels, for selectors.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -35,10 +49,14 @@ impl Metadata {
         Self { name: name.into(), ..Self::default() }
     }
 
-    pub(crate) fn read(mut fields: Fields<'_>) -> (Self, Vec<crate::Problem>) {
-        for stamped in STAMPED {
-            fields.take(stamped);
-        }
+    /// Metadata of a name in a namespace.
+    pub fn in_namespace(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { name: name.into(), namespace: namespace.into(), ..Self::default() }
+    }
+
+    /// Reads metadata. A namespaced object without a namespace is in `default`, as for `calicoctl`.
+    pub(crate) fn read(mut fields: Fields<'_>, namespaced: bool) -> (Self, Vec<crate::Problem>) {
+        fields.ignore(&STAMPED);
         let name = fields.string("name").unwrap_or_default().to_owned();
         if let Err(error) = check_dns_name(&name) {
             fields.problem("name", format!("{name:?} {error}"), "lower-case letters, digits, '-' and '.'");
@@ -53,14 +71,25 @@ impl Metadata {
             }
         }
         let annotations = fields.string_map("annotations");
-        if let Some(namespace) = fields.string("namespace") {
-            fields.problem(
-                "namespace",
-                format!("found {namespace:?}, but this kind belongs to no namespace"),
-                "no such field",
-            );
-        }
-        let metadata = Self { name, labels, annotations };
+        let namespace = match (namespaced, fields.string("namespace")) {
+            (true, None | Some("")) => "default",
+            (true, Some(namespace)) => {
+                if let Err(error) = check_dns_label(namespace) {
+                    fields.problem("namespace", format!("{namespace:?} {error}"), "a namespace");
+                }
+                namespace
+            }
+            (false, Some(namespace)) if !namespace.is_empty() => {
+                fields.problem(
+                    "namespace",
+                    format!("found {namespace:?}, but this kind belongs to no namespace"),
+                    "no such field",
+                );
+                ""
+            }
+            (false, _) => "",
+        };
+        let metadata = Self { name, namespace: namespace.to_owned(), labels, annotations };
         (metadata, fields.finish())
     }
 }

@@ -1,120 +1,18 @@
-//! The closed set of kinds, their canonical text, and what only shows when resources stand together.
+//! Resources, their canonical text, and what only shows when they stand together.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use thiserror::Error;
+use serde::ser::SerializeMap;
 
+use crate::endpoint::{EndpointSlice, HostEndpoint, Namespace, Pod, ServiceAccount, WorkloadEndpoint};
 use crate::ip_pool::{IpPool, overlapping};
 use crate::metadata::Metadata;
+use crate::policy::{KubernetesPolicy, NetworkSet, Policy, PolicySpec, Profile, Tier};
 use crate::problem::Problem;
 use crate::route::Route;
 
-/// The kinds of resources that this release reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Kind {
-    /// [`IpPool`].
-    IpPool,
-    /// [`Route`].
-    Route,
-}
-
-/// A kind that this release does not read.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum UnknownKind {
-    /// A kind of Calico or Kubernetes that a later release may read.
-    #[error("kind {0} is not supported by this release")]
-    Unsupported(String),
-    /// No kind anyone knows.
-    #[error("unknown kind {0:?}")]
-    Unknown(String),
-}
-
-/// Kinds that users of Calico have in their files.
-const ELSEWHERE: [&str; 20] = [
-    "BGPConfiguration",
-    "BGPFilter",
-    "BGPPeer",
-    "BlockAffinity",
-    "CalicoNodeStatus",
-    "ClusterInformation",
-    "FelixConfiguration",
-    "GlobalNetworkPolicy",
-    "GlobalNetworkSet",
-    "HostEndpoint",
-    "IPAMConfiguration",
-    "IPReservation",
-    "KubeControllersConfiguration",
-    "NetworkPolicy",
-    "NetworkSet",
-    "Node",
-    "Profile",
-    "StagedNetworkPolicy",
-    "Tier",
-    "WorkloadEndpoint",
-];
-
-impl Kind {
-    /// All kinds, in the order in which they are listed.
-    pub const ALL: [Self; 2] = [Self::IpPool, Self::Route];
-
-    /// The kind as it is written in a resource.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::IpPool => "IPPool",
-            Self::Route => "Route",
-        }
-    }
-
-    /// The `apiVersion` of the kind.
-    pub fn api_version(self) -> &'static str {
-        match self {
-            Self::IpPool => "projectcalico.org/v3",
-            Self::Route => "vrouter.io/v1",
-        }
-    }
-
-    /// The kinds of this release, for a message.
-    pub fn expected() -> String {
-        Self::ALL.map(Self::as_str).join(" or ")
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Kind {
-    type Err = UnknownKind;
-
-    /// Reads a kind as people type it: any case, singular or plural.
-    fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        // The word of the configuration file for the kind.
-        if matches!(text.to_ascii_lowercase().as_str(), "pool" | "pools") {
-            return Ok(Self::IpPool);
-        }
-        let is = |name: &str| {
-            let rest = text
-                .get(..name.len())
-                .filter(|head| head.eq_ignore_ascii_case(name))
-                .map(|_| &text[name.len()..]);
-            matches!(rest, Some("" | "s" | "S"))
-        };
-        if let Some(kind) = Self::ALL.into_iter().find(|kind| is(kind.as_str())) {
-            return Ok(kind);
-        }
-        Err(match ELSEWHERE.iter().find(|name| is(name)) {
-            Some(name) => UnknownKind::Unsupported((*name).to_owned()),
-            None => UnknownKind::Unknown(text.to_owned()),
-        })
-    }
-}
+pub use crate::kind::{Kind, UnknownKind};
 
 /// A resource that is right in itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,31 +22,65 @@ pub enum Resource {
     IpPool(IpPool),
     /// A static route.
     Route(Route),
-}
-
-#[derive(Serialize)]
-struct Canonical<'a, S> {
-    #[serde(rename = "apiVersion")]
-    api_version: &'static str,
-    kind: &'static str,
-    metadata: &'a Metadata,
-    spec: &'a S,
+    /// A tier of policies.
+    Tier(Tier),
+    /// A policy of one of Calico's four kinds.
+    Policy(Policy),
+    /// A policy in Kubernetes' words, staged or not.
+    KubernetesPolicy(KubernetesPolicy),
+    /// A network set, global or not.
+    NetworkSet(NetworkSet),
+    /// A profile.
+    Profile(Profile),
+    /// An interface of a node.
+    HostEndpoint(HostEndpoint),
+    /// A pod's port.
+    WorkloadEndpoint(WorkloadEndpoint),
+    /// A Kubernetes namespace.
+    Namespace(Namespace),
+    /// A Kubernetes pod.
+    Pod(Pod),
+    /// A Kubernetes service account.
+    ServiceAccount(ServiceAccount),
+    /// Endpoints of a Kubernetes service.
+    EndpointSlice(EndpointSlice),
 }
 
 impl Serialize for Resource {
     /// The canonical form: `apiVersion`, `kind`, `metadata`, `spec`, with every default written out.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (kind, metadata) = (self.kind(), self.metadata());
-        let (api_version, kind) = (kind.api_version(), kind.as_str());
+        // YAML and JSON alone know how to flatten, so the body is a value where it is not one field.
+        use serde::ser::Error;
+        let kind = self.kind();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("apiVersion", kind.api_version())?;
+        map.serialize_entry("kind", kind.written())?;
+        map.serialize_entry("metadata", self.metadata())?;
         match self {
-            Self::IpPool(pool) => {
-                Canonical { api_version, kind, metadata, spec: &pool.spec }.serialize(serializer)
+            Self::IpPool(pool) => map.serialize_entry("spec", &pool.spec)?,
+            Self::Route(route) => map.serialize_entry("spec", &route.spec)?,
+            Self::Tier(tier) => map.serialize_entry("spec", &tier.spec)?,
+            Self::Policy(policy) => map.serialize_entry("spec", &policy.spec)?,
+            Self::KubernetesPolicy(policy) => map.serialize_entry("spec", &policy.written)?,
+            Self::NetworkSet(set) => map.serialize_entry("spec", &set.spec)?,
+            Self::Profile(profile) => map.serialize_entry("spec", &profile.spec)?,
+            Self::HostEndpoint(endpoint) => map.serialize_entry("spec", &endpoint.spec)?,
+            Self::WorkloadEndpoint(endpoint) => map.serialize_entry("spec", &endpoint.spec)?,
+            Self::Namespace(_) | Self::ServiceAccount(_) => {}
+            Self::Pod(pod) => {
+                entries(&mut map, serde_json::to_value(pod.written()).map_err(S::Error::custom)?)?
             }
-            Self::Route(route) => {
-                Canonical { api_version, kind, metadata, spec: &route.spec }.serialize(serializer)
+            Self::EndpointSlice(slice) => {
+                entries(&mut map, serde_json::to_value(slice.written()).map_err(S::Error::custom)?)?;
             }
         }
+        map.end()
     }
+}
+
+fn entries<M: SerializeMap>(map: &mut M, value: serde_json::Value) -> Result<(), M::Error> {
+    let serde_json::Value::Object(fields) = value else { return Ok(()) };
+    fields.iter().try_for_each(|(key, value)| map.serialize_entry(key, value))
 }
 
 impl Resource {
@@ -157,6 +89,17 @@ impl Resource {
         match self {
             Self::IpPool(_) => Kind::IpPool,
             Self::Route(_) => Kind::Route,
+            Self::Tier(_) => Kind::Tier,
+            Self::Policy(policy) => policy.kind,
+            Self::KubernetesPolicy(policy) => policy.kind,
+            Self::NetworkSet(set) => set.kind,
+            Self::Profile(_) => Kind::Profile,
+            Self::HostEndpoint(_) => Kind::HostEndpoint,
+            Self::WorkloadEndpoint(_) => Kind::WorkloadEndpoint,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Pod(_) => Kind::Pod,
+            Self::ServiceAccount(_) => Kind::ServiceAccount,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
         }
     }
 
@@ -165,12 +108,49 @@ impl Resource {
         match self {
             Self::IpPool(pool) => &pool.metadata,
             Self::Route(route) => &route.metadata,
+            Self::Tier(tier) => &tier.metadata,
+            Self::Policy(policy) => &policy.metadata,
+            Self::KubernetesPolicy(policy) => &policy.metadata,
+            Self::NetworkSet(set) => &set.metadata,
+            Self::Profile(profile) => &profile.metadata,
+            Self::HostEndpoint(endpoint) => &endpoint.metadata,
+            Self::WorkloadEndpoint(endpoint) => &endpoint.metadata,
+            Self::Namespace(namespace) => &namespace.metadata,
+            Self::Pod(pod) => &pod.metadata,
+            Self::ServiceAccount(account) => &account.metadata,
+            Self::EndpointSlice(slice) => &slice.metadata,
         }
     }
 
-    /// The resource's name, unique within its kind.
+    /// The resource's name; for a namespaced kind unique within the namespace only.
     pub fn name(&self) -> &str {
         &self.metadata().name
+    }
+
+    /// The resource's name within its kind: `NAMESPACE/NAME` for a namespaced kind.
+    pub fn full_name(&self) -> String {
+        let Metadata { name, namespace, .. } = self.metadata();
+        if namespace.is_empty() { name.clone() } else { format!("{namespace}/{name}") }
+    }
+
+    /// What the resource asks for that this router does not do though it accepts the resource.
+    pub fn not_enforced(&self) -> Vec<Problem> {
+        let spec = match self {
+            Self::Policy(policy) => &policy.spec,
+            Self::KubernetesPolicy(policy) => &policy.spec,
+            _ => return Vec::new(),
+        };
+        let told = spec.not_enforced().into_iter();
+        told.map(|problem| problem.of(0, self.kind().as_str(), &self.full_name())).collect()
+    }
+
+    /// Tier and rules, where the resource is a policy.
+    pub fn policy_spec(&self) -> Option<&PolicySpec> {
+        match self {
+            Self::Policy(policy) => Some(&policy.spec),
+            Self::KubernetesPolicy(policy) => Some(&policy.spec),
+            _ => None,
+        }
     }
 
     /// Canonical YAML, one document without separators.
@@ -191,18 +171,22 @@ pub fn to_yaml_documents<'a>(resources: impl IntoIterator<Item = &'a Resource>) 
 }
 
 /// What is wrong with a set of resources that are each right in themselves: a name used twice within a
-/// kind, pools that share addresses, two routes of one prefix and metric.
+/// kind (and namespace), pools that share addresses, two routes of one prefix and metric, a policy of a
+/// tier that is not there.
 ///
 /// Call it on the whole set as it would be after a change. Each problem is tied to the later of the two
 /// resources and names the other.
 pub fn check_set<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<Problem> {
     let mut out = Vec::new();
-    let mut names: BTreeMap<(Kind, &str), ()> = BTreeMap::new();
+    let mut names: BTreeSet<(Kind, &str, &str)> = BTreeSet::new();
+    let built_in = Tier::built_in();
+    let mut tiers: BTreeSet<&str> = built_in.iter().map(|tier| tier.metadata.name.as_str()).collect();
+    let mut policies: Vec<(&Resource, &str)> = Vec::new();
     let mut pools: Vec<&IpPool> = Vec::new();
     let mut routes: BTreeMap<_, &str> = BTreeMap::new();
     for resource in resources {
         let (kind, name) = (resource.kind(), resource.name());
-        if names.insert((kind, name), ()).is_some() {
+        if !names.insert((kind, &resource.metadata().namespace, name)) {
             let problem =
                 Problem::new("metadata.name", format!("{name:?} is used twice"), "a name of its own");
             out.push(problem.of(0, kind.as_str(), name));
@@ -218,7 +202,15 @@ pub fn check_set<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<P
                     out.push(problem.of(0, kind.as_str(), name));
                 }
             }
+            Resource::Tier(tier) => {
+                tiers.insert(&tier.metadata.name);
+            }
+            other => policies.extend(other.policy_spec().map(|spec| (other, spec.tier.as_str()))),
         }
+    }
+    for (policy, tier) in policies.into_iter().filter(|(_, tier)| !tiers.contains(tier)) {
+        let problem = Problem::new("spec.tier", format!("there is no tier {tier:?}"), "the name of a tier");
+        out.push(problem.of(0, policy.kind().as_str(), policy.name()));
     }
     let ranges: Vec<_> = pools.iter().map(|pool| pool.spec.cidr).collect();
     for (earlier, later) in overlapping(&ranges) {

@@ -266,7 +266,7 @@ kind: IPPool
 metadata: {name: Bad_Name, color: red}
 spec: {cidr: 10.0.0.1/8, natOutgoing: true, mtu: 9000}
 ---
-kind: NetworkPolicy
+kind: BGPPeer
 ---
 ---
 {apiVersion: vrouter.io/v1, kind: Route, metadata: {name: r}, spec: {prefix: 10.0.0.0/8, type: blackhole}}
@@ -281,20 +281,22 @@ kind: Bridge
     assert_eq!(objects.len(), 6);
     assert_eq!(objects[2].document, 4);
     assert!(objects[2].outcome.is_ok());
+    let kinds = Kind::expected();
     assert_eq!(
         refusals(text),
         [
             "document 1: IPPool/Bad_Name: apiVersion: found \"v1\" (expected projectcalico.org/v3)",
             "document 1: IPPool/Bad_Name: metadata.name: \"Bad_Name\" holds 'B', which is not allowed here (expected lower-case letters, digits, '-' and '.')",
-            "document 1: IPPool/Bad_Name: metadata.color: unknown field (expected one of uid, resourceVersion, creationTimestamp, generation, managedFields, selfLink, name, labels, annotations, namespace)",
+            "document 1: IPPool/Bad_Name: metadata.color: unknown field (expected one of uid, resourceVersion, creationTimestamp, generation, managedFields, selfLink, ownerReferences, finalizers, generateName, deletionTimestamp, deletionGracePeriodSeconds, name, labels, annotations, namespace)",
             "document 1: IPPool/Bad_Name: spec.mtu: unknown field (expected one of cidr, ipipMode, vxlanMode, natOutgoing, disabled, disableBGPExport, blockSize, nodeSelector, namespaceSelector, allowedUses, assignmentMode)",
             "document 1: IPPool/Bad_Name: spec.cidr: 10.0.0.1/8 has bits set behind the prefix (expected 10.0.0.0/8)",
             "document 1: IPPool/Bad_Name: spec.natOutgoing: true is not supported by this release (expected false)",
-            "document 2: NetworkPolicy: kind: kind NetworkPolicy is not supported by this release (expected IPPool or Route)",
-            "document 5: Bridge: kind: unknown kind \"Bridge\" (expected IPPool or Route)",
-            "document 6: kind: is missing (expected IPPool or Route)",
+            "document 2: BGPPeer: kind: kind BGPPeer is not supported by this release (expected KINDS)",
+            "document 5: Bridge: kind: unknown kind \"Bridge\" (expected KINDS)",
+            "document 6: kind: is missing (expected KINDS)",
             "document 7: found a list of 2 (expected a resource)",
         ]
+        .map(|line| line.replace("KINDS", &kinds))
     );
 }
 
@@ -363,9 +365,16 @@ fn references_need_kind_and_name_alone() {
 
 #[test]
 fn kinds_as_people_type_them() {
-    for (text, kind) in
-        [("ippool", Kind::IpPool), ("IPPools", Kind::IpPool), ("route", Kind::Route), ("routes", Kind::Route)]
-    {
+    for (text, kind) in [
+        ("ippool", Kind::IpPool),
+        ("IPPools", Kind::IpPool),
+        ("route", Kind::Route),
+        ("routes", Kind::Route),
+        ("networkpolicies", Kind::NetworkPolicy),
+        ("GlobalNetworkPolicy", Kind::GlobalNetworkPolicy),
+        ("kubernetesnetworkpolicies", Kind::KubernetesNetworkPolicy),
+        ("tiers", Kind::Tier),
+    ] {
         assert_eq!(text.parse::<Kind>(), Ok(kind), "{text}");
     }
     for (text, message) in [

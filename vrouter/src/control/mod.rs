@@ -25,6 +25,7 @@ pub mod groups;
 pub mod neighbors;
 pub mod next_hop;
 pub mod resolution;
+pub mod policy;
 pub mod show;
 pub mod tunnel_ids;
 

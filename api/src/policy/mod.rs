@@ -1,0 +1,29 @@
+//! The policy resources: what may talk to what.
+//!
+//! | kind | module | source of the fields |
+//! |---|---|---|
+//! | `Tier` | [`tier`] | Calico |
+//! | `NetworkPolicy`, `GlobalNetworkPolicy`, `StagedNetworkPolicy`, `StagedGlobalNetworkPolicy` | [`spec`] | Calico |
+//! | `NetworkPolicy` of `networking.k8s.io/v1`, `StagedKubernetesNetworkPolicy` | [`kubernetes`] | Kubernetes |
+//! | `Profile` | [`profile`] | Calico |
+//! | `NetworkSet`, `GlobalNetworkSet` | [`network_set`] | Calico |
+//!
+//! All of them come to one form, [`PolicySpec`], made of [`Rule`]s; what it means is decided elsewhere.
+//! Two fields of a rule cannot be enforced by a router of packets and are reported by
+//! [`PolicySpec::not_enforced`]: `http`, whose layer 3 and 4 part is enforced, and performance hints.
+
+pub mod kubernetes;
+pub mod network_set;
+pub mod port;
+pub mod profile;
+pub mod rule;
+pub mod spec;
+pub mod tier;
+
+pub use kubernetes::KubernetesPolicy;
+pub use network_set::NetworkSet;
+pub use port::{Icmp, Port, Protocol};
+pub use profile::Profile;
+pub use rule::{Action, EntityRule, Http, HttpPath, Rule, ServiceAccountMatch, ServiceMatch};
+pub use spec::{Order, Policy, PolicySpec, PolicyType, StagedAction};
+pub use tier::{DefaultAction, Tier};

@@ -1,0 +1,236 @@
+//! Endpoints that changed get programs.
+//!
+//! A plan lists what applies to an endpoint in one stage and direction, in order. Equal plans are
+//! compiled once; a program goes when its last endpoint has left it.
+
+use std::collections::BTreeMap;
+
+use acl::model::{Policy, Ruleset, SetId, Tier, TierEnd};
+use acl::{Direction, ProgramId};
+use api::{DefaultAction, Order};
+
+use super::endpoint::{EndpointKey, EndpointPrograms, Failsafe, HostPrograms, Stage, policy_type};
+use super::rule_names::RuleName;
+use super::translate::Sources;
+use super::world::{Change, ItemKey, PolicyKey, PolicyWorld};
+
+/// What a rule set is made of, by name and version.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Plan {
+    pub(super) direction: Direction,
+    pub(super) stage: Stage,
+    /// Version of the failsafe ports; `None` where there are none.
+    failsafe: Option<u64>,
+    /// Tiers in order, each with its policies in order.
+    tiers: Vec<(String, u64, Vec<(PolicyKey, u64)>)>,
+    profiles: Vec<(String, u64)>,
+}
+
+/// A plan's program.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) id: ProgramId,
+    users: usize,
+    /// Sets of the failsafe ports' prefixes.
+    nets: Vec<SetId>,
+}
+
+const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+impl PolicyWorld {
+    /// Brings endpoints and programs up to date and yields what readers must be given.
+    pub fn publish(&mut self) -> Change {
+        let marked = std::mem::take(&mut self.marked);
+        let mut endpoints = Vec::new();
+        let mut left = Vec::new();
+        for key in marked {
+            let new = self.plans_of(&key);
+            let old = self.plans.remove(&key).unwrap_or_default();
+            if old == new {
+                if !new.is_empty() {
+                    self.plans.insert(key, new);
+                }
+                continue;
+            }
+            new.iter().for_each(|plan| self.join(plan));
+            left.extend(old);
+            if !new.is_empty() {
+                self.plans.insert(key.clone(), new);
+            }
+            endpoints.push(key);
+        }
+        left.iter().for_each(|plan| self.leave(plan));
+        let mut sources =
+            Sources { engine: &mut self.engine, selectors: &mut self.items, services: &mut self.services };
+        std::mem::take(&mut self.waste).into_iter().for_each(|rules| rules.release(&mut sources));
+        Change { published: self.engine.publish(), endpoints }
+    }
+
+    /// Gives addresses their new classes, when every reader has adopted what was published last.
+    pub fn settle(&mut self) {
+        self.engine.settle();
+    }
+
+    /// The programs of a workload.
+    pub fn programs(&self, key: &EndpointKey) -> Option<EndpointPrograms> {
+        let of = |direction| self.program(key, Stage::Normal, direction);
+        Some(EndpointPrograms { ingress: of(Direction::Ingress)?, egress: of(Direction::Egress)? })
+    }
+
+    /// The programs of a host endpoint.
+    pub fn host_programs(&self, name: &str) -> Option<HostPrograms> {
+        let key = EndpointKey::Host { name: name.to_owned() };
+        let both = |stage| BOTH.map(|direction| self.program(&key, stage, direction));
+        let [Some(ingress), Some(egress)] = both(Stage::Normal) else { return None };
+        Some(HostPrograms {
+            normal: [ingress, egress],
+            forward: both(Stage::Forward),
+            untracked: both(Stage::Untracked),
+            pre_dnat: self.program(&key, Stage::PreDnat, Direction::Ingress),
+        })
+    }
+
+    fn program(&self, key: &EndpointKey, stage: Stage, direction: Direction) -> Option<ProgramId> {
+        let plan =
+            self.plans.get(key)?.iter().find(|plan| plan.stage == stage && plan.direction == direction)?;
+        self.compiled.get(plan).map(|compiled| compiled.id)
+    }
+
+    /// Everything that applies to an endpoint; nothing if it is not there.
+    fn plans_of(&self, key: &EndpointKey) -> Vec<Plan> {
+        if !self.endpoints.contains_key(key) {
+            return Vec::new();
+        }
+        let host = matches!(key, EndpointKey::Host { .. });
+        let stages: &[Stage] = match host {
+            true => &[Stage::Normal, Stage::Forward, Stage::Untracked, Stage::PreDnat],
+            false => &[Stage::Normal],
+        };
+        let plans =
+            stages.iter().flat_map(|stage| BOTH.map(|direction| self.plan(key, host, *stage, direction)));
+        plans.filter(|plan| plan.stage.is_closed() || !plan.tiers.is_empty()).collect()
+    }
+
+    fn plan(&self, key: &EndpointKey, host: bool, stage: Stage, direction: Direction) -> Plan {
+        let (endpoint, item) = (self.endpoints.get(key), self.items.item(&ItemKey::Endpoint(key.clone())));
+        let applies = |(_, policy): &(&PolicyKey, &super::world::StoredPolicy)| {
+            stage.takes(&policy.spec)
+                && policy.spec.types.contains(&policy_type(direction))
+                && item.is_some_and(|item| policy.selector.matches(&item.labels))
+        };
+        let mut tiers: BTreeMap<&str, Vec<(&PolicyKey, &super::world::StoredPolicy)>> = BTreeMap::new();
+        for (key, policy) in self.policies.iter().filter(applies) {
+            tiers.entry(&policy.spec.tier).or_default().push((key, policy));
+        }
+        let mut ordered: Vec<_> = tiers
+            .into_iter()
+            .map(|(name, mut policies)| {
+                policies.sort_by(|(one_key, one), (other_key, other)| {
+                    let names = |key: &PolicyKey| (key.name.clone(), key.namespace.clone(), key.kind);
+                    Order::compare(one.spec.order, other.spec.order)
+                        .then_with(|| names(one_key).cmp(&names(other_key)))
+                });
+                let policies =
+                    policies.into_iter().map(|(key, policy)| (key.clone(), policy.version)).collect();
+                (name, self.tiers.get(name), policies)
+            })
+            .collect();
+        ordered.sort_by(|(one_name, one, _), (other_name, other, _)| {
+            let order = |tier: &Option<&super::world::StoredTier>| tier.and_then(|tier| tier.order);
+            Order::compare(order(one), order(other)).then_with(|| one_name.cmp(other_name))
+        });
+        let profiles = endpoint.filter(|_| stage.is_closed()).map(|endpoint| endpoint.profiles.as_slice());
+        Plan {
+            direction,
+            stage,
+            failsafe: (host && stage.has_failsafe()).then_some(self.failsafe_version),
+            tiers: ordered
+                .into_iter()
+                .map(|(name, tier, policies)| {
+                    (name.to_owned(), tier.map_or(0, |tier| tier.version), policies)
+                })
+                .collect(),
+            profiles: profiles
+                .unwrap_or_default()
+                .iter()
+                .map(|name| (name.clone(), self.profiles.get(name).map_or(0, |profile| profile.version)))
+                .collect(),
+        }
+    }
+
+    fn join(&mut self, plan: &Plan) {
+        if let Some(compiled) = self.compiled.get_mut(plan) {
+            compiled.users += 1;
+            return;
+        }
+        let mut nets = Vec::new();
+        let ruleset = self.ruleset(plan, &mut nets);
+        // More ports than 16 bits can number are refused where resources are taken; if it happens all
+        // the same, the endpoint is denied rather than open.
+        let compiled = self.engine.compile(ruleset).or_else(|_| {
+            let rule = self.names.id(RuleName::NoMatch { direction: plan.direction });
+            self.engine.compile(Ruleset { tiers: Vec::new(), profiles: Vec::new(), no_match: Some(rule) })
+        });
+        if let Ok(id) = compiled {
+            self.compiled.insert(plan.clone(), Compiled { id, users: 1, nets });
+        }
+    }
+
+    fn leave(&mut self, plan: &Plan) {
+        let Some(compiled) = self.compiled.get_mut(plan) else { return };
+        compiled.users -= 1;
+        if compiled.users == 0
+            && let Some(compiled) = self.compiled.remove(plan)
+        {
+            self.engine.remove_program(compiled.id);
+            compiled.nets.into_iter().for_each(|id| self.engine.release_nets(id));
+        }
+    }
+
+    fn ruleset(&mut self, plan: &Plan, nets: &mut Vec<SetId>) -> Ruleset {
+        let direction = plan.direction;
+        let at = direction as usize;
+        let mut tiers = Vec::with_capacity(plan.tiers.len() + 1);
+        if plan.failsafe.is_some() && !self.failsafe[at].is_empty() {
+            tiers.push(self.failsafe_tier(direction, nets));
+        }
+        for (name, _, policies) in &plan.tiers {
+            let mut made = Vec::with_capacity(policies.len());
+            for key in policies.iter().map(|(key, _)| key) {
+                let Some(policy) = self.policies.get(key) else { continue };
+                let end = self.names.id(RuleName::Policy {
+                    tier: name.clone(),
+                    kind: key.kind,
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                    direction,
+                    index: None,
+                });
+                made.push(Policy { staged: policy.staged, end, rules: policy.rules[at].rules.clone() });
+            }
+            // A tier that nobody has defined denies: what belongs to it must not fail open.
+            let passes = self.tiers.get(name).is_some_and(|tier| tier.default_action == DefaultAction::Pass);
+            let end = if passes || !plan.stage.tiers_end() { TierEnd::Pass } else { TierEnd::Deny };
+            let end_id = self.names.id(RuleName::TierEnd { tier: name.clone(), direction });
+            tiers.push(Tier { policies: made, end, end_id });
+        }
+        let profiles = plan.profiles.iter().filter_map(|(name, _)| self.profiles.get(name));
+        let profiles = profiles.map(|profile| profile.rules[at].rules.clone()).collect();
+        let no_match = plan.stage.is_closed().then(|| self.names.id(RuleName::NoMatch { direction }));
+        Ruleset { tiers, profiles, no_match }
+    }
+
+    fn failsafe_tier(&mut self, direction: Direction, nets: &mut Vec<SetId>) -> Tier {
+        let id = self.names.id(RuleName::Failsafe { direction });
+        let ports: Vec<Failsafe> = self.failsafe[direction as usize].clone();
+        let engine = &mut self.engine;
+        let mut net = |prefix: &ipnet::IpNet| {
+            let set = engine.nets(std::slice::from_ref(prefix));
+            nets.push(set);
+            set
+        };
+        let rules = ports.iter().map(|port| port.rule(id, direction, &mut net)).collect();
+        let policies = vec![Policy { staged: false, end: id, rules }];
+        Tier { policies, end: TierEnd::Pass, end_id: id }
+    }
+}

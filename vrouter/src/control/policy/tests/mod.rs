@@ -1,0 +1,3 @@
+//! Truth tables that others have made, through resources, translation and engine.
+
+mod kubernetes;
