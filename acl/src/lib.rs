@@ -16,6 +16,7 @@
 //! verdict with a rule id for every packet, so they change this crate alone.
 #![forbid(unsafe_code)]
 
+pub mod conntrack;
 mod endpoint;
 mod rule;
 
