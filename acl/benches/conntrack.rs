@@ -1,6 +1,6 @@
 //! What does the flow table cost?
 //!
-//! `cargo bench -p vrouter-acl --bench conntrack -- [--short] [--pages huge|small] [NAME...]` prints one line a
+//! `cargo bench -p vrouter-acl --bench conntrack -- [--rounds N] [--pages huge|small] [NAME...]` prints one line a
 //! measurement: name, million operations a second, nanoseconds and time stamp counter cycles each. `bench/peers/conntrack/run`
 //! alternates it with DPDK's rte_hash.
 //!
@@ -231,11 +231,11 @@ fn zipf(count: usize) -> Vec<Query> {
 
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let short = arguments.iter().any(|a| a == "--short");
+    let rounds = arguments.windows(2).find(|pair| pair[0] == "--rounds").map(|pair| pair[1].clone());
+    let rounds = rounds.map_or(7, |rounds| rounds.parse().expect("--rounds takes a number"));
     let huge = !arguments.windows(2).any(|pair| pair == ["--pages", "small"]);
-    arguments.retain(|a| !a.starts_with("--") && a != "huge" && a != "small");
+    arguments.retain(|a| a.starts_with(|first: char| first.is_alphabetic()) && a != "huge" && a != "small");
     let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|a| a == name);
-    let rounds = if short { 3 } else { 7 };
     let count = 1 << 20;
 
     let all: Vec<Query> = (0..FLOWS).map(query).collect();

@@ -16,7 +16,7 @@
 //! `overflow`: while that is 0, one line answers. `farthest` is how many buckets on such keys have had to go.
 
 use super::atomic::{AtomicU64, Ordering, relax};
-use super::memory::Line;
+use super::memory::{Line, WORDS};
 
 /// Slots of a bucket.
 pub(super) const SLOTS: usize = 12;
@@ -45,7 +45,7 @@ impl<'a> Bucket<'a> {
     /// The entry in a slot; arbitrary where the slot is empty.
     #[inline(always)]
     pub(super) fn entry(self, slot: usize) -> u32 {
-        (self.0.0[2 + slot / 2 % 6].load(Ordering::Relaxed) >> (32 * (slot & 1))) as u32
+        (self.0.0[(2 + slot / 2) % WORDS].load(Ordering::Relaxed) >> (32 * (slot & 1))) as u32
     }
 
     /// Takes the bucket's lock. Critical sections are a few dozen instructions without loops over other threads.

@@ -43,12 +43,8 @@ pub struct Found {
     pub(super) entry: [u32; LANES],
     /// Slots whose tag agrees.
     pub(super) slots: [Slots; LANES],
-    /// How many further buckets the lane's key may be in.
-    pub(super) farthest: [u8; LANES],
     /// The bucket that is looked at.
     pub(super) bucket: [u32; LANES],
-    /// The word of a bucket or an entry that was read ahead.
-    pub(super) words: [u64; LANES],
 }
 
 impl Default for Found {
@@ -72,9 +68,7 @@ impl Default for Found {
             hash: [Hash::default(); LANES],
             entry: [0; LANES],
             slots: [Slots::default(); LANES],
-            farthest: [0; LANES],
             bucket: [0; LANES],
-            words: [0; LANES],
         }
     }
 }

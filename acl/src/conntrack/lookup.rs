@@ -2,14 +2,17 @@
 //!
 //! ```text
 //!   all lanes: key and hash             (no memory)
-//!   all lanes: read tags of the bucket  (one miss a lane, all under way together)
-//!   all lanes: find the slot, read head 0 of the entry   (one more miss a lane, together)
+//!   all lanes: fetch the first bucket   (one miss a lane, all under way together)
+//!   all lanes: find the slot
+//!   all lanes: fetch the entry's head   (one more miss a lane, together)
 //!   all lanes: compare the key, the time, the generations
-//!   lanes whose bucket overflows and that have not found theirs: once more, with the next bucket
+//!   the few lanes whose keys may be in further buckets: one by one
 //! ```
 //!
 //! The reads of one step do not depend on each other, so a processor that executes out of order has as many under way
 //! as it has room for; what a prefetch instruction would add was measured and is not worth unsafe code.
+
+use core::hint::black_box;
 
 use super::bucket;
 use super::entry::FlowId;
@@ -33,68 +36,72 @@ impl View<'_> {
         found.clear();
         keys(headers, mask, &self.fixed.seed, found);
         let buckets = self.fixed.layout.buckets;
-        for lane in 0..used(mask) {
-            found.bucket[lane] = found.hash[lane].bucket(buckets) as u32;
+        for (bucket, hash) in found.bucket.iter_mut().zip(&found.hash).take(used(mask)) {
+            *bucket = hash.bucket(buckets) as u32;
         }
-        let overflowing = self.probe::<true>(mask, generations, now, found);
-        let mut pending = mask & overflowing & !found.hit;
-        let mut probe = 1;
-        while pending != 0 && probe < bucket::PROBES {
-            for lane in lanes(pending) {
-                if usize::from(found.farthest[lane]) < probe {
-                    pending &= !(1 << lane);
-                } else {
-                    found.bucket[lane] = found.hash[lane].probe(probe, buckets) as u32;
+        let mut ahead = 0;
+        for bucket in &found.bucket[..used(mask)] {
+            ahead ^= self.parts.bucket_ahead(*bucket);
+        }
+        let (mut candidates, mut further) = (0, 0);
+        for lane in lanes(mask) {
+            let mut bucket = self.bucket(found.bucket[lane] as usize);
+            let tags = bucket.tags();
+            let mut slots = bucket::candidates(tags, found.hash[lane].tag());
+            let farthest = bucket::farthest(tags);
+            if farthest != 0 {
+                further |= u64::from(farthest > 1 || !slots.is_empty()) << lane;
+                if slots.is_empty() {
+                    // The next of the key's buckets has nearly all of those that are not in the first.
+                    let next = found.hash[lane].probe(1, buckets);
+                    bucket = self.bucket(next);
+                    slots = bucket::candidates(bucket.tags(), found.hash[lane].tag());
+                    found.bucket[lane] = next as u32;
                 }
             }
-            self.probe::<false>(pending, generations, now, found);
-            pending &= !found.hit;
-            probe += 1;
+            candidates |= u64::from(!slots.is_empty()) << lane;
+            found.slots[lane] = slots;
+            found.entry[lane] = bucket.entry(slots.first());
         }
-        found.related = found.hit & headers.quoted;
-        for lane in lanes(mask & !found.hit) {
+        for entry in &found.entry[..used(candidates)] {
+            ahead ^= self.parts.head_ahead(*entry);
+        }
+        black_box(ahead);
+        let (mut hit, mut reply) = (0, 0);
+        for lane in lanes(candidates) {
+            if let Some(difference) = self.compare(lane, generations, now, found) {
+                hit |= 1 << lane;
+                reply |= (difference & SOURCE_IS_LOWER) << lane;
+            }
+        }
+        for lane in lanes(mask & further & !hit) {
+            if let Some(difference) = self.search(lane, generations, now, found) {
+                hit |= 1 << lane;
+                reply |= (difference & SOURCE_IS_LOWER) << lane;
+            }
+        }
+        (found.hit, found.reply, found.related) = (hit, reply, hit & headers.quoted);
+        for lane in lanes(mask & !hit) {
             self.miss(headers, lane, found);
         }
     }
 
-    /// Looks for the lanes in the buckets named in `found.bucket`. Returns the lanes whose buckets overflow.
-    #[inline(always)]
-    fn probe<const FIRST: bool>(&self, mask: u64, generations: &[PolicyGenerations], now: Tick, found: &mut Found) -> u64 {
-        for lane in lanes(mask) {
-            found.words[lane] = self.bucket(found.bucket[lane] as usize).tags()[0];
-        }
-        let (mut candidates, mut overflowing) = (0, 0);
-        for lane in lanes(mask) {
-            let bucket = self.bucket(found.bucket[lane] as usize);
-            let words = [found.words[lane], bucket.tags()[1]];
-            let slots = bucket::candidates(words, found.hash[lane].tag());
-            if FIRST {
-                // Only a key's first bucket knows about its others.
-                let farthest = bucket::farthest(words);
-                overflowing |= u64::from(farthest != 0) << lane;
-                found.farthest[lane] = farthest as u8;
-            }
-            candidates |= u64::from(!slots.is_empty()) << lane;
-            found.slots[lane] = slots;
-            // Any slot where there is none.
-            found.entry[lane] = bucket.entry(slots.first());
-        }
-        for lane in lanes(candidates) {
-            found.words[lane] = self.entry(found.entry[lane]).map_or(0, |entry| entry.state().0);
-        }
-        let mut hits = Hits::default();
-        for lane in lanes(candidates) {
-            self.compare(lane, generations, now, found, &mut hits);
-        }
-        found.hit |= hits.hit;
-        found.reply |= hits.reply;
-        found.stale_egress |= hits.stale_egress;
-        found.stale_ingress |= hits.stale_ingress;
-        found.denied |= hits.denied;
-        overflowing
+    /// Looks for a lane in all buckets that its key may be in.
+    #[cold]
+    fn search(
+        &self,
+        lane: usize,
+        generations: &[PolicyGenerations],
+        now: Tick,
+        found: &mut Found,
+    ) -> Option<u64> {
+        let hit = self.find(&found.key(lane), found.hash[lane])?;
+        found.entry[lane] = hit.entry;
+        found.slots[lane] = bucket::Slots::default();
+        self.compare(lane, generations, now, found)
     }
 
-    /// Compares a lane's key with its candidates; notes what a hit is worth.
+    /// Compares a lane's key with its candidates, and notes what a hit is worth. Returns what differs of the key.
     #[inline(always)]
     fn compare(
         &self,
@@ -102,12 +109,10 @@ impl View<'_> {
         generations: &[PolicyGenerations],
         now: Tick,
         found: &mut Found,
-        hits: &mut Hits,
-    ) {
-        let mut slots = found.slots[lane];
+    ) -> Option<u64> {
         let mut number = found.entry[lane];
         loop {
-            let Some(entry) = self.entry(number) else { return };
+            let entry = self.entry(number)?;
             let state = entry.state();
             let difference = entry.difference(found.rest[lane]);
             let wanted = &found.addresses[lane];
@@ -119,34 +124,28 @@ impl View<'_> {
             }
             if other == 0 {
                 let policy = entry.policy();
-                let Some(state) = entry.still(state) else { return };
+                let state = entry.still(state)?;
                 if state.expired(now, &self.fixed.timeouts) {
-                    return;
+                    return None;
                 }
-                let newer = |endpoint: u16, recorded: u16, of: fn(&PolicyGenerations) -> u16| {
-                    match generations.get(usize::from(endpoint)) {
-                        Some(current) => is_newer(of(current), recorded),
-                        // An endpoint that has no policy any more: ask, and be told so.
-                        None => endpoint != super::SideVerdict::NO_ENDPOINT,
-                    }
-                };
-                let egress = newer((policy >> 32) as u16, policy as u16, |of| of.egress);
-                let ingress = newer((policy >> 48) as u16, (policy >> 16) as u16, |of| of.ingress);
-                hits.hit |= 1 << lane;
-                hits.reply |= (difference & SOURCE_IS_LOWER) << lane;
-                hits.stale_egress |= u64::from(egress) << lane;
-                hits.stale_ingress |= u64::from(ingress) << lane;
-                hits.denied |= u64::from(state.denied()) << lane;
+                let egress = is_stale((policy >> 32) as u16, policy as u16, generations, |of| of.egress);
+                let ingress =
+                    is_stale((policy >> 48) as u16, (policy >> 16) as u16, generations, |of| of.ingress);
                 found.flow[lane] = FlowId::new(number, state);
-                return;
+                if egress | ingress | state.denied() {
+                    found.stale_egress |= u64::from(egress) << lane;
+                    found.stale_ingress |= u64::from(ingress) << lane;
+                    found.denied |= u64::from(state.denied()) << lane;
+                }
+                return Some(difference);
             }
             // Another flow with the same tag.
-            slots = slots.without_first();
+            let slots = found.slots[lane].without_first();
             if slots.is_empty() {
-                return;
+                return None;
             }
-            let bucket = self.bucket(found.bucket[lane] as usize);
-            number = bucket.entry(slots.first());
+            found.slots[lane] = slots;
+            number = self.bucket(found.bucket[lane] as usize).entry(slots.first());
         }
     }
 
@@ -157,8 +156,8 @@ impl View<'_> {
             found.unrelated |= bit;
             return;
         }
-        match self.opening_state(headers, lane) {
-            Ok(_) => found.first |= bit,
+        match self.may_open(headers, lane) {
+            Ok(()) => found.first |= bit,
             Err(reason) => found.refuse(lane, reason),
         }
     }
@@ -171,16 +170,6 @@ impl View<'_> {
     }
 }
 
-/// The masks of a round of hits, kept in registers.
-#[derive(Default)]
-struct Hits {
-    hit: u64,
-    reply: u64,
-    stale_egress: u64,
-    stale_ingress: u64,
-    denied: u64,
-}
-
 /// Lanes up to the last one of a mask: bursts are filled from the front, so it is cheaper to compute a key too much
 /// than to step from bit to bit.
 #[inline(always)]
@@ -191,14 +180,19 @@ fn used(mask: u64) -> usize {
 /// Keys and hashes of the lanes.
 #[inline(always)]
 fn keys(headers: &Headers, mask: u64, seed: &Seed, found: &mut Found) {
-    let icmp = |lane: usize, key: Key| {
-        let number = headers.protocol[lane];
-        if icmp::is(number) { key.of_icmp(icmp::answers(number, headers.kind[lane])) } else { key }
-    };
-    for lane in 0..used(mask & !headers.v6) {
+    let v4 = used(mask & !headers.v6);
+    let mut icmp = 0_u8;
+    for number in &headers.protocol[..v4] {
+        icmp |= u8::from(icmp::is(*number));
+    }
+    let is_answer = |lane: usize| icmp::answers(headers.protocol[lane], headers.kind[lane]);
+    for lane in 0..v4 {
         let (sport, dport) = (headers.src_port[lane], headers.dst_port[lane]);
         let (zone, number) = (headers.zone[lane], headers.protocol[lane]);
-        let key = icmp(lane, Key::v4(headers.src4[lane], headers.dst4[lane], sport, dport, zone, number));
+        let mut key = Key::v4(headers.src4[lane], headers.dst4[lane], sport, dport, zone, number);
+        if icmp != 0 && icmp::is(number) {
+            key = key.of_icmp(is_answer(lane));
+        }
         found.addresses[lane][0] = key.addresses[0];
         found.rest[lane] = key.rest;
         found.hash[lane] = seed.hash_v4(&key);
@@ -206,10 +200,28 @@ fn keys(headers: &Headers, mask: u64, seed: &Seed, found: &mut Found) {
     for lane in lanes(mask & headers.v6) {
         let (sport, dport) = (headers.src_port[lane], headers.dst_port[lane]);
         let (zone, number) = (headers.zone[lane], headers.protocol[lane]);
-        let key = icmp(lane, Key::v6(headers.src6[lane], headers.dst6[lane], sport, dport, zone, number));
+        let mut key = Key::v6(headers.src6[lane], headers.dst6[lane], sport, dport, zone, number);
+        if icmp::is(number) {
+            key = key.of_icmp(is_answer(lane));
+        }
         found.addresses[lane] = key.addresses;
         found.rest[lane] = key.rest;
         found.hash[lane] = seed.hash(&key);
+    }
+}
+
+/// Whether a verdict of an endpoint is older than its policy.
+#[inline(always)]
+fn is_stale(
+    endpoint: u16,
+    recorded: u16,
+    generations: &[PolicyGenerations],
+    of: fn(&PolicyGenerations) -> u16,
+) -> bool {
+    match generations.get(usize::from(endpoint)) {
+        Some(current) => is_newer(of(current), recorded),
+        // An endpoint that has no policy any more: ask, and be told so.
+        None => endpoint != super::SideVerdict::NO_ENDPOINT,
     }
 }
 

@@ -212,6 +212,18 @@ impl<'a> Parts<'a> {
         Some(&halves[entry as usize % 2])
     }
 
+    /// Reads of a bucket what will be needed, so that the line is on its way. The value means nothing.
+    #[inline(always)]
+    pub(super) fn bucket_ahead(&self, bucket: u32) -> u64 {
+        self.buckets.get(bucket as usize).map_or(0, |line| line.0[1].load(Ordering::Relaxed))
+    }
+
+    /// The same of an entry's head, or of its neighbour in the same line.
+    #[inline(always)]
+    pub(super) fn head_ahead(&self, entry: u32) -> u64 {
+        self.heads.get(entry as usize / 2).map_or(0, |line| line.0[0].load(Ordering::Relaxed))
+    }
+
     /// The body of an entry in range.
     #[inline(always)]
     pub(super) fn body(&self, entry: u32) -> &'a [AtomicU64; WORDS] {

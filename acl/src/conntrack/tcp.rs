@@ -218,20 +218,29 @@ impl Tcp {
         [a.numbers(), b.numbers(), u64::from(a.window()) << 32 | u64::from(b.window()), last]
     }
 
+    /// The phase of a connection whose first segment has these flags.
+    ///
+    /// # Errors
+    /// Why it cannot be the first.
+    #[inline]
+    pub(super) fn may_open(flags: u8, settings: &TcpSettings) -> Result<(Kind, Phase), Invalid> {
+        match Kind::of(flags) {
+            None => Err(Invalid::TcpFlags),
+            Some(Kind::Syn) => Ok((Kind::Syn, Phase::TcpSynSent)),
+            Some(Kind::Ack) if settings.pick_up => Ok((Kind::Ack, Phase::TcpPickedUp)),
+            Some(_) => Err(Invalid::TcpNotSyn),
+        }
+    }
+
     /// The first segment of a connection.
     ///
     /// # Errors
     /// Why it cannot be the first.
     pub(super) fn open(segment: &TcpSegment, settings: &TcpSettings) -> Result<(Self, Phase), Invalid> {
-        let kind = Kind::of(segment.flags).ok_or(Invalid::TcpFlags)?;
+        let (kind, phase) = Self::may_open(segment.flags, settings)?;
         let end = end_of(segment);
         let mut side = Side::default();
         side.start(segment, end);
-        let phase = match kind {
-            Kind::Syn => Phase::TcpSynSent,
-            Kind::Ack if settings.pick_up => Phase::TcpPickedUp,
-            _ => return Err(Invalid::TcpNotSyn),
-        };
         let unchecked = phase == Phase::TcpPickedUp;
         let peer = if unchecked {
             (side.max_ack, side.acknowledged) = (segment.ack, true);

@@ -15,6 +15,16 @@ use super::{icmp, lanes, protocol};
 const BYTES_BITS: u32 = 52;
 
 impl View<'_> {
+    /// Whether a lane's packet may open a flow, if policy lets it.
+    #[inline]
+    pub(super) fn may_open(&self, headers: &Headers, lane: usize) -> Result<(), Invalid> {
+        match (headers.protocol[lane], headers.kind[lane]) {
+            (protocol::TCP, flags) => Tcp::may_open(flags, &self.fixed.tcp).map(|_| ()),
+            (protocol::UDP, _) => Ok(()),
+            _ => self.opening_state(headers, lane).map(|_| ()),
+        }
+    }
+
     /// The state of a flow that a lane's packet opens.
     pub(super) fn opening_state(&self, headers: &Headers, lane: usize) -> Result<(Phase, [u64; 4]), Invalid> {
         let number = headers.protocol[lane];
