@@ -425,3 +425,6 @@ fn next(phase: Phase, reply: bool, kind: Kind) -> Next {
         _ => Next::Invalid,
     }
 }
+
+#[cfg(test)]
+mod tests;
