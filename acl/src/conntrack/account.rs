@@ -18,8 +18,7 @@ use super::error::Refused;
 use super::phase::{Phase, Tick};
 use super::table::View;
 
-/// Entries looked at for a victim: enough to meet one of an endpoint that has an eighth of the table with a
-/// probability of 99.98 %.
+/// Entries looked at for a victim.
 const EVICTION_SCAN: u32 = 64;
 
 /// One flow in an account's word.
@@ -107,11 +106,18 @@ impl View<'_> {
         self.pop_free().ok_or(Refused::TableFull)
     }
 
-    /// Evicts the first flow of the account that may be and that the hand meets.
+    /// Evicts the first flow of the account that may be and that the hand meets; the hand stays there, since an
+    /// account's flows lie together.
     fn evict_own(&self, account: usize, now: Tick) -> bool {
+        let mut unseen = self.scan_len();
         self.scan().any(|number| {
+            unseen -= 1;
             let Some((id, entry, _)) = self.victim(number) else { return false };
-            self.charged(entry) == Some(account) && self.evict(id, now)
+            let evicted = self.charged(entry) == Some(account) && self.evict(id, now);
+            if evicted {
+                self.parts.eviction_hand().fetch_sub(unseen, Ordering::Relaxed);
+            }
+            evicted
         })
     }
 
@@ -144,9 +150,13 @@ impl View<'_> {
     /// The next entries under the eviction hand.
     fn scan(&self) -> impl Iterator<Item = u32> + use<> {
         let flows = u64::from(self.fixed.layout.capacity.flows);
-        let count = flows.min(u64::from(EVICTION_SCAN));
+        let count = self.scan_len();
         let start = self.parts.eviction_hand().fetch_add(count, Ordering::Relaxed);
         (0..count).map(move |n| ((start + n) % flows) as u32)
+    }
+
+    fn scan_len(&self) -> u64 {
+        u64::from(self.fixed.layout.capacity.flows.min(EVICTION_SCAN))
     }
 
     /// The flow of an entry, its last time, if it may be evicted.

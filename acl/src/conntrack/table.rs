@@ -131,6 +131,11 @@ impl<M: Deref<Target = [Line]>> Conntrack<M> {
         Ok(table)
     }
 
+    /// The memory, with the flows in it.
+    pub fn into_memory(self) -> M {
+        self.memory
+    }
+
     /// What the table is made for.
     pub fn capacity(&self) -> Capacity {
         self.fixed.layout.capacity
