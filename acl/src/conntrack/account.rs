@@ -10,11 +10,15 @@
 //!   no entry free                      a flow of an endpoint that has at least as many gives way; else refused
 //! ```
 //!
+//! Where all buckets of a key are full, a flow in one of them gives way by the last of these rules.
+//!
 //! So a flood uses the flooder's share, and what is left when the table runs full is kept for the others.
 
 use super::atomic::Ordering;
+use super::bucket::SLOTS;
 use super::entry::{Entry, FlowId};
 use super::error::Refused;
+use super::hash::Hash;
 use super::phase::{Phase, Tick};
 use super::table::View;
 
@@ -145,6 +149,18 @@ impl View<'_> {
             }
         }
         best.is_some_and(|(_, id)| self.evict(id, now))
+    }
+
+    /// Evicts one flow from the buckets of a key, of an account that has as many of the kind as this one.
+    #[cold]
+    pub(super) fn evict_from_buckets(&self, hash: Hash, account: usize, now: Tick) -> bool {
+        let own = self.evictable_of(account);
+        let slots = self.buckets_of(hash).flat_map(|at| (0..SLOTS).map(move |slot| (at, slot)));
+        slots.into_iter().any(|(at, slot)| {
+            let Some((id, entry, _)) = self.victim(self.bucket(at).entry(slot)) else { return false };
+            let theirs = self.charged(entry).map(|account| self.evictable_of(account));
+            theirs.is_some_and(|theirs| theirs >= own) && self.evict(id, now)
+        })
     }
 
     /// The next entries under the eviction hand.

@@ -45,7 +45,7 @@ pub enum Refused {
     EvictableLimit,
     /// The endpoint has as many flows as it may have.
     FlowLimit,
-    /// All buckets of the key are full. Seeds make this rare (about one in a million in a full table).
+    /// All buckets of the key are full of established flows. Seeds make this rare: a few in a million, in a full table.
     BucketsFull,
     /// An endpoint number outside the table's accounts.
     UnknownEndpoint,

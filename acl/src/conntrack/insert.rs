@@ -93,6 +93,7 @@ impl<'a> View<'a> {
                     }
                     self.remove_if(id, dead);
                 }
+                Attempt::Full if self.evict_from_buckets(opening.hash, account, now) => {}
                 Attempt::Full => break,
             }
         }
