@@ -1,4 +1,95 @@
-//! Connection tracking.
+//! Connection tracking: which flow a packet belongs to, what policy said about it, and whether it fits.
+//!
+//! One table for all workers, since both directions of a flow may arrive at different ones. It is a pure structure: no
+//! input or output, no clock (the time is passed in once a burst), no thread, no allocation after creation.
+//!
+//! ```text
+//!   burst of headers ── lookup ──► hit ── track ──► passes, counted, timer set     established flows end here
+//!        │                          │                  └► invalid, with a reason
+//!        │                          ├► stale_*   ask policy again (original direction) ── record ──► track
+//!        │                          └► denied    drop, by the rule that `verdict` names
+//!        ├► first      ask policy ── allowed: insert ── denied: drop
+//!        ├► invalid    drop, by `reason`
+//!        └► unrelated  an ICMP error about no known flow: drop
+//!   once a burst: expire(now, a few dozen entries)
+//! ```
+//!
+//! # Memory
+//!
+//! At most 128 bytes a flow, everything counted ([`Capacity::lines`]), as cache lines of eight words reached by number:
+//!
+//! ```text
+//!              8 bytes      8        8        8        8        8        8        8
+//!  bucket    │lock,overfl.│ tags   │ 12 numbers of entries, two a word                 │  64 B for 9 flows   7.11 B
+//!            │ tags 8..12 │ 0..8   │                                                    │
+//!  head      │ state,time │address │ ports..│ policy │                                    32 B a flow        32 B
+//!  body      │ TCP: side 0│ side 1 │windows │ last   │bytes → │bytes ← │packets │verdicts│  64 B a flow       64 B
+//!  extra     │ IPv6 addresses     │ (IPv4: kept for address translation)                   24 B a flow        24 B
+//! ```
+//!
+//! A hit of IPv4 reads two lines, bucket and head; tracking reads the body; IPv6 reads the extra. One entry serves both
+//! directions: the key is made of the two ends in order of their numbers, so one slot of the index is enough (two slots
+//! would take another 7 bytes a flow and twice the index in the cache). The memory is [`Line`]s of the caller's: boxed,
+//! or a mapped file that a successor process takes over ([`Conntrack::adopt`]).
+//!
+//! # Concurrency
+//!
+//! * **Reading** takes no lock and repeats nothing. Slots of the index never move. A tag leads to an entry; the key in
+//!   the entry decides; and an entry that was freed meanwhile is noticed by its incarnation, which is read before and
+//!   after the key. Both a missing tag and a changed incarnation mean that there was a moment within the lookup in which
+//!   the flow was not in the table.
+//! * **Opening and removing** happen under the lock of the key's first bucket, so a key is never there twice; where it
+//!   lies in another bucket, that one is locked too, in order of numbers.
+//! * **Tracking** locks the entry alone (bit 0 of its state) for the few dozen instructions of one packet. Locks are
+//!   ordered buckets before entries; no section under a lock loops over other threads' work. What was found taken is
+//!   counted ([`Conntrack::contention`]).
+//! * **Order of memory.** An entry is written before its state (release), the state before the tag that leads to it
+//!   (release); readers load the tag, then the state (acquire), then the key. Freeing changes the incarnation before the
+//!   words are used again (release fence); readers compare it after the key (acquire fence). A verdict is stored before
+//!   its generation (release), and readers load the generation (acquire) before the deny bits: who need not ask has the
+//!   verdict that belongs to the generation. `tests/conntrack_loom.rs` tries the executions of these protocols.
+//!
+//! # Policy
+//!
+//! A flow keeps the verdict of each local side: of its opener's endpoint for egress, of the peer's for ingress, with the
+//! generation of that endpoint's policy in that direction ([`PolicyGenerations`]). A change of policy raises the
+//! generation; the next packet of each of the endpoint's flows is then reported as stale, and no other flow is. The
+//! generations belong to the tables that a worker's burst runs under, so that a verdict is never noted under a policy
+//! that it was not made by; a worker with older tables does not take a newer verdict back.
+//!
+//! # Bounds
+//!
+//! The table never grows. Who must give way when it runs full: [`Limits`] and the module `account`. Timers:
+//! [`Timers`]. TCP's rules and their sources: the module `tcp`.
+//!
+//! ```
+//! use acl::conntrack::*;
+//! use acl::{Action, RuleId, Verdict};
+//!
+//! let capacity = Capacity { flows: 1000, endpoints: 16 };
+//! let table = Conntrack::new(capacity, [0x5eed, 0x5ec2e7], &Settings::of(capacity))?;
+//! let (mut headers, mut found) = (Box::<Headers>::default(), Box::<Found>::default());
+//! let generations = [PolicyGenerations::default(); 16];
+//! let now = Tick::from_millis(5000);
+//! let request = Tuple {
+//!     addresses: Addresses::V4([10, 0, 0, 1].into(), [10, 0, 0, 2].into()),
+//!     src_port: 40_000, dst_port: 53, protocol: 17, icmp_type: 0, zone: 0,
+//! };
+//!
+//! headers.set(0, &request);
+//! table.lookup(&headers, 1, &generations, now, &mut found);
+//! assert_eq!(found.first, 1);
+//! let verdict = Verdict { action: Action::Allow, rule: RuleId(7) };
+//! let egress = SideVerdict { endpoint: 3, verdict, generation: 0 };
+//! table.insert(&headers, 0, egress, SideVerdict::NONE, now, &found)?;
+//!
+//! headers.set(0, &request.reversed());
+//! table.lookup(&headers, 1, &generations, now, &mut found);
+//! table.track(&headers, found.hit, now, &mut found);
+//! assert_eq!((found.hit, found.reply), (1, 1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 mod account;
 mod atomic;
 mod bucket;
@@ -163,7 +254,13 @@ impl<M: Deref<Target = [Line]>> Conntrack<M> {
 
     /// Shows `look` the flows among the `budget` entries from number `from` on; removes those that it does not want to
     /// keep. Returns the number to go on from, `None` at the end.
-    pub fn visit(&self, from: u32, budget: u32, now: Tick, mut look: impl FnMut(&Flow) -> Keep) -> Option<u32> {
+    pub fn visit(
+        &self,
+        from: u32,
+        budget: u32,
+        now: Tick,
+        mut look: impl FnMut(&Flow) -> Keep,
+    ) -> Option<u32> {
         let view = self.view();
         let flows = self.capacity().flows;
         let end = from.saturating_add(budget).min(flows);

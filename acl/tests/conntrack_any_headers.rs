@@ -1,4 +1,6 @@
 //! Whatever the headers say, every lane ends in exactly one mask, and nothing panics.
+// Every function here is a test's.
+#![allow(clippy::unwrap_used)]
 
 mod conntrack;
 
@@ -19,7 +21,13 @@ fn any_burst() -> impl Strategy<Value = Any> {
     let number = prop_oneof![3 => 0_u32..4, 1 => any::<u32>()];
     let lane = prop::array::uniform6(number);
     (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), prop::collection::vec(lane, LANES)).prop_map(
-        |(mask, v6, quoted, now, lanes)| Any { mask, v6, quoted: quoted & quoted.rotate_left(9), now: now.into(), lanes },
+        |(mask, v6, quoted, now, lanes)| Any {
+            mask,
+            v6,
+            quoted: quoted & quoted.rotate_left(9),
+            now: now.into(),
+            lanes,
+        },
     )
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Time is simulated in ticks of an eighth of a second. The table has room for 65,536 flows, so that the flood fills it
 //! within seconds: without shares it would hold 20 s x 16,667 = 333,333 half-open flows.
+// Every function here is a test's.
+#![allow(clippy::unwrap_used)]
 
 mod conntrack;
 
@@ -55,7 +57,7 @@ fn simulate(kind: Kind, seconds: u64, established: u32) -> Outcome {
             sent += 1;
             flood(&mut worker, kind, &tuple, now);
             // Spread through the flood: another pod's connection, 4 a tick, each with an answer and a short life.
-            if sent % (FLOOD / 4) == 0 {
+            if sent.is_multiple_of(FLOOD / 4) {
                 outcome.tried += 1;
                 outcome.opened += u32::from(other(&mut worker, outcome.tried, now));
             }
@@ -158,7 +160,8 @@ fn the_flooder_pushes_out_its_own_flows() {
     let mut worker = Worker::new(&table);
     let mut opened = 0;
     for n in 0..20_000 {
-        opened += u32::from(worker.send(&flood_tuple(n), Some(&segment(SYN, 1, 0)), FLOODER, tick(1)).is_ok());
+        opened +=
+            u32::from(worker.send(&flood_tuple(n), Some(&segment(SYN, 1, 0)), FLOODER, tick(1)).is_ok());
     }
     assert!(opened > 17_000, "{opened}");
     assert_eq!(table.flows_of(FLOODER), Some((1024, 1024)));

@@ -1,7 +1,8 @@
-//! The locks and memory orders of the flow table, in every order that the memory model allows (with up to two
-//! preemptions, which is where nearly all faults show):
+//! The locks and memory orders of the flow table, in every order that the memory model allows:
 //!
 //! `cargo test --release -p vrouter-acl --features loom --test conntrack_loom`
+// Every function here is a test's.
+#![allow(clippy::unwrap_used)]
 #![cfg(feature = "loom")]
 
 mod conntrack;
@@ -12,9 +13,10 @@ use conntrack::{UDP, Worker, allowed, tick, v4};
 use loom::sync::Arc;
 use loom::thread;
 
-fn explore(model: impl Fn() + Sync + Send + 'static) {
+/// Tries every execution, or those with at most `preemptions`.
+fn explore(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = preemptions;
     builder.max_branches = 100_000;
     builder.check(model);
 }
@@ -30,7 +32,7 @@ fn small(flows: u32) -> Arc<Conntrack> {
 /// A request and its reply at two workers: one of them opens the flow, the other finds it.
 #[test]
 fn find_or_insert_is_atomic() {
-    explore(|| {
+    explore(None, || {
         let table = small(2);
         let tuple = v4(1, 2, 3, 4, UDP);
         let other = thread::spawn({
@@ -47,20 +49,18 @@ fn find_or_insert_is_atomic() {
 /// An entry is given to another flow while a reader looks: it finds its own flow or none.
 #[test]
 fn a_reader_never_takes_one_flow_for_another() {
-    explore(|| {
+    explore(Some(3), || {
         let table = small(1);
         let (first, second) = (v4(1, 2, 3, 4, UDP), v4(1, 2, 3, 5, UDP));
         let flow = Worker::new(&table).send(&first, None, 1, tick(0)).unwrap().flow();
-        let writer = thread::spawn({
+        let reader = thread::spawn({
             let table = table.clone();
-            move || {
-                assert!(table.remove(flow));
-                Worker::new(&table).send(&second, None, 1, tick(0)).unwrap().flow()
-            }
+            move || [first, second].map(|tuple| table.find(&tuple, tick(0)))
         });
-        let (seen_first, seen_second) = (table.find(&first, tick(0)), table.find(&second, tick(0)));
+        assert!(table.remove(flow));
+        let later = Worker::new(&table).send(&second, None, 1, tick(0)).unwrap().flow();
+        let [seen_first, seen_second] = reader.join().unwrap();
         assert!(seen_first.is_none_or(|found| found == (flow, false)));
-        let later = writer.join().unwrap();
         assert!(seen_second.is_none_or(|found| found == (later, false)));
         assert_eq!((table.find(&first, tick(0)), table.find(&second, tick(0))), (None, Some((later, false))));
     });
@@ -69,7 +69,7 @@ fn a_reader_never_takes_one_flow_for_another() {
 /// Removing twice, from two workers, removes once.
 #[test]
 fn a_flow_is_removed_once() {
-    explore(|| {
+    explore(None, || {
         let table = small(2);
         let flow = Worker::new(&table).send(&v4(1, 2, 3, 4, UDP), None, 1, tick(0)).unwrap().flow();
         let other = thread::spawn({
@@ -85,33 +85,34 @@ fn a_flow_is_removed_once() {
 /// A new generation is seen with the verdict that it stands for.
 #[test]
 fn a_generation_comes_with_its_verdict() {
-    explore(|| {
+    explore(None, || {
         let table = small(1);
         let tuple = v4(1, 2, 3, 4, UDP);
         let mut worker = Worker::new(&table);
         worker.packet(&tuple, None, tick(0));
         let opened =
             table.insert(&worker.headers, 0, allowed(1), SideVerdict::NONE, tick(0), &worker.found).unwrap();
-        let control = thread::spawn({
+        let reader = thread::spawn({
             let table = table.clone();
             move || {
-                let deny = Verdict { action: Action::Deny, rule: RuleId(9) };
-                assert_eq!(table.record(opened.flow(), Direction::Egress, deny, 1), Ok(true));
+                let mut worker = Worker::new(&table);
+                worker.generations[1].egress = 1;
+                worker.headers.set(0, &tuple);
+                table.lookup(&worker.headers, 1, &worker.generations, tick(0), &mut worker.found);
+                assert_eq!(worker.found.hit, 1);
+                assert!(worker.found.stale_egress == 1 || worker.found.denied == 1);
             }
         });
-        worker.generations[1].egress = 1;
-        worker.headers.set(0, &tuple);
-        table.lookup(&worker.headers, 1, &worker.generations, tick(0), &mut worker.found);
-        assert_eq!(worker.found.hit, 1);
-        assert!(worker.found.stale_egress == 1 || worker.found.denied == 1);
-        control.join().unwrap();
+        let deny = Verdict { action: Action::Deny, rule: RuleId(9) };
+        assert_eq!(table.record(opened.flow(), Direction::Egress, deny, 1), Ok(true));
+        reader.join().unwrap();
     });
 }
 
 /// Both directions of a flow count their packets at the same time.
 #[test]
 fn state_of_both_directions_is_kept() {
-    explore(|| {
+    explore(None, || {
         let table = small(1);
         let tuple = v4(1, 2, 3, 4, UDP);
         let flow = Worker::new(&table).send(&tuple, None, 1, tick(0)).unwrap().flow();

@@ -1,10 +1,14 @@
 //! The flow table against a naive model: a map from tuples to flows, without hashes, buckets or locks.
+// Every function here is a test's.
+#![allow(clippy::unwrap_used)]
 
 mod conntrack;
 
 use std::collections::HashMap;
 
-use acl::conntrack::{Capacity, Conntrack, Keep, Opened, Phase, Settings, SideVerdict, TICKS_PER_SECOND, Tuple};
+use acl::conntrack::{
+    Capacity, Conntrack, Keep, Opened, Phase, Settings, SideVerdict, TICKS_PER_SECOND, Tuple,
+};
 use acl::{Action, Direction, RuleId, Verdict};
 use conntrack::{ICMP, SEED, TCP, UDP, Worker, allowed, table, tick, v4, v6};
 use proptest::prelude::*;
@@ -228,7 +232,7 @@ proptest! {
 fn a_full_table_holds_and_finds_every_flow() {
     let table = table(900);
     let mut worker = Worker::new(&table);
-    let tuple = |n: u32| if n % 2 == 0 { v4(n, 9, 1, 2, UDP) } else { v6(n.into(), 9, 1, 2, UDP) };
+    let tuple = |n: u32| if n.is_multiple_of(2) { v4(n, 9, 1, 2, UDP) } else { v6(n.into(), 9, 1, 2, UDP) };
     let mut flows = Vec::new();
     for n in 0..900 {
         match worker.send(&tuple(n), None, 1, tick(0)) {
@@ -316,7 +320,7 @@ fn a_verdict_is_not_forgotten_while_generations_go_round() {
     worker.send(&tuple, None, 5, tick(0)).unwrap();
     for change in 1..=70_000_u32 {
         worker.generations[5].egress = change as u16;
-        if change % 5000 == 0 {
+        if change.is_multiple_of(5000) {
             table.expire(tick(0), 100, &worker.generations);
             worker.packet(&tuple, None, tick(0));
             assert_eq!(worker.found.stale_egress, 1, "change {change}");

@@ -1,4 +1,6 @@
 //! Two workers on one table: no flow is lost, none is there twice, both directions meet.
+// Every function here is a test's.
+#![allow(clippy::unwrap_used)]
 
 mod conntrack;
 
@@ -9,7 +11,7 @@ use acl::{Action, Direction, RuleId, Verdict};
 use conntrack::{ACK, SYN, TCP, UDP, Worker, segment, table, tick, v4, v6};
 
 fn tuple(n: u32) -> Tuple {
-    if n % 3 == 0 { v6(n.into(), 1, 5, 6, UDP) } else { v4(n, 1, 5, 6, UDP) }
+    if n.is_multiple_of(3) { v6(n.into(), 1, 5, 6, UDP) } else { v4(n, 1, 5, 6, UDP) }
 }
 
 /// xorshift32.
@@ -117,7 +119,7 @@ fn the_same_flows_opened_and_removed_by_both() {
                 let mut random = 5 + thread;
                 for _ in 0..200_000 {
                     let n = next(&mut random) % FLOWS;
-                    if next(&mut random) % 3 == 0 {
+                    if next(&mut random).is_multiple_of(3) {
                         if let Some((flow, _)) = table.find(&tuple(n), tick(0)) {
                             removed.fetch_add(u32::from(table.remove(flow)), Ordering::Relaxed);
                         }
@@ -151,8 +153,7 @@ fn both_directions_of_a_connection_at_two_workers() {
             let table = &table;
             scope.spawn(move || {
                 let mut worker = Worker::new(table);
-                let (tuple, seq, ack) =
-                    if turned { (client.reversed(), 21, 11) } else { (client, 11, 21) };
+                let (tuple, seq, ack) = if turned { (client.reversed(), 21, 11) } else { (client, 11, 21) };
                 for n in 0..ROUNDS {
                     worker.packet(&tuple, Some(&segment(ACK, seq, ack)), tick(u64::from(n / 10_000)));
                     assert_eq!(worker.found.hit, 1);

@@ -48,7 +48,9 @@ impl View<'_> {
         let policy = entry.policy();
         for ingress in [false, true] {
             let shift = if ingress { 16 } else { 0 };
-            let Some(current) = generations.get(usize::from((policy >> (32 + shift)) as u16)) else { continue };
+            let Some(current) = generations.get(usize::from((policy >> (32 + shift)) as u16)) else {
+                continue;
+            };
             let current = if ingress { current.ingress } else { current.egress };
             let distance = current.wrapping_sub((policy >> shift) as u16);
             if (FAR..FAR.wrapping_neg()).contains(&distance)

@@ -49,8 +49,12 @@ impl View<'_> {
         let mut seen = word.load(Ordering::Relaxed);
         loop {
             entry.free_link().store(seen & 0xffff_ffff, Ordering::Relaxed);
-            match word.compare_exchange_weak(seen, head(seen, number + 1), Ordering::Release, Ordering::Relaxed)
-            {
+            match word.compare_exchange_weak(
+                seen,
+                head(seen, number + 1),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return,
                 Err(now) => seen = now,
             }

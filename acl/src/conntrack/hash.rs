@@ -140,7 +140,7 @@ impl Hash {
     /// The first bucket of the key among `buckets`.
     #[inline(always)]
     pub(super) fn bucket(self, buckets: usize) -> usize {
-        ((self.0 >> 32) * buckets as u64 >> 32) as usize
+        (((self.0 >> 32) * buckets as u64) >> 32) as usize
     }
 
     /// The `n`-th bucket that the key may be in; the 0-th is [`bucket`](Self::bucket).

@@ -50,8 +50,12 @@ impl Tuple {
     pub(super) fn key(&self) -> Key {
         let Tuple { src_port, dst_port, zone, protocol, .. } = *self;
         let key = match self.addresses {
-            Addresses::V4(src, dst) => Key::v4(src.to_bits(), dst.to_bits(), src_port, dst_port, zone, protocol),
-            Addresses::V6(src, dst) => Key::v6(src.to_bits(), dst.to_bits(), src_port, dst_port, zone, protocol),
+            Addresses::V4(src, dst) => {
+                Key::v4(src.to_bits(), dst.to_bits(), src_port, dst_port, zone, protocol)
+            }
+            Addresses::V6(src, dst) => {
+                Key::v6(src.to_bits(), dst.to_bits(), src_port, dst_port, zone, protocol)
+            }
         };
         if icmp::is(protocol) { key.of_icmp(icmp::answers(protocol, self.icmp_type)) } else { key }
     }
@@ -227,8 +231,5 @@ impl Headers {
 
 /// Whether a protocol's packets carry ports.
 pub const fn has_ports(number: u8) -> bool {
-    matches!(
-        number,
-        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::DCCP | protocol::UDPLITE
-    )
+    matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP | protocol::DCCP | protocol::UDPLITE)
 }

@@ -68,8 +68,7 @@ impl<'a> View<'a> {
         if egress.verdict.rule.0.max(ingress.verdict.rule.0) > MAX_RULE {
             return Err(Refused::RuleOutOfRange);
         }
-        let account =
-            self.account_for(egress.endpoint, ingress.endpoint).ok_or(Refused::UnknownEndpoint)?;
+        let account = self.account_for(egress.endpoint, ingress.endpoint).ok_or(Refused::UnknownEndpoint)?;
         self.admit(account, now)?;
         let number = self.allocate(account, now)?;
         // Each turn but the last has removed a dead flow of the key or found another bucket full.
@@ -167,7 +166,10 @@ impl<'a> View<'a> {
         let Some(entry) = self.entry(id.entry()) else { return false };
         let state = entry.state();
         let key = entry.key();
-        if FlowId::new(id.entry(), state) != id || entry.still(state).is_none() || state.phase() == Phase::Free {
+        if FlowId::new(id.entry(), state) != id
+            || entry.still(state).is_none()
+            || state.phase() == Phase::Free
+        {
             return false;
         }
         let hash = self.fixed.seed.hash(&key);
@@ -194,13 +196,7 @@ impl<'a> View<'a> {
     }
 
     /// Ends the flow that a slot leads to. The first bucket of its key is locked.
-    fn end(
-        &self,
-        bucket: &Locked<'_>,
-        slot: usize,
-        id: FlowId,
-        condition: impl Fn(State) -> bool,
-    ) -> bool {
+    fn end(&self, bucket: &Locked<'_>, slot: usize, id: FlowId, condition: impl Fn(State) -> bool) -> bool {
         let Some(entry) = self.entry(id.entry()) else { return false };
         let Some(locked) = entry.lock(id) else { return false };
         let state = locked.state();

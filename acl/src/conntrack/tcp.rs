@@ -188,10 +188,7 @@ impl Tcp {
         let last = words[3];
         let scale = (last >> 44 & 0xf) as u8;
         Tcp {
-            sides: [
-                Side::unpack(words[0], (words[2] >> 32) as u32),
-                Side::unpack(words[1], words[2] as u32),
-            ],
+            sides: [Side::unpack(words[0], (words[2] >> 32) as u32), Side::unpack(words[1], words[2] as u32)],
             last: Last {
                 kind: Kind::from_number(last >> 40 & 7),
                 reply: last >> 39 & 1 != 0,
@@ -282,11 +279,8 @@ impl Tcp {
                     return self.ignore(kind, reply, segment);
                 }
                 // The ends have begun anew without us: fall in with the SYN that was ignored.
-                let syn = TcpSegment {
-                    window: self.last.window,
-                    scale: self.last.scale,
-                    ..TcpSegment::default()
-                };
+                let syn =
+                    TcpSegment { window: self.last.window, scale: self.last.scale, ..TcpSegment::default() };
                 self.sides = [Side::default(); 2];
                 self.sides[1 - sender].start(&syn, self.last.end);
                 self.fin = [false; 2];
@@ -308,13 +302,7 @@ impl Tcp {
             Fit::Out(reason) => return Step::Drop(reason),
         }
         self.fin[sender] |= kind == Kind::Fin;
-        self.last = Last {
-            kind,
-            reply,
-            end: end_of(segment),
-            window: segment.window,
-            scale: segment.scale,
-        };
+        self.last = Last { kind, reply, end: end_of(segment), window: segment.window, scale: segment.scale };
         Step::Pass(match next {
             Phase::TcpFinWait | Phase::TcpCloseWait | Phase::TcpLastAck => self.closing(),
             next => next,

@@ -102,9 +102,7 @@ impl View<'_> {
                 }
                 step
             }
-            protocol::UDP | protocol::UDPLITE => {
-                Step::Pass(if reply { Phase::UdpReplied } else { phase })
-            }
+            protocol::UDP | protocol::UDPLITE => Step::Pass(if reply { Phase::UdpReplied } else { phase }),
             protocol::SCTP => {
                 let (words, _) = self.protocol(number);
                 let mut sctp = Sctp::unpack(core::array::from_fn(|at| words[at].load(Ordering::Relaxed)));
@@ -112,9 +110,7 @@ impl View<'_> {
                 words[0].store(sctp.pack()[0], Ordering::Relaxed);
                 step
             }
-            protocol::ICMP | protocol::ICMPV6 => {
-                Step::Pass(if reply { Phase::IcmpReplied } else { phase })
-            }
+            protocol::ICMP | protocol::ICMPV6 => Step::Pass(if reply { Phase::IcmpReplied } else { phase }),
             _ => Step::Pass(if reply { Phase::OtherReplied } else { phase }),
         }
     }

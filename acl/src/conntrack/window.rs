@@ -166,7 +166,9 @@ mod tests {
         let linux = [2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
         assert_eq!(window_scale(&linux), Some(7));
         assert_eq!(window_scale(&[3, 3, 200]), Some(14));
-        for none in [&[][..], &[0, 3, 3, 7], &[3], &[3, 3], &[2, 0, 3, 3, 7], &[2, 1, 3, 3, 7], &[2, 40, 3, 3, 7]] {
+        for none in
+            [&[][..], &[0, 3, 3, 7], &[3], &[3, 3], &[2, 0, 3, 3, 7], &[2, 1, 3, 3, 7], &[2, 40, 3, 3, 7]]
+        {
             assert_eq!(window_scale(none), None, "{none:?}");
         }
     }

@@ -3,8 +3,8 @@
 #![allow(dead_code)]
 
 use acl::conntrack::{
-    Addresses, Capacity, Conntrack, Found, Headers, Opened, PolicyGenerations, Refused, Settings, SideVerdict,
-    TcpSegment, Tick, Tuple,
+    Addresses, Capacity, Conntrack, Found, Headers, Opened, PolicyGenerations, Refused, Settings,
+    SideVerdict, TcpSegment, Tick, Tuple,
 };
 use acl::{Action, RuleId, Verdict};
 
@@ -91,9 +91,7 @@ impl<'t> Worker<'t> {
         }
         match self.found.reason(0).filter(|_| self.found.invalid & 1 != 0) {
             Some(reason) => Err(Refused::NotFirst(reason)),
-            None => {
-                Ok(Opened::Existing { flow: self.found.flow[0], reply: self.found.reply & 1 != 0 })
-            }
+            None => Ok(Opened::Existing { flow: self.found.flow[0], reply: self.found.reply & 1 != 0 }),
         }
     }
 
