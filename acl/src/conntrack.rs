@@ -106,6 +106,7 @@ mod inspect;
 mod lookup;
 mod memory;
 mod phase;
+mod prefetch;
 mod protocol;
 mod sctp;
 mod table;

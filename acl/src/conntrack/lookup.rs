@@ -1,23 +1,19 @@
 //! Looking up a burst.
 //!
 //! ```text
-//!   all lanes: key and hash             (no memory)
-//!   all lanes: fetch the first bucket   (one miss a lane, all under way together)
-//!   all lanes: find the slot
-//!   all lanes: fetch the entry's head   (one more miss a lane, together)
+//!   all lanes: key, hash; fetch the first bucket        the line arrives while the next lanes are hashed
+//!   all lanes: find the slot; fetch the entry's head    the same
 //!   all lanes: compare the key, the time, the generations
 //!   the few lanes whose keys may be in further buckets: one by one
 //! ```
 //!
-//! The reads of one step do not depend on each other, so a processor that executes out of order has as many under way
-//! as it has room for; what a prefetch instruction would add was measured and is not worth unsafe code.
-
-use core::hint::black_box;
+//! Fetches are spread between the work of other lanes, since a core has room for two dozen misses at a time and forgets
+//! fetches beyond that.
 
 use super::bucket;
 use super::entry::FlowId;
 use super::found::Found;
-use super::hash::{Hash, IPV6, Key, SOURCE_IS_LOWER, Seed};
+use super::hash::{Hash, IPV6, Key, SOURCE_IS_LOWER};
 use super::headers::Headers;
 use super::phase::{Phase, Tick};
 use super::table::View;
@@ -34,15 +30,8 @@ impl View<'_> {
         found: &mut Found,
     ) {
         found.clear();
-        keys(headers, mask, &self.fixed.seed, found);
         let buckets = self.fixed.layout.buckets;
-        for (bucket, hash) in found.bucket.iter_mut().zip(&found.hash).take(used(mask)) {
-            *bucket = hash.bucket(buckets) as u32;
-        }
-        let mut ahead = 0;
-        for bucket in &found.bucket[..used(mask)] {
-            ahead ^= self.parts.bucket_ahead(*bucket);
-        }
+        self.keys(headers, mask, found);
         let (mut candidates, mut further) = (0, 0);
         for lane in lanes(mask) {
             let mut bucket = self.bucket(found.bucket[lane] as usize);
@@ -61,12 +50,12 @@ impl View<'_> {
             }
             candidates |= u64::from(!slots.is_empty()) << lane;
             found.slots[lane] = slots;
-            found.entry[lane] = bucket.entry(slots.first());
+            let entry = bucket.entry(slots.first());
+            if !slots.is_empty() {
+                self.parts.fetch_head(entry);
+            }
+            found.entry[lane] = entry;
         }
-        for entry in &found.entry[..used(candidates)] {
-            ahead ^= self.parts.head_ahead(*entry);
-        }
-        black_box(ahead);
         let (mut hit, mut reply) = (0, 0);
         for lane in lanes(candidates) {
             if let Some(difference) = self.compare(lane, generations, now, found) {
@@ -83,6 +72,48 @@ impl View<'_> {
         (found.hit, found.reply, found.related) = (hit, reply, hit & headers.quoted);
         for lane in lanes(mask & !hit) {
             self.miss(headers, lane, found);
+        }
+    }
+
+    /// Keys and hashes of the lanes; fetches their first buckets.
+    #[inline(always)]
+    fn keys(&self, headers: &Headers, mask: u64, found: &mut Found) {
+        let (seed, buckets) = (&self.fixed.seed, self.fixed.layout.buckets);
+        let v4 = used(mask & !headers.v6);
+        let mut icmp = 0_u8;
+        for number in &headers.protocol[..v4] {
+            icmp |= u8::from(icmp::is(*number));
+        }
+        let is_answer = |lane: usize| icmp::answers(headers.protocol[lane], headers.kind[lane]);
+        for lane in 0..v4 {
+            let (sport, dport) = (headers.src_port[lane], headers.dst_port[lane]);
+            let (zone, number) = (headers.zone[lane], headers.protocol[lane]);
+            let mut key = Key::v4(headers.src4[lane], headers.dst4[lane], sport, dport, zone, number);
+            if icmp != 0 && icmp::is(number) {
+                key = key.of_icmp(is_answer(lane));
+            }
+            found.addresses[lane][0] = key.addresses[0];
+            found.rest[lane] = key.rest;
+            let hash = seed.hash_v4(&key);
+            found.hash[lane] = hash;
+            let bucket = hash.bucket(buckets);
+            found.bucket[lane] = bucket as u32;
+            self.parts.fetch_bucket(bucket);
+        }
+        for lane in lanes(mask & headers.v6) {
+            let (sport, dport) = (headers.src_port[lane], headers.dst_port[lane]);
+            let (zone, number) = (headers.zone[lane], headers.protocol[lane]);
+            let mut key = Key::v6(headers.src6[lane], headers.dst6[lane], sport, dport, zone, number);
+            if icmp::is(number) {
+                key = key.of_icmp(is_answer(lane));
+            }
+            found.addresses[lane] = key.addresses;
+            found.rest[lane] = key.rest;
+            let hash = seed.hash(&key);
+            found.hash[lane] = hash;
+            let bucket = hash.bucket(buckets);
+            found.bucket[lane] = bucket as u32;
+            self.parts.fetch_bucket(bucket);
         }
     }
 
@@ -175,39 +206,6 @@ impl View<'_> {
 #[inline(always)]
 fn used(mask: u64) -> usize {
     64 - mask.leading_zeros() as usize
-}
-
-/// Keys and hashes of the lanes.
-#[inline(always)]
-fn keys(headers: &Headers, mask: u64, seed: &Seed, found: &mut Found) {
-    let v4 = used(mask & !headers.v6);
-    let mut icmp = 0_u8;
-    for number in &headers.protocol[..v4] {
-        icmp |= u8::from(icmp::is(*number));
-    }
-    let is_answer = |lane: usize| icmp::answers(headers.protocol[lane], headers.kind[lane]);
-    for lane in 0..v4 {
-        let (sport, dport) = (headers.src_port[lane], headers.dst_port[lane]);
-        let (zone, number) = (headers.zone[lane], headers.protocol[lane]);
-        let mut key = Key::v4(headers.src4[lane], headers.dst4[lane], sport, dport, zone, number);
-        if icmp != 0 && icmp::is(number) {
-            key = key.of_icmp(is_answer(lane));
-        }
-        found.addresses[lane][0] = key.addresses[0];
-        found.rest[lane] = key.rest;
-        found.hash[lane] = seed.hash_v4(&key);
-    }
-    for lane in lanes(mask & headers.v6) {
-        let (sport, dport) = (headers.src_port[lane], headers.dst_port[lane]);
-        let (zone, number) = (headers.zone[lane], headers.protocol[lane]);
-        let mut key = Key::v6(headers.src6[lane], headers.dst6[lane], sport, dport, zone, number);
-        if icmp::is(number) {
-            key = key.of_icmp(is_answer(lane));
-        }
-        found.addresses[lane] = key.addresses;
-        found.rest[lane] = key.rest;
-        found.hash[lane] = seed.hash(&key);
-    }
 }
 
 /// Whether a verdict of an endpoint is older than its policy.

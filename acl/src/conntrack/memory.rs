@@ -19,6 +19,7 @@
 use super::atomic::{AtomicU64, Ordering};
 use super::bucket::SLOTS;
 use super::error::LayoutError;
+use super::prefetch;
 
 /// Words of a cache line.
 pub(super) const WORDS: usize = 8;
@@ -212,16 +213,28 @@ impl<'a> Parts<'a> {
         Some(&halves[entry as usize % 2])
     }
 
-    /// Reads of a bucket what will be needed, so that the line is on its way. The value means nothing.
+    /// Fetches the line of a bucket.
     #[inline(always)]
-    pub(super) fn bucket_ahead(&self, bucket: u32) -> u64 {
-        self.buckets.get(bucket as usize).map_or(0, |line| line.0[1].load(Ordering::Relaxed))
+    pub(super) fn fetch_bucket(&self, bucket: usize) {
+        if let Some(line) = self.buckets.get(bucket) {
+            prefetch::line(line);
+        }
     }
 
-    /// The same of an entry's head, or of its neighbour in the same line.
+    /// Fetches the line of an entry's head.
     #[inline(always)]
-    pub(super) fn head_ahead(&self, entry: u32) -> u64 {
-        self.heads.get(entry as usize / 2).map_or(0, |line| line.0[0].load(Ordering::Relaxed))
+    pub(super) fn fetch_head(&self, entry: u32) {
+        if let Some(line) = self.heads.get(entry as usize / 2) {
+            prefetch::line(line);
+        }
+    }
+
+    /// Fetches the line of an entry's body.
+    #[inline(always)]
+    pub(super) fn fetch_body(&self, entry: u32) {
+        if let Some(line) = self.bodies.get(entry as usize) {
+            prefetch::line(line);
+        }
     }
 
     /// The body of an entry in range.

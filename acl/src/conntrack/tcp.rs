@@ -25,7 +25,9 @@
 use super::error::Invalid;
 use super::headers::TcpSegment;
 use super::phase::Phase;
-use super::window::{Fit, after, before};
+use super::window::{ACK_SLACK, Fit, after, before};
+
+pub(super) mod established;
 
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;

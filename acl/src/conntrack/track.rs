@@ -8,9 +8,12 @@ use super::headers::Headers;
 use super::phase::{Phase, Tick};
 use super::sctp::{Sctp, SctpPacket};
 use super::table::View;
+use super::tcp::established::acknowledgment;
 use super::tcp::{Step, Tcp};
 use super::{icmp, lanes, protocol};
 
+/// Lanes whose bodies are on their way while one is worked on: as many as a core has misses under way.
+const AHEAD: usize = 16;
 /// Bits of a bytes word; the bits above continue the packets.
 const BYTES_BITS: u32 = 52;
 
@@ -49,7 +52,15 @@ impl View<'_> {
 
     /// Applies the packets of `mask` to their flows.
     pub(super) fn track(&self, headers: &Headers, mask: u64, now: Tick, found: &mut Found) {
-        for lane in lanes(mask & found.hit & !found.related) {
+        let tracked = mask & found.hit & !found.related;
+        let mut ahead = lanes(tracked);
+        for lane in ahead.by_ref().take(AHEAD) {
+            self.parts.fetch_body(found.flow[lane].entry());
+        }
+        for lane in lanes(tracked) {
+            if let Some(lane) = ahead.next() {
+                self.parts.fetch_body(found.flow[lane].entry());
+            }
             let bit = 1 << lane;
             let id = found.flow[lane];
             let Some(entry) = self.entry(id.entry()) else { continue };
@@ -95,11 +106,17 @@ impl View<'_> {
         match headers.protocol[lane] {
             protocol::TCP => {
                 let (words, _) = self.protocol(number);
-                let mut tcp = Tcp::unpack(core::array::from_fn(|at| words[at].load(Ordering::Relaxed)));
-                let step = tcp.segment(phase, reply, &headers.tcp(lane), &self.fixed.tcp);
-                for (word, value) in words.iter().zip(tcp.pack()) {
-                    word.store(value, Ordering::Relaxed);
+                let before = core::array::from_fn(|at| words[at].load(Ordering::Relaxed));
+                let segment = headers.tcp(lane);
+                if phase == Phase::TcpEstablished
+                    && let Some(after) = acknowledgment(before, reply, &segment)
+                {
+                    words.iter().zip(after).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+                    return Step::Pass(phase);
                 }
+                let mut tcp = Tcp::unpack(before);
+                let step = tcp.segment(phase, reply, &segment, &self.fixed.tcp);
+                words.iter().zip(tcp.pack()).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
                 step
             }
             protocol::UDP | protocol::UDPLITE => Step::Pass(if reply { Phase::UdpReplied } else { phase }),

@@ -19,7 +19,7 @@ use super::tcp::{ACK, RST, SYN, Tcp, TcpSettings, end_of};
 
 /// Acknowledgments may be older than the end by this much even where windows are small: Linux's bound, 64 KiB and a
 /// full segment.
-const ACK_SLACK: u32 = 66_000;
+pub(super) const ACK_SLACK: u32 = 66_000;
 
 /// Whether sequence number `a` is behind `b` (RFC 9293 3.4).
 #[inline(always)]
