@@ -1,6 +1,5 @@
 //! What a burst found in the table: one bit per lane, one array per fact.
 
-use super::bucket::Slots;
 use super::entry::{FlowId, unpack_verdict};
 use super::error::Invalid;
 use super::hash::{Hash, IPV6, Key};
@@ -41,8 +40,6 @@ pub struct Found {
     pub(super) hash: [Hash; LANES],
     /// The entry that a lane's tag led to.
     pub(super) entry: [u32; LANES],
-    /// Slots whose tag agrees.
-    pub(super) slots: [Slots; LANES],
     /// The bucket that is looked at.
     pub(super) bucket: [u32; LANES],
 }
@@ -67,7 +64,6 @@ impl Default for Found {
             rest: [0; LANES],
             hash: [Hash::default(); LANES],
             entry: [0; LANES],
-            slots: [Slots::default(); LANES],
             bucket: [0; LANES],
         }
     }

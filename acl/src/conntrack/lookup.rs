@@ -35,23 +35,23 @@ impl View<'_> {
         let (mut candidates, mut further) = (0, 0);
         for lane in lanes(mask) {
             let mut bucket = self.bucket(found.bucket[lane] as usize);
-            let tags = bucket.tags();
-            let mut slots = bucket::candidates(tags, found.hash[lane].tag());
+            let (tags, tag) = (bucket.tags(), found.hash[lane].tag());
+            let mut slots = bucket::candidates(tags, tag);
             let farthest = bucket::farthest(tags);
             if farthest != 0 {
-                further |= u64::from(farthest > 1 || !slots.is_empty()) << lane;
+                further |= 1 << lane;
                 if slots.is_empty() {
                     // The next of the key's buckets has nearly all of those that are not in the first.
-                    let next = found.hash[lane].probe(1, buckets);
-                    bucket = self.bucket(next);
-                    slots = bucket::candidates(bucket.tags(), found.hash[lane].tag());
-                    found.bucket[lane] = next as u32;
+                    bucket = self.bucket(found.hash[lane].probe(1, buckets));
+                    slots = bucket::candidates(bucket.tags(), tag);
+                    if farthest == 1 && slots.is_empty() {
+                        further &= !(1 << lane);
+                    }
                 }
             }
-            candidates |= u64::from(!slots.is_empty()) << lane;
-            found.slots[lane] = slots;
             let entry = bucket.entry(slots.first());
             if !slots.is_empty() {
+                candidates |= 1 << lane;
                 self.parts.fetch_head(entry);
             }
             found.entry[lane] = entry;
@@ -63,7 +63,8 @@ impl View<'_> {
                 reply |= (difference & SOURCE_IS_LOWER) << lane;
             }
         }
-        for lane in lanes(mask & further & !hit) {
+        // Another key with the same tag, or a key that is farther: rare.
+        for lane in lanes(mask & (further | candidates) & !hit) {
             if let Some(difference) = self.search(lane, generations, now, found) {
                 hit |= 1 << lane;
                 reply |= (difference & SOURCE_IS_LOWER) << lane;
@@ -128,11 +129,10 @@ impl View<'_> {
     ) -> Option<u64> {
         let hit = self.find(&found.key(lane), found.hash[lane])?;
         found.entry[lane] = hit.entry;
-        found.slots[lane] = bucket::Slots::default();
         self.compare(lane, generations, now, found)
     }
 
-    /// Compares a lane's key with its candidates, and notes what a hit is worth. Returns what differs of the key.
+    /// Compares a lane's key with its candidate, and notes what a hit is worth. Returns what differs of the key.
     #[inline(always)]
     fn compare(
         &self,
@@ -141,43 +141,31 @@ impl View<'_> {
         now: Tick,
         found: &mut Found,
     ) -> Option<u64> {
-        let mut number = found.entry[lane];
-        loop {
-            let entry = self.entry(number)?;
-            let state = entry.state();
-            let difference = entry.difference(found.rest[lane]);
-            let wanted = &found.addresses[lane];
-            let mut other = difference & !SOURCE_IS_LOWER | entry.address(0) ^ wanted[0];
-            if found.rest[lane] & IPV6 != 0 {
-                for (word, wanted) in wanted.iter().enumerate().skip(1) {
-                    other |= entry.address(word) ^ wanted;
-                }
+        let number = found.entry[lane];
+        let entry = self.entry(number)?;
+        let state = entry.state();
+        let difference = entry.difference(found.rest[lane]);
+        let wanted = &found.addresses[lane];
+        let mut other = difference & !SOURCE_IS_LOWER | entry.address(0) ^ wanted[0];
+        if found.rest[lane] & IPV6 != 0 {
+            for (word, wanted) in wanted.iter().enumerate().skip(1) {
+                other |= entry.address(word) ^ wanted;
             }
-            if other == 0 {
-                let policy = entry.policy();
-                let state = entry.still(state)?;
-                if state.expired(now, &self.fixed.timeouts) {
-                    return None;
-                }
-                let egress = is_stale((policy >> 32) as u16, policy as u16, generations, |of| of.egress);
-                let ingress =
-                    is_stale((policy >> 48) as u16, (policy >> 16) as u16, generations, |of| of.ingress);
-                found.flow[lane] = FlowId::new(number, state);
-                if egress | ingress | state.denied() {
-                    found.stale_egress |= u64::from(egress) << lane;
-                    found.stale_ingress |= u64::from(ingress) << lane;
-                    found.denied |= u64::from(state.denied()) << lane;
-                }
-                return Some(difference);
-            }
-            // Another flow with the same tag.
-            let slots = found.slots[lane].without_first();
-            if slots.is_empty() {
-                return None;
-            }
-            found.slots[lane] = slots;
-            number = self.bucket(found.bucket[lane] as usize).entry(slots.first());
         }
+        let policy = entry.policy();
+        let state = entry.still(state)?;
+        if other != 0 || state.expired(now, &self.fixed.timeouts) {
+            return None;
+        }
+        let egress = is_stale((policy >> 32) as u16, policy as u16, generations, |of| of.egress);
+        let ingress = is_stale((policy >> 48) as u16, (policy >> 16) as u16, generations, |of| of.ingress);
+        found.flow[lane] = FlowId::new(number, state);
+        if egress | ingress | state.denied() {
+            found.stale_egress |= u64::from(egress) << lane;
+            found.stale_ingress |= u64::from(ingress) << lane;
+            found.denied |= u64::from(state.denied()) << lane;
+        }
+        Some(difference)
     }
 
     /// Sorts a lane that has no flow.
