@@ -11,7 +11,7 @@
 //! fetches beyond that.
 
 use super::bucket;
-use super::entry::FlowId;
+use super::entry::{Entry, FlowId};
 use super::found::Found;
 use super::hash::{Hash, IPV6, Key, SOURCE_IS_LOWER};
 use super::headers::Headers;
@@ -53,6 +53,9 @@ impl View<'_> {
             if !slots.is_empty() {
                 candidates |= 1 << lane;
                 self.parts.fetch_head(entry);
+                if found.rest[lane] & IPV6 != 0 {
+                    self.parts.fetch_extras(entry);
+                }
             }
             found.entry[lane] = entry;
         }
@@ -79,43 +82,42 @@ impl View<'_> {
     /// Keys and hashes of the lanes; fetches their first buckets.
     #[inline(always)]
     fn keys(&self, headers: &Headers, mask: u64, found: &mut Found) {
-        let (seed, buckets) = (&self.fixed.seed, self.fixed.layout.buckets);
+        let seed = &self.fixed.seed;
         let v4 = used(mask & !headers.v6);
         let mut icmp = 0_u8;
         for number in &headers.protocol[..v4] {
             icmp |= u8::from(icmp::is(*number));
         }
-        let is_answer = |lane: usize| icmp::answers(headers.protocol[lane], headers.kind[lane]);
         for lane in 0..v4 {
-            let (sport, dport) = (headers.src_port[lane], headers.dst_port[lane]);
-            let (zone, number) = (headers.zone[lane], headers.protocol[lane]);
-            let mut key = Key::v4(headers.src4[lane], headers.dst4[lane], sport, dport, zone, number);
-            if icmp != 0 && icmp::is(number) {
-                key = key.of_icmp(is_answer(lane));
+            let key = key_v4(headers, lane);
+            self.set_key(lane, &key, seed.hash_v4(&key), found);
+        }
+        if icmp != 0 {
+            for lane in (0..v4).filter(|lane| icmp::is(headers.protocol[*lane])) {
+                let key = key_v4(headers, lane).of_icmp(is_answer(headers, lane));
+                self.set_key(lane, &key, seed.hash_v4(&key), found);
             }
-            found.addresses[lane][0] = key.addresses[0];
-            found.rest[lane] = key.rest;
-            let hash = seed.hash_v4(&key);
-            found.hash[lane] = hash;
-            let bucket = hash.bucket(buckets);
-            found.bucket[lane] = bucket as u32;
-            self.parts.fetch_bucket(bucket);
         }
         for lane in lanes(mask & headers.v6) {
             let (sport, dport) = (headers.src_port[lane], headers.dst_port[lane]);
             let (zone, number) = (headers.zone[lane], headers.protocol[lane]);
             let mut key = Key::v6(headers.src6[lane], headers.dst6[lane], sport, dport, zone, number);
             if icmp::is(number) {
-                key = key.of_icmp(is_answer(lane));
+                key = key.of_icmp(is_answer(headers, lane));
             }
             found.addresses[lane] = key.addresses;
-            found.rest[lane] = key.rest;
-            let hash = seed.hash(&key);
-            found.hash[lane] = hash;
-            let bucket = hash.bucket(buckets);
-            found.bucket[lane] = bucket as u32;
-            self.parts.fetch_bucket(bucket);
+            self.set_key(lane, &key, seed.hash(&key), found);
         }
+    }
+
+    #[inline(always)]
+    fn set_key(&self, lane: usize, key: &Key, hash: Hash, found: &mut Found) {
+        found.addresses[lane][0] = key.addresses[0];
+        found.rest[lane] = key.rest;
+        found.hash[lane] = hash;
+        let bucket = hash.bucket(self.fixed.layout.buckets);
+        found.bucket[lane] = bucket as u32;
+        self.parts.fetch_bucket(bucket);
     }
 
     /// Looks for a lane in all buckets that its key may be in.
@@ -148,9 +150,7 @@ impl View<'_> {
         let wanted = &found.addresses[lane];
         let mut other = difference & !SOURCE_IS_LOWER | entry.address(0) ^ wanted[0];
         if found.rest[lane] & IPV6 != 0 {
-            for (word, wanted) in wanted.iter().enumerate().skip(1) {
-                other |= entry.address(word) ^ wanted;
-            }
+            other |= differs_v6(entry, wanted);
         }
         let policy = entry.policy();
         let state = entry.still(state)?;
@@ -194,6 +194,23 @@ impl View<'_> {
 #[inline(always)]
 fn used(mask: u64) -> usize {
     64 - mask.leading_zeros() as usize
+}
+
+#[inline(always)]
+fn key_v4(headers: &Headers, lane: usize) -> Key {
+    let (sport, dport) = (headers.src_port[lane], headers.dst_port[lane]);
+    let (zone, number) = (headers.zone[lane], headers.protocol[lane]);
+    Key::v4(headers.src4[lane], headers.dst4[lane], sport, dport, zone, number)
+}
+
+fn is_answer(headers: &Headers, lane: usize) -> bool {
+    icmp::answers(headers.protocol[lane], headers.kind[lane])
+}
+
+/// What differs of the address words behind the first. Apart, to leave the registers to IPv4.
+#[inline(never)]
+fn differs_v6(entry: Entry<'_>, wanted: &[u64; 4]) -> u64 {
+    (1..4).fold(0, |other, word| other | entry.address(word) ^ wanted[word])
 }
 
 /// Whether a verdict of an endpoint is older than its policy.

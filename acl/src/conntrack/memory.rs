@@ -229,6 +229,17 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// Fetches the line, or the two lines, of an entry's extra words.
+    #[inline(never)]
+    pub(super) fn fetch_extras(&self, entry: u32) {
+        let at = entry as usize * EXTRA_WORDS;
+        for word in [at, at + EXTRA_WORDS - 1] {
+            if let Some(line) = self.extras.get(word / WORDS) {
+                prefetch::line(line);
+            }
+        }
+    }
+
     /// Fetches the line of an entry's body.
     #[inline(always)]
     pub(super) fn fetch_body(&self, entry: u32) {
