@@ -71,6 +71,24 @@ impl<'a> View<'a> {
         let account = self.account_for(egress.endpoint, ingress.endpoint).ok_or(Refused::UnknownEndpoint)?;
         self.admit(account, now)?;
         let number = self.allocate(account, now)?;
+        // Before anyone can find the flow, and remove it.
+        self.charge(account, opening.phase);
+        let opened = self.find_or_place(opening, account, number, now);
+        if !matches!(opened, Ok(Opened::New(_))) {
+            self.discharge(Some(account), opening.phase);
+            self.push_free(number);
+        }
+        opened
+    }
+
+    /// Finds the flow, or opens it in entry `number`, which belongs to the caller until then.
+    fn find_or_place(
+        &self,
+        opening: &Opening,
+        account: usize,
+        number: u32,
+        now: Tick,
+    ) -> Result<Opened, Refused> {
         // Each turn but the last has removed a dead flow of the key or found another bucket full.
         for _ in 0..2 * bucket::PROBES {
             let attempt = match self.try_first(opening, number, now) {
@@ -78,16 +96,12 @@ impl<'a> View<'a> {
                 attempt => attempt,
             };
             match attempt {
-                Attempt::Done(state) => {
-                    self.charge(account, opening.phase);
-                    return Ok(Opened::New(FlowId::new(number, state)));
-                }
+                Attempt::Done(state) => return Ok(Opened::New(FlowId::new(number, state))),
                 Attempt::Present(hit) => {
                     let id = FlowId::new(hit.entry, hit.state);
                     let replaced = opening.replaces == Some(id);
                     let dead = |state: State| replaced || state.expired(now, &self.fixed.timeouts);
                     if !dead(hit.state) {
-                        self.push_free(number);
                         return Ok(Opened::Existing { flow: id, reply: hit.reply });
                     }
                     self.remove_if(id, dead);
@@ -96,7 +110,6 @@ impl<'a> View<'a> {
                 Attempt::Full => break,
             }
         }
-        self.push_free(number);
         Err(Refused::BucketsFull)
     }
 

@@ -77,7 +77,9 @@ impl View<'_> {
             match self.step(headers, lane, id.entry(), phase, reply) {
                 Step::Pass(next) => {
                     self.count(id.entry(), reply, headers.len[lane]);
-                    self.moved(entry, phase, next);
+                    if next != phase {
+                        self.moved(entry, phase, next);
+                    }
                     // Another worker's clock may be ahead.
                     let seen = if now.since(state.last_seen()) == 0 { Tick(state.last_seen()) } else { now };
                     locked.unlock(next, seen);
