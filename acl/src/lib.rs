@@ -12,14 +12,17 @@
 //! | [`Engine`] | control side: sets and rule sets come, change and go; compiles, publishes |
 //! | [`AddressTrie`] | packet path: from an address to its class (which sets hold it) |
 //! | [`Program`] | packet path: from the classes of a burst's headers to verdicts |
+//! | [`conntrack`] | packet path: the flows that packets belong to, what policy said of them |
 //! | [`list`] | a plain access list over addresses and ports, without endpoints |
 //! | `oracle` | the plain interpreter that decides every test |
 //!
 //! The packet path reads immutable programs and two tries that change in place; it never locks and never
 //! allocates.
+// Unsafe are the prefetch instruction in `conntrack::prefetch` and the vector instructions in `list::avx512`.
 #![deny(unsafe_code)]
 
 mod bits;
+pub mod conntrack;
 mod endpoint;
 mod engine;
 mod headers;

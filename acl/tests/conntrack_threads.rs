@@ -1,0 +1,206 @@
+//! Two workers on one table: no flow is lost, none is there twice, both directions meet.
+// Every function here is a test's.
+#![allow(clippy::unwrap_used)]
+
+mod conntrack;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use acl::conntrack::{Keep, Opened, Phase, Tuple};
+use acl::{Action, Direction, RuleId, Verdict};
+use conntrack::{ACK, SYN, TCP, UDP, Worker, segment, table, tick, v4, v6};
+
+fn tuple(n: u32) -> Tuple {
+    if n.is_multiple_of(3) { v6(n.into(), 1, 5, 6, UDP) } else { v4(n, 1, 5, 6, UDP) }
+}
+
+/// xorshift32.
+fn next(state: &mut u32) -> u32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    *state
+}
+
+#[test]
+fn both_directions_at_two_workers_make_one_flow() {
+    let table = table(5000);
+    let both = std::sync::Barrier::new(2);
+    let opened = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for turned in [false, true] {
+            let (table, both, opened) = (&table, &both, &opened);
+            scope.spawn(move || {
+                let mut worker = Worker::new(table);
+                both.wait();
+                for n in 0..4000 {
+                    let tuple = if turned { tuple(n).reversed() } else { tuple(n) };
+                    if let Opened::New(_) = worker.send(&tuple, None, 1, tick(0)).unwrap() {
+                        opened.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!((opened.into_inner(), table.len()), (4000, 4000));
+    for n in 0..4000 {
+        let (flow, reply) = table.find(&tuple(n), tick(0)).unwrap();
+        assert_eq!(table.find(&tuple(n).reversed(), tick(0)), Some((flow, !reply)));
+    }
+}
+
+/// Each thread owns the flows of its numbers, and knows at any time which of them are there; the other one looks them
+/// up, sweeps and removes in its own share meanwhile. The table is small, so entries and slots are used again all the
+/// time.
+#[test]
+fn no_flow_is_lost_while_others_come_and_go() {
+    const OWN: u32 = 400;
+    let table = table(900);
+    std::thread::scope(|scope| {
+        for thread in 0..2_u32 {
+            let table = &table;
+            scope.spawn(move || {
+                let mut worker = Worker::new(table);
+                let mut present = vec![None; OWN as usize];
+                let mut random = 77 + thread;
+                for _ in 0..150_000 {
+                    let own = next(&mut random) % OWN;
+                    let n = own * 2 + thread;
+                    let known = &mut present[own as usize];
+                    match (next(&mut random) % 4, &known) {
+                        (0, Some(flow)) => {
+                            assert!(table.remove(*flow), "{n} was there");
+                            *known = None;
+                        }
+                        (0 | 1, None) => match worker.send(&tuple(n), None, 1, tick(0)).unwrap() {
+                            Opened::New(flow) => *known = Some(flow),
+                            Opened::Existing { .. } => panic!("{n} was not there"),
+                        },
+                        (2, _) => {
+                            // A flow of the other thread: there or not, but never another's.
+                            let other = tuple(own * 2 + 1 - thread);
+                            if let Some((flow, _)) = table.find(&other, tick(0))
+                                && let Some(shown) = table.get(flow, tick(0))
+                            {
+                                assert_eq!(shown.tuple, other);
+                            }
+                            table.expire(tick(0), 8, &worker.generations);
+                        }
+                        (_, known) => {
+                            let found = table.find(&tuple(n).reversed(), tick(0));
+                            assert_eq!(found, known.map(|flow| (flow, true)), "{n}");
+                        }
+                    }
+                }
+                present.iter().flatten().for_each(|flow| assert!(table.remove(*flow)));
+            });
+        }
+    });
+    assert!(table.is_empty());
+    assert_eq!(table.flows_of(1), Some((0, 0)));
+    // Every entry is free again, once.
+    let mut worker = Worker::new(&table);
+    for n in 0..900 {
+        assert!(matches!(worker.send(&tuple(n), None, 1, tick(0)), Ok(Opened::New(_))), "{n}");
+    }
+}
+
+/// Both threads open, find and remove the same few flows.
+#[test]
+fn the_same_flows_opened_and_removed_by_both() {
+    const FLOWS: u32 = 7;
+    let table = table(100);
+    let (made, removed) = (AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..2_u32 {
+            let (table, made, removed) = (&table, &made, &removed);
+            scope.spawn(move || {
+                let mut worker = Worker::new(table);
+                let mut random = 5 + thread;
+                for _ in 0..200_000 {
+                    let n = next(&mut random) % FLOWS;
+                    if next(&mut random).is_multiple_of(3) {
+                        if let Some((flow, _)) = table.find(&tuple(n), tick(0)) {
+                            removed.fetch_add(u32::from(table.remove(flow)), Ordering::Relaxed);
+                        }
+                    } else if let Opened::New(_) = worker.send(&tuple(n), None, 1, tick(0)).unwrap() {
+                        made.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let left = table.len() as u32;
+    assert_eq!(made.into_inner() - removed.into_inner(), left);
+    let mut seen = Vec::new();
+    table.visit(0, 100, tick(0), |flow| {
+        assert!(!seen.contains(&flow.tuple), "twice");
+        seen.push(flow.tuple);
+        Keep::Yes
+    });
+    assert_eq!(seen.len() as u32, left);
+}
+
+/// Data in both directions of one TCP connection, each at its own worker: no packet is miscounted or misjudged.
+#[test]
+fn both_directions_of_a_connection_at_two_workers() {
+    const ROUNDS: u32 = 100_000;
+    let table = table(10);
+    let client = v4(1, 2, 3, 4, TCP);
+    Worker::new(&table).connect(&client, 1, tick(0)).unwrap();
+    std::thread::scope(|scope| {
+        for turned in [false, true] {
+            let table = &table;
+            scope.spawn(move || {
+                let mut worker = Worker::new(table);
+                let (tuple, seq, ack) = if turned { (client.reversed(), 21, 11) } else { (client, 11, 21) };
+                for n in 0..ROUNDS {
+                    worker.packet(&tuple, Some(&segment(ACK, seq, ack)), tick(u64::from(n / 10_000)));
+                    assert_eq!(worker.found.hit, 1);
+                }
+            });
+        }
+    });
+    let (flow, _) = table.find(&client, tick(10)).unwrap();
+    let flow = table.get(flow, tick(10)).unwrap();
+    assert_eq!(flow.phase, Phase::TcpEstablished);
+    assert_eq!(flow.original.packets, u64::from(ROUNDS) + 2);
+    assert_eq!(flow.reply.packets, u64::from(ROUNDS) + 1);
+    assert_eq!(flow.reply.bytes, 100 * (u64::from(ROUNDS) + 1));
+}
+
+/// A verdict and its generation are seen together: whoever does not have to ask again has the new verdict.
+#[test]
+fn a_new_generation_never_comes_with_an_old_verdict() {
+    let table = table(10);
+    let tuple = v4(1, 2, 3, 4, UDP);
+    let mut worker = Worker::new(&table);
+    let flow = worker.send(&tuple, None, 1, tick(0)).unwrap().flow();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Even generations allow, odd ones deny.
+            for generation in 1..=30_000_u16 {
+                let action = if generation % 2 == 1 { Action::Deny } else { Action::Allow };
+                let verdict = Verdict { action, rule: RuleId(generation.into()) };
+                assert_eq!(table.record(flow, Direction::Egress, verdict, generation), Ok(true));
+            }
+            done.store(true, Ordering::Release);
+        });
+        let mut asked = 0_u16;
+        while !done.load(Ordering::Acquire) {
+            // A worker under an odd policy: unless told to ask, a newer even one may have allowed it again.
+            asked = asked.wrapping_add(2) % 30_000;
+            worker.generations[1].egress = asked | 1;
+            worker.headers.set(0, &tuple);
+            table.lookup(&worker.headers, 1, &worker.generations, tick(0), &mut worker.found);
+            let found = &worker.found;
+            let newest = table.get(flow, tick(0)).unwrap().egress.generation;
+            if found.stale_egress == 0 && newest == asked | 1 {
+                assert_eq!(found.denied, 1, "generation {asked}");
+            }
+        }
+    });
+    worker.packet(&tuple, Some(&segment(SYN, 0, 0)), tick(0));
+    assert_eq!(worker.found.denied, 0);
+}
