@@ -171,8 +171,8 @@ fn spec(port: &Port) -> PortSpec {
     let role = match &port.kind {
         Kind::Pod { addresses, allowed } => {
             let mut spec = PortSpec::pod(port.name, mac(port.peer), addresses.clone());
-            if let (PortRole::Pod { profiles, .. }, false) = (&mut spec.role, *allowed) {
-                profiles.clear();
+            if let (PortRole::Pod { workload, .. }, false) = (&mut spec.role, *allowed) {
+                workload.profiles.clear();
             }
             spec.role
         }
