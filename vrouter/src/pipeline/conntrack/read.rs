@@ -23,6 +23,10 @@ const SCTP: u8 = 132;
 const SCTP_INIT: u8 = 1;
 const SCTP_INIT_ACK: u8 = 2;
 const SYN: u8 = 2;
+/// Types of ICMP timestamps (RFC 792): question, answer.
+const TIMESTAMPS: [u8; 2] = [13, 14];
+/// The zone of timestamps, which keeps them apart from echoes of the same identifier.
+const TIMESTAMP_ZONE: u16 = 1 << 15;
 /// Bytes of an ICMP header, and where the packet begins that an error quotes.
 const ICMP_HEADER: usize = 8;
 
@@ -50,6 +54,15 @@ pub(super) fn is_icmp(number: u8) -> bool {
     matches!(number, protocol::ICMP | protocol::ICMPV6)
 }
 
+fn zone(number: u8, kind: u8) -> u16 {
+    if number == protocol::ICMP && TIMESTAMPS.contains(&kind) { TIMESTAMP_ZONE } else { 0 }
+}
+
+/// The type of the question that opened an ICMP flow.
+pub(super) fn question(tuple: &Tuple) -> u8 {
+    if tuple.zone == TIMESTAMP_ZONE { TIMESTAMPS[0] } else { tuple.icmp_type }
+}
+
 /// Reads the packets of `mask`.
 pub(super) fn burst(flows: &mut FlowState, burst: &Burst, mask: u64, area: &FrameArea) -> Read {
     let mut read = Read::default();
@@ -70,6 +83,7 @@ pub(super) fn burst(flows: &mut FlowState, burst: &Burst, mask: u64, area: &Fram
         headers.protocol[lane] = meta.protocol[lane];
         headers.len[lane] = meta.ip_len[lane];
         (headers.src_port[lane], headers.dst_port[lane], headers.kind[lane]) = (0, 0, 0);
+        headers.zone[lane] = 0;
         let l4 = meta.l4[lane];
         if l4 == 0 {
             // Without a transport header and no fragment: nothing follows the network header.
@@ -156,6 +170,7 @@ fn icmp(flows: &mut FlowState, lane: usize, bytes: &[u8]) -> Kind {
         IcmpMessage::Tracked => {
             let id = u16::from_be_bytes([*a, *b]);
             (headers.src_port[lane], headers.dst_port[lane]) = (id, id);
+            headers.zone[lane] = zone(headers.protocol[lane], *kind);
             Kind::Tracked
         }
         IcmpMessage::Error => error(flows, lane, v6, &bytes[ICMP_HEADER..]),
@@ -212,6 +227,7 @@ fn tuple(addresses: Addresses, number: u8, transport: &[u8]) -> Option<Tuple> {
         let [kind, _, _, _, a, b] = *transport.first_chunk()?;
         let id = u16::from_be_bytes([a, b]);
         (tuple.icmp_type, tuple.src_port, tuple.dst_port) = (kind, id, id);
+        tuple.zone = zone(number, kind);
     }
     Some(tuple)
 }

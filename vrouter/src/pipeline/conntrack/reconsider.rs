@@ -83,7 +83,7 @@ fn fill(flows: &mut FlowState, lane: usize, flow: &Flow, tables: &Tables) {
         }
     };
     let transport = if read::is_icmp(flow.tuple.protocol) {
-        Some((u16::from(flow.tuple.icmp_type), 0))
+        Some((u16::from(read::question(&flow.tuple)), 0))
     } else {
         has_ports(flow.tuple.protocol).then_some((flow.tuple.src_port, flow.tuple.dst_port))
     };
