@@ -31,7 +31,7 @@ use crate::drop_reason::DropReason;
 use crate::ids::{PortId, Timestamp};
 use crate::pipeline::state::WorkerState;
 use crate::tables::{PolicyTables, Port, Tables};
-use fragments::FirstFragments;
+use fragments::{FirstFragments, Word};
 
 /// Entries of the flow table that each burst looks at for expired flows.
 const SWEEP: u32 = 16;
@@ -200,6 +200,12 @@ fn drop_denied(burst: &mut Burst, lane: usize, tables: &Tables, state: &mut Work
     state.drop_packet(burst, lane, reason);
 }
 
+/// Lets the fragments that pods send share the lot of the first one under the source's policy.
+#[cold]
+pub(super) fn sent_fragments(burst: &mut Burst, mask: u64, state: &mut WorkerState) {
+    fragments::run(burst, mask, Word::OfSource, state);
+}
+
 /// Opens the flows of those that both policies have let pass.
 pub fn open(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     let ours = burst.alive & (burst.from_pod | burst.to_pod) & !burst.originated;
@@ -224,7 +230,7 @@ pub fn open(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     }
     let fragments = burst.alive & ours & burst.fragments & !burst.from_host;
     if fragments != 0 {
-        fragments::run(burst, fragments, state);
+        fragments::run(burst, fragments, Word::OfBoth, state);
     }
 }
 

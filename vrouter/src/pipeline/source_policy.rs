@@ -7,6 +7,7 @@ use acl::Direction;
 
 use crate::burst::Burst;
 use crate::drop_reason::DropReason;
+use crate::pipeline::conntrack;
 use crate::pipeline::police::Side;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
@@ -27,4 +28,8 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         EGRESS.note_known(noted, burst, state);
     }
     EGRESS.police(sent & burst.opens, burst, tables, state);
+    let fragments = burst.alive & sent & burst.fragments;
+    if fragments != 0 {
+        conntrack::sent_fragments(burst, fragments, state);
+    }
 }

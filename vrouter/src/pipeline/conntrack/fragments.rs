@@ -5,6 +5,9 @@
 //!   later fragment            ->  remembered: passes        not: dropped, `fragment-unknown`
 //! ```
 //!
+//! This happens twice, as policy is asked twice: at the source's policy, so that a pod which may not
+//! send makes the router look nothing up, and when both policies have been asked.
+//!
 //! This is virtual reassembly: without its first fragment no packet can be put together, so nothing
 //! gets through that policy has not seen the ports of. A later fragment that overtakes the first is
 //! lost, and the sender's retransmission makes up for it. Each worker remembers for itself: devices
@@ -75,9 +78,18 @@ fn fragment(burst: &Burst, lane: usize, ip: &[u8]) -> Option<Fragment> {
     Some(Fragment { id: info.id, offset: info.offset })
 }
 
+/// Whose word on the first fragment counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Word {
+    /// That of the source's policy.
+    OfSource = 0x55,
+    /// That of both policies.
+    OfBoth = 0xaa,
+}
+
 /// Lets later fragments share the lot of the first. All of `mask` are fragments.
 #[cold]
-pub(super) fn run(burst: &mut Burst, mask: u64, state: &mut WorkerState) {
+pub(super) fn run(burst: &mut Burst, mask: u64, word: Word, state: &mut WorkerState) {
     let now_ms = state.now.0 / 1_000_000;
     for lane in lanes(mask) {
         let ip = burst.network(lane, state.pool.area());
@@ -87,7 +99,7 @@ pub(super) fn run(burst: &mut Burst, mask: u64, state: &mut WorkerState) {
         let passes = match (found, addresses) {
             (Some(Fragment { id, offset }), Some(addresses)) => {
                 let words = addresses.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word));
-                let own = u64::from(id) << 8 | u64::from(number);
+                let own = u64::from(id) << 16 | u64::from(number) << 8 | word as u64;
                 let key = state.flows.fragments.hash(words.chain([own]));
                 if offset == 0 {
                     state.flows.fragments.remember(key, now_ms);
