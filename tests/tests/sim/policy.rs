@@ -332,7 +332,8 @@ fn fragments_share_the_lot_of_the_first() {
         ("other", drop_of("policy-ingress"), drop_of("fragment-unknown")),
         ("far", drop_of("policy-ingress"), drop_of("fragment-unknown")),
     ] {
-        let frames = [fragment(&node, from, 9, MORE, &whole[..24]), fragment(&node, from, 9, 3, &whole[24..])];
+        let frames =
+            [fragment(&node, from, 9, MORE, &whole[..24]), fragment(&node, from, 9, 3, &whole[24..])];
         assert_eq!(node.outcome(from, "web", &frames[0]), first, "{from}");
         assert_eq!(node.outcome(from, "web", &frames[1]), later, "{from}");
     }
@@ -345,10 +346,8 @@ fn fragments_share_the_lot_of_the_first() {
     let late = fragment(&node, "client", 9, 3, &whole[24..]);
     assert_eq!(node.outcome("client", "web", &late), drop_of("fragment-unknown"));
     // Both in one burst.
-    let frames = [
-        fragment(&node, "client", 11, MORE, &whole[..24]),
-        fragment(&node, "client", 11, 3, &whole[24..]),
-    ];
+    let frames =
+        [fragment(&node, "client", 11, MORE, &whole[..24]), fragment(&node, "client", 11, 3, &whole[24..])];
     frames.iter().for_each(|frame| node.lab.send("client", frame));
     node.lab.run();
     assert_eq!(node.lab.receive("web").len(), 2);
@@ -358,14 +357,12 @@ fn fragments_share_the_lot_of_the_first() {
 fn the_node_reaches_its_pods_and_they_answer() {
     let mut node = web();
     node.lab.host("host", [2, 0, 0, 0, 9, 1], [2, 0, 0, 0, 9, 2], &["10.1.0.62"]);
-    node.lab.apply(put(
-        "
+    node.lab.apply(put("
 apiVersion: projectcalico.org/v3
 kind: GlobalNetworkPolicy
 metadata: { name: nothing }
 spec: { selector: all(), types: [Ingress, Egress] }
-",
-    ));
+"));
     let (host, web) = ("10.1.0.62".parse().unwrap(), node.address("web"));
     let to_web = ip(host, web, UDP, &datagram((1, 2), b"?")).1;
     let frame = packet::ethernet([2, 0, 0, 0, 9, 1], [2, 0, 0, 0, 9, 2], 0x0800, &to_web);

@@ -24,8 +24,8 @@ pub mod event;
 pub mod groups;
 pub mod neighbors;
 pub mod next_hop;
-pub mod resolution;
 pub mod policy;
+pub mod resolution;
 pub mod show;
 pub mod tunnel_ids;
 

@@ -69,11 +69,9 @@ fn packets_meet_the_verdicts_of_the_end_to_end_tests() {
             let port = row[3].as_u64().unwrap() as u16;
             let own = 40_000 + number as u16;
             let (protocol, question, answer) = match row[2].as_str().unwrap() {
-                "TCP" => (
-                    TCP,
-                    segment((own, port), SYN, 1, 0, &[]),
-                    segment((port, own), SYN_ACK, 9, 2, &[]),
-                ),
+                "TCP" => {
+                    (TCP, segment((own, port), SYN, 1, 0, &[]), segment((port, own), SYN_ACK, 9, 2, &[]))
+                }
                 "UDP" => (UDP, datagram((own, port), b"?"), datagram((port, own), b"!")),
                 "SCTP" => (SCTP, sctp((own, port), 1, 0, 77), sctp((port, own), 2, 77, 88)),
                 other => panic!("protocol {other}"),

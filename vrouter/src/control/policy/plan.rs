@@ -75,9 +75,8 @@ impl PolicyWorld {
         if programs.is_empty() {
             return Vec::new();
         }
-        let concerned = |plan: &Plan| {
-            self.compiled.get(plan).is_some_and(|compiled| programs.contains(&compiled.id))
-        };
+        let concerned =
+            |plan: &Plan| self.compiled.get(plan).is_some_and(|compiled| programs.contains(&compiled.id));
         let endpoints = self.plans.iter().filter(|(_, plans)| plans.iter().any(concerned));
         endpoints.map(|(key, _)| key.clone()).collect()
     }

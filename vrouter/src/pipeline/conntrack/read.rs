@@ -149,7 +149,8 @@ fn segment(bytes: &[u8], len: u32) -> Option<TcpSegment> {
 #[cold]
 fn sctp(flows: &mut FlowState, lane: usize, bytes: &[u8]) -> Kind {
     let headers = &mut flows.headers;
-    let word = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|w| u32::from_be_bytes(*w));
+    let word =
+        |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|w| u32::from_be_bytes(*w));
     let (Some(tag), Some(chunk)) = (word(4), bytes.get(12)) else { return Kind::Malformed };
     (headers.kind[lane], headers.seq[lane], headers.ack[lane]) = (*chunk, tag, 0);
     if matches!(*chunk, SCTP_INIT | SCTP_INIT_ACK) {
@@ -217,8 +218,7 @@ fn quoted_v6(bytes: &[u8]) -> Option<Tuple> {
 
 /// The tuple of a quoted packet, of which 8 bytes behind its header are there (RFC 792).
 fn tuple(addresses: Addresses, number: u8, transport: &[u8]) -> Option<Tuple> {
-    let mut tuple =
-        Tuple { addresses, src_port: 0, dst_port: 0, protocol: number, icmp_type: 0, zone: 0 };
+    let mut tuple = Tuple { addresses, src_port: 0, dst_port: 0, protocol: number, icmp_type: 0, zone: 0 };
     if has_ports(number) {
         let [a, b, c, d] = *transport.first_chunk()?;
         tuple.src_port = u16::from_be_bytes([a, b]);
