@@ -80,6 +80,8 @@ pub struct Engine {
     /// Programs that readers have not been given.
     changed: BTreeSet<ProgramId>,
     moved: bool,
+    /// Sets whose members have changed since [`Engine::settle`].
+    touched: BTreeSet<SetId>,
     /// Larger decision tables give way to bit rows.
     most_pairs: usize,
 }
@@ -106,6 +108,7 @@ impl Engine {
             stale: BTreeSet::new(),
             changed: BTreeSet::new(),
             moved: false,
+            touched: BTreeSet::new(),
             most_pairs: MOST_PAIRS,
         }
     }
@@ -135,6 +138,7 @@ impl Engine {
 
     /// Adds a prefix to a set. Added twice, it must be removed twice.
     pub fn insert(&mut self, id: SetId, net: IpNet) {
+        self.touched.insert(id);
         if self.sets.insert(id, net) {
             self.stale.extend(self.by_set.get(&id).into_iter().flatten());
         }
@@ -142,6 +146,7 @@ impl Engine {
 
     /// Takes a prefix out of a set.
     pub fn remove(&mut self, id: SetId, net: IpNet) {
+        self.touched.insert(id);
         if self.sets.remove(id, net) {
             self.stale.extend(self.by_set.get(&id).into_iter().flatten());
         }
@@ -372,10 +377,13 @@ impl Engine {
     }
 
     /// Gives addresses their new classes. Call it when every reader has adopted what
-    /// [`Engine::publish`] yielded last, and nothing has changed since.
-    pub fn settle(&mut self) {
+    /// [`Engine::publish`] yielded last, and nothing has changed since. Returns the programs that
+    /// may decide otherwise from now on.
+    pub fn settle(&mut self) -> BTreeSet<ProgramId> {
         debug_assert_eq!(self.told, self.sets.classes().len(), "changed since it was published");
         self.sets.settle();
+        let touched = std::mem::take(&mut self.touched);
+        touched.iter().filter_map(|id| self.by_set.get(id)).flatten().copied().collect()
     }
 
     /// Whether [`Engine::settle`] has nothing to do.

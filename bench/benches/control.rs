@@ -13,6 +13,7 @@
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -59,7 +60,8 @@ fn via(prefix: Prefix<Ipv4Addr>, next_hop: Ipv4Addr, source: RouteSource) -> Eve
 
 /// An engine with an uplink and no worker to wait for.
 fn engine() -> Engine {
-    let mut engine = Engine::new(|tables| publish::channel(tables, 0).0);
+    let flows = Arc::new(vrouter::tables::flow_table(1024).expect("a small flow table"));
+    let mut engine = Engine::new(flows, |tables| publish::channel(tables, 0).0);
     let mac = "02:00:00:00:00:01".parse().expect("a MAC address");
     let uplink = PortSpec::uplink("up", mac, ["198.18.0.1/24".parse().expect("an address")]);
     engine.apply(Event::PutPort(uplink)).expect("a first port");

@@ -1,5 +1,5 @@
-//! The packet path never allocates: forwarding, errors, waiting, fragments, answers, and
-//! the adoption of new tables.
+//! The packet path never allocates: forwarding, policy, errors, waiting, fragments, answers,
+//! and the adoption of new tables.
 //!
 //! A counting allocator watches the worker's thread alone. The thread is told apart by a
 //! stage that the worker itself runs; what control and the test allocate does not count.
@@ -95,6 +95,16 @@ fn route(prefix: &str, via: &str, encap: Encap) -> Event {
     Event::PutRoute(RouteSpec { prefix, source: fib::RouteSource::Static, target, metric: 0 })
 }
 
+/// A policy that lets pods receive everything but datagrams to one port.
+fn policy(port: u16) -> Event {
+    let text = format!(
+        "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{ name: p }}\nspec:\n  \
+         types: [Ingress]\n  ingress:\n  \
+         - {{ action: Deny, protocol: UDP, destination: {{ ports: [ {port} ] }} }}\n  - action: Allow\n"
+    );
+    Event::PutPolicy(Box::new(api::read(&text).remove(0).outcome.unwrap()))
+}
+
 /// A router whose worker runs in a thread, and buffers for everything it will send.
 fn start() -> (Lab, Workers) {
     let builder = Router::builder().frames(4096).idle(IdleMode::Adaptive);
@@ -107,6 +117,7 @@ fn start() -> (Lab, Workers) {
     lab.apply([
         route("10.2.0.0/16", "172.16.20.1", Encap::Ipip),
         route("10.3.0.0/16", "172.16.20.2", Encap::None),
+        policy(9),
     ]);
     lab.run();
     let reply = packet::arp(2, FAR, a4("172.16.20.1"), UP, a4("172.16.20.252"));
@@ -180,7 +191,30 @@ fn the_worker_allocates_nothing() {
     let tunnelled = tunnelled.bytes(&packet::ping4(a4("10.2.0.1"), POD, 64, 1));
     let dont_fragment = Ip4 { fragment: 0x4000, ..Ip4::new(POD, a4("10.1.0.2"), 17) };
     let ask = |target: &str| packet::arp(1, A, POD, [0; 6], a4(target));
-    let scenarios: [Scenario; 6] = [
+    let datagram = |port| from_a(0x0800, &packet::udp4((POD, 5), (a4("10.1.0.2"), port), b"?"));
+    let unasked = Ip4::new(POD, a4("10.1.0.2"), 1).bytes(&packet::icmp(0, 0, 0x9_0001, b"yes"));
+    let quoted = packet::udp4((a4("10.1.0.2"), 7), (POD, 8), b"");
+    let unrelated = Ip4::new(POD, a4("10.1.0.2"), 1).bytes(&packet::icmp(3, 3, 0, &quoted));
+    let fragment = |word, data: &[u8]| {
+        let header = Ip4 { fragment: word, ..Ip4::new(POD, a4("10.1.0.2"), 17) };
+        from_a(0x0800, &header.bytes(data))
+    };
+    let mut syn = vec![0, 7, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff];
+    syn.resize(20, 0);
+    let scenarios: [Scenario; 7] = [
+        (
+            "policy and flows",
+            vec![
+                ("a", datagram(7)),
+                ("a", datagram(9)),
+                ("a", from_a(0x0800, &Ip4::new(POD, a4("10.1.0.2"), 6).bytes(&syn))),
+                ("a", from_a(0x0800, &unasked)),
+                ("a", from_a(0x0800, &unrelated)),
+                ("a", fragment(0x2000, &[0, 5, 0, 6, 0, 24, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])),
+                ("a", fragment(2, &[1; 8])),
+                ("a", fragment(0x2007, &[1; 8])),
+            ],
+        ),
         (
             "forwarding, in tunnels and out of them",
             vec![
@@ -233,7 +267,10 @@ fn the_worker_allocates_nothing() {
     lab.pass(Duration::from_secs(1));
 
     // New tables under traffic: neither memory taken nor the last handle of old ones dropped.
-    let frames = &scenarios[0].1;
+    // Only such as leave again, whose buffers come back. Policy is asked about their flows anew each time.
+    let mut frames = scenarios[1].1.clone();
+    frames.push(("a", datagram(20)));
+    let frames = &frames[..];
     traffic(&mut lab, frames, 20);
     let before = lab.router.workers()[0].counters.run.adoptions.get();
     let (allocated, freed) = watch(|| {
@@ -241,6 +278,7 @@ fn the_worker_allocates_nothing() {
             lab.apply([
                 Event::PutPeer(Ipv4Addr::new(172, 16, 21, n)),
                 route(&format!("10.50.{n}.0/24"), "172.16.20.1", Encap::None),
+                policy(9 - u16::from(n) % 4),
             ]);
             traffic(&mut lab, frames, 2);
         }

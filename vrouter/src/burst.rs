@@ -165,6 +165,8 @@ pub struct Burst {
     pub ip_in_ip: u64,
     /// Lanes whose adjacency leads to the one station behind a port.
     pub direct: u64,
+    /// Lanes whose adjacency leads to a pod, from `dest_policy` on.
+    pub to_pod: u64,
     /// Lanes whose adjacency leads to the node itself.
     pub to_host: u64,
     /// Lanes whose adjacency is a tunnel.
@@ -181,6 +183,16 @@ pub struct Burst {
     pub fragments: u64,
     /// Lanes that waited for a neighbour before.
     pub held: u64,
+    /// Lanes of a flow that policy has let pass: no later stage asks again.
+    pub known: u64,
+    /// Lanes of no known flow: policy is asked, and then opens one.
+    pub opens: u64,
+    /// Of `opens`, lanes that open no flow: policy decides about each such packet by itself.
+    pub untracked: u64,
+    /// Lanes that fit no flow and may not open one: dropped where policy applies.
+    pub unfit: u64,
+    /// Fragments behind the first: they share the lot of the first one.
+    pub later_fragments: u64,
     /// Lanes that a trace or capture follows.
     pub traced: u64,
     /// Per-packet facts.
@@ -197,6 +209,7 @@ impl Default for Burst {
             from_host: 0,
             ip_in_ip: 0,
             direct: 0,
+            to_pod: 0,
             to_host: 0,
             tunnelled: 0,
             v4: 0,
@@ -205,6 +218,11 @@ impl Default for Burst {
             decapsulated: 0,
             fragments: 0,
             held: 0,
+            known: 0,
+            opens: 0,
+            untracked: 0,
+            unfit: 0,
+            later_fragments: 0,
             traced: 0,
             len: 0,
             meta: Meta {
@@ -241,6 +259,7 @@ impl Burst {
         self.from_host = 0;
         self.ip_in_ip = 0;
         self.direct = 0;
+        self.to_pod = 0;
         self.to_host = 0;
         self.tunnelled = 0;
         self.v4 = 0;
@@ -249,6 +268,11 @@ impl Burst {
         self.decapsulated = 0;
         self.fragments = 0;
         self.held = 0;
+        self.known = 0;
+        self.opens = 0;
+        self.untracked = 0;
+        self.unfit = 0;
+        self.later_fragments = 0;
         self.traced = 0;
         self.len = 0;
     }

@@ -76,6 +76,11 @@ drop_reasons! {
     SpoofedSource, "spoofed-source", "a pod's packet does not carry one of the pod's own source addresses";
     PolicyEgress, "policy-egress", "denied by the egress policy of the source pod";
     PolicyIngress, "policy-ingress", "denied by the ingress policy of the destination pod";
+    FlowInvalid, "flow-invalid", "the packet does not fit the state of its flow, or cannot begin one";
+    FlowUnrelated, "flow-unrelated", "an ICMP error about a packet of no known flow";
+    FlowTableFull, "flow-table-full", "no room in the flow table, and no half-open flow to make some";
+    FlowLimit, "flow-limit", "the endpoint has as many flows, or half-open flows, as it may have";
+    FragmentUnknown, "fragment-unknown", "a fragment of a packet whose first fragment policy has not let pass";
     // lookup
     NoRoute, "no-route", "no route to the destination";
     Blackhole, "blackhole", "a blackhole route matches";

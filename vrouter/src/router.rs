@@ -62,6 +62,9 @@ pub enum RouterError {
     /// The operating system refused something.
     #[error("{0}: {1}")]
     Os(&'static str, #[source] io::Error),
+    /// The flow table cannot be made.
+    #[error("flow table: {0}")]
+    Flows(#[source] acl::conntrack::LayoutError),
     /// A worker does not take commands.
     #[error("worker {0} does not answer")]
     WorkerStuck(WorkerId),

@@ -7,6 +7,8 @@
 //!    |- groups[GroupId]       -> adjacency            or buckets of them (ECMP)
 //!    |- adjacencies[..]       what to do: port, MAC, outer header, MTU
 //!    |- neighbors             slot -> MAC             (concurrent, changed in place)
+//!    |- policy                address -> class        (concurrent, changed in place)
+//!    |                        flows                   (concurrent, changed by workers)
 //!    '- tunnel_peers, icmp sources, trace filter
 //! ```
 //!
@@ -15,18 +17,19 @@
 //! has not changed.
 
 mod chunked;
+mod policy;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use acl::EndpointPolicy;
 use encap::tunnel::ipip::OuterIpv4;
 use encap::wire::ethernet::MacAddr;
 use fib::Fib;
 
 use crate::drop_reason::DropReason;
 pub use chunked::Chunked;
+pub use policy::{PolicyTables, PortPolicy, flow_table};
 
 use crate::ids::{AdjacencyId, MAX_PORTS, NeighborSlot, PortId, TunnelId};
 
@@ -71,8 +74,8 @@ pub struct Port {
     pub addresses4: Box<[Ipv4Addr]>,
     /// Source addresses that a pod may use (anti-spoof); unused on other roles.
     pub addresses6: Box<[Ipv6Addr]>,
-    /// Policy of the workload endpoint.
-    pub policy: EndpointPolicy,
+    /// Policy of the workload endpoint; a pod without is denied both ways. Unused on other roles.
+    pub policy: Option<PortPolicy>,
 }
 
 /// What to do with a packet.
@@ -314,13 +317,20 @@ pub struct Tables {
     pub icmp_source4: Ipv4Addr,
     /// Source of ICMPv6 errors that we send.
     pub icmp_source6: Ipv6Addr,
+    /// What policy is asked with, and the flows that it has let pass.
+    pub policy: PolicyTables,
     /// What traces and captures follow.
     pub trace: Box<[TraceFilter]>,
 }
 
 impl Tables {
     /// Tables that know no port and no route.
-    pub fn empty(fib4: Arc<Fib<Ipv4Addr>>, fib6: Arc<Fib<Ipv6Addr>>, neighbors: Arc<NeighborTable>) -> Self {
+    pub fn empty(
+        fib4: Arc<Fib<Ipv4Addr>>,
+        fib6: Arc<Fib<Ipv6Addr>>,
+        neighbors: Arc<NeighborTable>,
+        policy: PolicyTables,
+    ) -> Self {
         Tables {
             ports: Box::new([]),
             fib4,
@@ -331,6 +341,7 @@ impl Tables {
             tunnel_peers: Arc::default(),
             icmp_source4: GATEWAY_V4,
             icmp_source6: GATEWAY_V6,
+            policy,
             trace: Box::new([]),
         }
     }

@@ -11,6 +11,7 @@ mod node_and_pods;
 mod odd_frames;
 mod operator;
 mod pods_across_nodes;
+mod policy;
 mod pool_mode;
 mod refused_configuration;
 mod restart;

@@ -62,7 +62,10 @@ fn partial(to: &str, protocol: u8, data: usize) -> WirePacket {
     };
     let (header, field) = if protocol == TCP { (20, 16) } else { (8, 6) };
     let mut segment: Vec<u8> = (0..header + data).map(|n| n as u8).collect();
-    if protocol == UDP {
+    if protocol == TCP {
+        // A header without options, and a segment of a connection under way.
+        segment[12..14].copy_from_slice(&[0x50, 0x10]);
+    } else {
         segment[4..6].copy_from_slice(&((header + data) as u16).to_be_bytes());
     }
     let sum = !internet_checksum(pseudo(from, to, protocol, segment.len()), &[]);

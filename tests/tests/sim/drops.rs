@@ -94,6 +94,11 @@ fn cases() -> Vec<Case> {
     let mut broken_ping = pod_ping("192.0.2.2");
     broken_ping[14 + 20 + 3] ^= 1;
     let tunnelled_solicit = tunnel("172.16.0.2", |outer| Ip4 { protocol: 41, ..outer }, &solicit);
+    let pod2 = a4("10.1.0.2");
+    let unasked = Ip4::new(POD1, pod2, 1).bytes(&packet::icmp(0, 0, 0x1_0001, b"yes"));
+    let quoted = packet::udp4((pod2, 7), (POD1, 8), b"");
+    let unrelated = Ip4::new(POD1, pod2, 1).bytes(&packet::icmp(3, 3, 0, &quoted));
+    let later_fragment = Ip4 { fragment: 1, ..Ip4::new(POD1, pod2, 17) }.bytes(&[0; 8]);
     vec![
         Case(FrameTooShort, "pod1", vec![0; 13], &[]),
         Case(VlanTagged, "pod1", from_pod(0x8100, &[0; 46]), &[]),
@@ -142,6 +147,9 @@ fn cases() -> Vec<Case> {
             &[],
         ),
         Case(PolicyIngress, "pod1", pod_ping("10.1.0.3"), &[]),
+        Case(FlowInvalid, "pod1", from_pod(0x0800, &unasked), &[]),
+        Case(FlowUnrelated, "pod1", from_pod(0x0800, &unrelated), &[]),
+        Case(FragmentUnknown, "pod1", from_pod(0x0800, &later_fragment), &[]),
         Case(NoRoute, "pod1", pod_ping("192.168.3.4"), ANSWERED),
         Case(Blackhole, "pod1", pod_ping("10.7.0.1"), &[]),
         Case(Unreachable, "pod1", pod_ping("10.8.0.1"), ANSWERED),
@@ -169,7 +177,9 @@ fn cases() -> Vec<Case> {
 }
 
 /// Reasons that a frame alone does not reach; each has a test of its own below.
-const BY_CIRCUMSTANCE: [DropReason; 10] = [
+const BY_CIRCUMSTANCE: [DropReason; 12] = [
+    FlowTableFull,
+    FlowLimit,
     BadChecksumOffload,
     HoldFull,
     HoldExpired,
@@ -236,6 +246,40 @@ fn hold_full_and_hold_expired() {
     assert_eq!(moved, counters(&expired), "what uplinks ask and announce is not the subject");
     let errors = lab.receive("pod1");
     assert!(errors.iter().all(|error| error[34..36] == [3, 1]), "host unreachable");
+}
+
+/// Opens flows between pod1 and pod2, each answered, so that none may be evicted.
+fn fill_flows(lab: &mut Lab, from: u8, to: u8, count: u16) {
+    let address = |n: u8| Ipv4Addr::new(10, 1, 0, n);
+    let frame = |from: u8, sport: u16, to: u8, dport: u16| {
+        let packet = packet::udp4((address(from), sport), (address(to), dport), b"?");
+        packet::ethernet(GATEWAY_MAC, [2, 0, 0, 0, 1, from], 0x0800, &packet)
+    };
+    for port in 0..count {
+        lab.exchange(&format!("pod{from}"), &frame(from, 1000 + port, to, u16::from(from)));
+        lab.exchange(&format!("pod{to}"), &frame(to, u16::from(from), from, 1000 + port));
+    }
+}
+
+#[test]
+fn flow_limit_of_an_endpoint_that_has_all_of_them() {
+    let mut lab = world::lab(&world::model(false), world::builder().flows(16));
+    fill_flows(&mut lab, 1, 2, 16);
+    let before = lab.counted();
+    lab.exchange("pod1", &pod_ping("10.1.0.2"));
+    let expected = counters(&[("pod1.rx", 1), ("pod1.drop.flow-limit", 1)]);
+    assert_eq!(moved(&before, &lab.counted()), expected);
+}
+
+#[test]
+fn flow_table_full_of_answered_flows() {
+    let mut lab = world::lab(&world::model(false), world::builder().flows(16));
+    fill_flows(&mut lab, 1, 2, 8);
+    fill_flows(&mut lab, 2, 1, 8);
+    let before = lab.counted();
+    lab.exchange("pod1", &pod_ping("10.1.0.2"));
+    let expected = counters(&[("pod1.rx", 1), ("pod1.drop.flow-table-full", 1)]);
+    assert_eq!(moved(&before, &lab.counted()), expected);
 }
 
 /// A stage that does something to every packet.

@@ -8,6 +8,7 @@
 //! | `neighbors` | address resolution on uplinks, packets that wait |
 //! | `checksums` | transport checksums that a port left to be finished |
 //! | `control` | routes, pods and ports change while traffic flows |
+//! | `policy` | Calico's and Kubernetes' policy on pods, and what changes do to live flows |
 //! | `workers` | workers in threads: hand-off, order, idle modes, a clean stop |
 //! | `replay` | odd frames from real captures through every kind of port |
 //! | `world`, `frames` | the model's configuration, and the frames |
@@ -21,6 +22,7 @@ mod control;
 mod drops;
 mod frames;
 mod neighbors;
+mod policy;
 mod replay;
 mod two_nodes;
 mod workers;

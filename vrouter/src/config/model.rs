@@ -56,6 +56,8 @@ pub struct Memory {
     pub frames: Setting<u32>,
     /// Bytes of a frame: 2048 or 4096.
     pub frame_size: Setting<u32>,
+    /// Flows that are tracked at a time, 127.2 bytes each.
+    pub flows: Setting<u32>,
 }
 
 /// The forwarding threads.

@@ -123,7 +123,8 @@ fn memory(section: &mut Section<'_, '_>) -> Memory {
         section.error_at(&frame_size.place, found, "2048 or 4096");
         frame_size.value = 2048;
     }
-    Memory { frames, frame_size }
+    let flows = section.number("flows", 1024..=67_108_864, 262_144);
+    Memory { frames, frame_size, flows }
 }
 
 fn workers(section: &mut Section<'_, '_>, host: &Host<'_>) -> Workers {

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 
-use acl::Profile;
+use api::EndpointPort;
 use encap::wire::ethernet::MacAddr;
 use fib::{AnyPrefix, RouteSource};
 use ipnet::IpNet;
@@ -23,8 +23,8 @@ pub enum PortRole {
     Pod {
         /// Its addresses.
         addresses: Vec<IpAddr>,
-        /// Its profiles, in order.
-        profiles: Vec<Profile>,
+        /// What policy knows of it.
+        workload: Workload,
     },
     /// The way into the node's own stack.
     Host {
@@ -33,10 +33,30 @@ pub enum PortRole {
     },
 }
 
+/// A workload endpoint, as selectors and rules see it. Namespace and name are those of the port's name.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Workload {
+    /// Its own labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its service account, empty without one.
+    pub service_account: String,
+    /// Its profiles, in order; without any it is denied where no policy decides.
+    pub profiles: Vec<String>,
+    /// Its named ports.
+    pub ports: Vec<EndpointPort>,
+}
+
+impl Workload {
+    /// A workload with the profile of its namespace, which allows, as Kubernetes' pods have it.
+    pub fn of_namespace(namespace: &str) -> Self {
+        Workload { profiles: vec![format!("kns.{namespace}")], ..Workload::default() }
+    }
+}
+
 /// A port as it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortSpec {
-    /// Unique name.
+    /// Unique name; of a pod `namespace/name`, or a bare name in namespace `default`.
     pub name: String,
     /// What it is for.
     pub role: PortRole,
@@ -51,13 +71,13 @@ pub struct PortSpec {
 }
 
 impl PortSpec {
-    /// A pod port with the gateway's MAC address and the profile of namespace `default`.
+    /// A pod port with the gateway's MAC address, no labels, and the profile of its namespace.
     pub fn pod(name: &str, peer_mac: MacAddr, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         PortSpec {
             name: name.to_owned(),
             role: PortRole::Pod {
                 addresses: addresses.into_iter().collect(),
-                profiles: vec![Profile::of_namespace("default")],
+                workload: Workload::of_namespace(name.split_once('/').map_or("default", |(ns, _)| ns)),
             },
             mac: crate::tables::GATEWAY_MAC,
             peer_mac,

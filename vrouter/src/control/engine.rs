@@ -9,6 +9,7 @@
 //! | here | events, ports, routes |
 //! | `ports` | ports, their numbers and the routes that they bring |
 //! | `glean` | news of neighbours, routes to those that traffic asks for |
+//! | `policy` | programs of pod ports, and flows that must be asked about again |
 //! | `tunnels` | from whom tunnel packets are taken |
 //! | `commit` | from the desired state to tables and FIB |
 
@@ -16,6 +17,7 @@ mod commit;
 mod glean;
 #[cfg(test)]
 mod incremental;
+mod policy;
 mod ports;
 mod tunnels;
 
@@ -23,7 +25,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use acl::RuleBook;
+use acl::conntrack::Conntrack;
 use fib::{Address, AnyPrefix, Candidate, Change, FibWriter, GroupId, Prefix, Rib, RouteSource};
 
 use crate::control::desired::{Desired, RouteSpec, RouteTarget};
@@ -36,6 +38,7 @@ use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
 use crate::publish::{Epoch, Publisher};
 use crate::tables::{GATEWAY_V4, GATEWAY_V6, NeighborTable, Port, Tables, TraceFilter, TunnelPeers};
+use policy::PolicySide;
 use tunnels::TunnelEnds;
 
 /// Why an event was refused. Nothing was changed.
@@ -55,6 +58,9 @@ pub enum EngineError {
         /// Who has it.
         owner: String,
     },
+    /// Two ports of one workload: `pod` and `default/pod` are the same.
+    #[error("port {0} is of the same workload as port {1}")]
+    EndpointTaken(String, String),
     /// No such port.
     #[error("there is no port {0}")]
     NoSuchPort(String),
@@ -135,7 +141,7 @@ pub struct Engine {
     pub(super) groups: Groups,
     pub(super) neighbors: Neighbors,
     pub(super) neighbor_table: Arc<NeighborTable>,
-    pub(super) rules: RuleBook,
+    policy: PolicySide,
     ids: BTreeMap<String, PortId>,
     retired_ids: Vec<PortId>,
     next_id: u16,
@@ -154,8 +160,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine and the first tables; `make` turns them into a publisher.
-    pub fn new(make: impl FnOnce(Arc<Tables>) -> Publisher<Tables>) -> Self {
+    /// An engine of a router with these flows, and the first tables; `make` turns them into a publisher.
+    pub fn new(flows: Arc<Conntrack>, make: impl FnOnce(Arc<Tables>) -> Publisher<Tables>) -> Self {
         let v4 = Family::new(FamilyIndex::V4, AnyPrefix::V4, |address| match address {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
@@ -165,7 +171,9 @@ impl Engine {
             IpAddr::V6(address) => Some(address),
         });
         let neighbor_table = Arc::new(NeighborTable::new());
-        let tables = Tables::empty(v4.fib.reader(), v6.fib.reader(), neighbor_table.clone());
+        let policy = PolicySide::new(flows);
+        let (fib4, fib6) = (v4.fib.reader(), v6.fib.reader());
+        let tables = Tables::empty(fib4, fib6, neighbor_table.clone(), policy.tables(&[]));
         let mut engine = Engine {
             desired: Desired::default(),
             v4,
@@ -173,7 +181,7 @@ impl Engine {
             groups: Groups::default(),
             neighbors: Neighbors::default(),
             neighbor_table,
-            rules: RuleBook::default(),
+            policy,
             ids: BTreeMap::new(),
             retired_ids: Vec::new(),
             next_id: 0,
@@ -238,6 +246,8 @@ impl Engine {
                 self.changed.peers = true;
             }
             Event::SetBlocks(blocks) => self.set_blocks(blocks),
+            Event::PutPolicy(resource) => self.put_policy(&resource),
+            Event::RemovePolicy(resource) => self.remove_policy(&resource),
             Event::SetTrace(filters) => {
                 self.trace = filters;
                 self.changed.tables = true;

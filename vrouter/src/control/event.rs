@@ -39,6 +39,11 @@ pub enum Event {
     RemovePeer(Ipv4Addr),
     /// This node's own pod blocks.
     SetBlocks(Vec<IpNet>),
+    /// A resource of policy exists: a tier, policy, profile, network set, or something that selectors
+    /// name. Other resources change nothing.
+    PutPolicy(Box<api::Resource>),
+    /// A resource of policy is gone.
+    RemovePolicy(Box<api::Resource>),
     /// What traces and captures follow, all of them; none: nothing.
     SetTrace(Vec<TraceFilter>),
 }

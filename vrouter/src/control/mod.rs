@@ -29,7 +29,7 @@ pub mod resolution;
 pub mod show;
 pub mod tunnel_ids;
 
-pub use desired::{Encap, IpipMode, Pool, PortRole, PortSpec, RouteSpec, RouteTarget};
+pub use desired::{Encap, IpipMode, Pool, PortRole, PortSpec, RouteSpec, RouteTarget, Workload};
 pub use engine::{Engine, EngineError};
 pub use event::Event;
 pub use neighbors::NeighborRequest;

@@ -7,7 +7,6 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use acl::RuleId;
 use fib::{Address, AnyPrefix, Candidate, GroupId, Lost, Prefix, Rib, RouteSource};
 
 use crate::control::adjacency::Hop;
@@ -217,11 +216,6 @@ impl Engine {
     /// Tunnel numbers that belong to another remote than at the last call.
     pub(crate) fn take_reused_tunnels(&mut self) -> Vec<TunnelId> {
         self.tunnel_ids.take_reused()
-    }
-
-    /// The name of a policy rule.
-    pub fn rule_name(&self, id: u32) -> Option<&str> {
-        self.rules.name(RuleId(id))
     }
 
     /// Every hop in use.

@@ -127,6 +127,7 @@ impl Node {
             .cores(&cores)
             .frames(*config.memory.frames)
             .frame_size(*config.memory.frame_size)
+            .flows(*config.memory.flows)
             .idle(match *config.workers.idle {
                 config::IdleMode::Poll => IdleMode::Poll,
                 config::IdleMode::Adaptive => IdleMode::Adaptive,

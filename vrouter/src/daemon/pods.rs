@@ -12,13 +12,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use acl::Profile;
 use encap::MacAddr;
 
 use crate::agent::pod_interface::{self, PodInterface, PodInterfaceRecord, PodInterfaceSpec};
 use crate::agent::state_store::{AttachedPod, OwnedDevice};
 use crate::config::{Attach, PodName, PodSpec};
-use crate::control::{PortRole, PortSpec};
+use crate::control::{PortRole, PortSpec, Workload};
 use crate::daemon::node::{Node, NodeError};
 use crate::port::af_xdp::{Device, DeviceOptions};
 use crate::port::{PortQueue, tap};
@@ -172,7 +171,10 @@ impl Node {
             name: name.clone(),
             role: PortRole::Pod {
                 addresses: spec.addresses.clone(),
-                profiles: vec![Profile::of_namespace(&spec.name.namespace)],
+                workload: Workload {
+                    labels: spec.labels.clone(),
+                    ..Workload::of_namespace(&spec.name.namespace)
+                },
             },
             mac: GATEWAY_MAC,
             peer_mac: mac,

@@ -1,4 +1,4 @@
-//! Pools and routes by name, from the configuration and from the API.
+//! Pools, routes and policy by name, from the configuration and from the API.
 //!
 //! What the API applies is kept in the durable state and is in force again after a
 //! restart, above what the configuration file says under the same name. A text is
@@ -24,13 +24,20 @@ pub struct Given {
     pub origin: Origin,
 }
 
-/// All resources, by kind and name.
+/// All resources, by kind and name: `namespace/name` where the kind belongs to namespaces.
 #[derive(Clone, Debug, Default)]
 pub struct Resources(pub BTreeMap<(String, String), Given>);
 
 impl Resources {
     fn key(resource: &Resource) -> (String, String) {
-        (resource.kind().as_str().to_owned(), resource.name().to_owned())
+        (resource.kind().as_str().to_owned(), resource.full_name())
+    }
+
+    /// The key of a name as people give it: a bare name is in namespace `default`.
+    fn key_of(kind: Kind, name: &str) -> (String, String) {
+        let bare = kind.is_namespaced() && !name.contains('/');
+        let name = if bare { format!("default/{name}") } else { name.to_owned() };
+        (kind.as_str().to_owned(), name)
     }
 
     fn put(&mut self, resource: Resource, origin: Origin) -> Option<Given> {
@@ -39,7 +46,7 @@ impl Resources {
 
     /// The resource of this kind and name.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Given> {
-        self.0.get(&(kind.as_str().to_owned(), name.to_owned()))
+        self.0.get(&Self::key_of(kind, name))
     }
 
     /// Every resource of a kind.
@@ -88,6 +95,18 @@ impl Resources {
             Resource::Route(route) => Some((given, route)),
             _ => None,
         })
+    }
+
+    /// Resources of policy, by key.
+    fn of_policy(&self) -> impl Iterator<Item = (&(String, String), &Resource)> {
+        let all = self.0.iter().map(|(key, given)| (key, &given.resource));
+        all.filter(|(_, resource)| !matches!(resource, Resource::IpPool(_) | Resource::Route(_)))
+    }
+
+    /// What resources ask for that this router does not do, though it accepts them.
+    pub fn not_enforced(&self) -> impl Iterator<Item = (&Resource, Problem)> {
+        self.of_policy()
+            .flat_map(|(_, resource)| not_enforced(resource).into_iter().map(move |told| (resource, told)))
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -160,7 +179,7 @@ impl Node {
         let mut next = self.resources.clone();
         let mut applied = Vec::with_capacity(resources.len());
         for resource in &resources {
-            let outcome = match next.get(resource.kind(), resource.name()) {
+            let outcome = match next.get(resource.kind(), &resource.full_name()) {
                 None => Applied::Created,
                 Some(old) if old.resource == *resource => Applied::Unchanged,
                 Some(_) => Applied::Replaced,
@@ -176,6 +195,12 @@ impl Node {
             return Err(problems);
         }
         self.check_pods_in_pools(&next)?;
+        if *self.config.policy.fail_closed {
+            let refused: Vec<Problem> = resources.iter().flat_map(not_enforced).collect();
+            if !refused.is_empty() {
+                return Err(refused);
+            }
+        }
         if dry_run {
             return Ok((applied, self.router.engine().generation()));
         }
@@ -189,7 +214,7 @@ impl Node {
                         .resources
                         .entry(resource.kind().as_str().to_owned())
                         .or_default()
-                        .insert(resource.name().to_owned(), resource.to_yaml());
+                        .insert(resource.full_name(), resource.to_yaml());
                 }
             })
             .map_err(|error| failed(error.into()))?;
@@ -206,7 +231,7 @@ impl Node {
         let mut next = self.resources.clone();
         let removed = next
             .0
-            .remove(&(kind.as_str().to_owned(), name.to_owned()))
+            .remove(&Resources::key_of(kind, name))
             .ok_or_else(|| NodeError::NotFound(format!("there is no {kind} {name}")))?;
         if removed.origin == Origin::Config {
             return Err(NodeError::InUse(format!(
@@ -225,7 +250,7 @@ impl Node {
         self.check_pods_in_pools(&next).map_err(|problems| NodeError::InUse(words(&problems)))?;
         self.store.update(|state| {
             if let Some(of_kind) = state.resources.get_mut(kind.as_str()) {
-                of_kind.remove(name);
+                of_kind.remove(&removed.resource.full_name());
             }
         })?;
         self.put_in_force(next)?;
@@ -272,9 +297,40 @@ impl Node {
                 self.router.apply(announcement(resource))?;
             }
         }
+        let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            (self.resources.of_policy().collect(), next.of_policy().collect());
+        for (key, resource) in &old {
+            if !new.contains_key(key) {
+                self.router.apply(Event::RemovePolicy(Box::new((*resource).clone())))?;
+            }
+        }
+        for (key, resource) in &new {
+            if old.get(key) != Some(resource) {
+                self.router.apply(Event::PutPolicy(Box::new((*resource).clone())))?;
+            }
+        }
         self.resources = next;
         Ok(())
     }
+}
+
+/// What a resource asks for that this router does not do, though it accepts the resource. Under
+/// `fail_closed` it is refused for it.
+fn not_enforced(resource: &Resource) -> Vec<Problem> {
+    let mut out = resource.not_enforced();
+    if let Resource::HostEndpoint(_) = resource {
+        let message = "is not enforced: selectors see the host endpoint, but its own policy is not applied";
+        out.push(Problem::new("spec", message, "").of(0, resource.kind().as_str(), &resource.full_name()));
+    }
+    let logs = |spec: &api::PolicySpec| {
+        spec.ingress.iter().chain(&spec.egress).any(|rule| rule.action == api::Action::Log)
+    };
+    if resource.policy_spec().is_some_and(logs) {
+        let message = "writes no log: packets go on to the next rule";
+        let problem = Problem::new("spec", format!("action Log {message}"), "");
+        out.push(problem.of(0, resource.kind().as_str(), &resource.full_name()));
+    }
+    out
 }
 
 fn words(problems: &[Problem]) -> String {
@@ -321,7 +377,6 @@ fn announcement(resource: &Resource) -> Event {
                 _ => IpipMode::Never,
             },
         }),
-        // A kind that this release does not read cannot have been applied.
-        other => unreachable!("{} is not a kind of this release", other.kind().as_str()),
+        other => Event::PutPolicy(Box::new(other.clone())),
     }
 }

@@ -1,4 +1,4 @@
-//! Stage 7: puts the outer header of a tunnel in front of the packet.
+//! Stage 9: puts the outer header of a tunnel in front of the packet.
 //!
 //! The header was built with the adjacency; length, ECN, identification and
 //! checksum are patched here. Frames keep 256 bytes of headroom, so nothing moves.

@@ -39,7 +39,7 @@ struct Held {
     facts: Facts,
 }
 
-/// The per-packet facts that `lookup` and later stages read.
+/// The per-packet facts that `conntrack` and later stages read.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
     l3: u16,
@@ -51,6 +51,8 @@ struct Facts {
     decapsulated: bool,
     fragment: bool,
     from_host: bool,
+    from_pod: bool,
+    known: bool,
     src4: u32,
     dst4: core::net::Ipv4Addr,
     dst6: core::net::Ipv6Addr,
@@ -166,6 +168,8 @@ pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, tables: &Tabl
         decapsulated: bit(burst.decapsulated),
         fragment: bit(burst.fragments),
         from_host: bit(burst.from_host),
+        from_pod: bit(burst.from_pod),
+        known: bit(burst.known),
         src4: burst.meta.src4[lane],
         dst4: burst.meta.dst4[lane],
         dst6: burst.meta.dst6[lane],
@@ -215,6 +219,8 @@ pub fn release(burst: &mut Burst, state: &mut WorkerState) -> usize {
         burst.decapsulated |= bit(facts.decapsulated);
         burst.fragments |= bit(facts.fragment);
         burst.from_host |= bit(facts.from_host);
+        burst.from_pod |= bit(facts.from_pod);
+        burst.known |= bit(facts.known);
         state.hold.deadlines[lane] = deadline;
         burst.held |= 1 << lane;
         moved += 1;

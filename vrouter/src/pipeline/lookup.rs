@@ -1,4 +1,4 @@
-//! Stage 4: the longest-prefix match, the adjacency, and what has to happen before
+//! Stage 6: the longest-prefix match, the adjacency, and what has to happen before
 //! the packet can be sent there.
 //!
 //! The FIB is asked for the whole burst at once. A destination without a usable

@@ -1,13 +1,13 @@
 //! The forwarding path, on one page.
 //!
 //! ```text
-//!   rx -> parse -> gateway -> decap -> source_policy -> lookup -> hold
-//!                    |                                    |
-//!              ARP/ND replies,                         receive (echo)
-//!              punt to slow path                          |
-//!      -> dest_policy -> ttl_mtu -> encap -> rewrite -> output -> tx
-//!                           |
-//!                    icmp_error, fragment  --(originated burst)--> lookup
+//!   rx -> parse -> gateway -> decap -> anti_spoof -> conntrack -> source_policy -> lookup -> hold
+//!                    |                                 |                              |
+//!              ARP/ND replies,                   known flows pass               receive (echo)
+//!              punt to slow path                 both policies unasked                |
+//!      -> dest_policy -> conntrack::open -> ttl_mtu -> encap -> rewrite -> output -> tx
+//!                                              |
+//!                                       icmp_error, fragment  --(originated burst)--> lookup
 //! ```
 //!
 //! Each stage is one file with one function over the whole burst. A packet that
@@ -19,8 +19,10 @@
 //! TTL decrement, no further ICMP error about them. Encapsulation comes before the
 //! Ethernet rewrite, because the rewrite belongs to whatever header is outermost.
 //!
-//! Conntrack and NAT will sit between `decap` and `source_policy`.
+//! NAT will sit between `conntrack` and `source_policy`.
 
+pub mod anti_spoof;
+pub mod conntrack;
 pub mod decap;
 pub mod dest_policy;
 pub mod encap;
@@ -32,6 +34,7 @@ pub mod icmp_error;
 pub mod lookup;
 pub mod output;
 pub mod parse;
+mod police;
 pub mod punt;
 pub mod receive;
 pub mod rewrite;
@@ -56,6 +59,8 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     }
     hook::run(HookPoint::AfterParse, burst, tables, state);
     decap::run(burst, tables, state);
+    anti_spoof::run(burst, tables, state);
+    conntrack::run(burst, tables, state);
     source_policy::run(burst, tables, state);
     hook::run(HookPoint::BeforeLookup, burst, tables, state);
     forward(burst, tables, state);
@@ -66,6 +71,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
 fn forward(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     lookup::run(burst, tables, state);
     dest_policy::run(burst, tables, state);
+    conntrack::open(burst, tables, state);
     ttl_mtu::run(burst, tables, state);
     encap::run(burst, tables, state);
     rewrite::run(burst, tables, state);
@@ -86,7 +92,8 @@ pub fn originate(tables: &Tables, state: &mut WorkerState) {
     }
 }
 
-/// Tries again what waited for a neighbour. Returns the number of packets tried.
+/// Tries again what waited for a neighbour. Returns the number of packets tried. Those whose flow was
+/// not open yet are looked up again: their turn to open it comes behind `lookup`.
 #[cold]
 pub fn release_held(tables: &Tables, state: &mut WorkerState) -> usize {
     let mut tried = 0;
@@ -97,6 +104,8 @@ pub fn release_held(tables: &Tables, state: &mut WorkerState) -> usize {
             break;
         }
         tried += released;
+        conntrack::run(&mut burst, tables, state);
+        source_policy::run(&mut burst, tables, state);
         forward(&mut burst, tables, state);
         originate(tables, state);
     }

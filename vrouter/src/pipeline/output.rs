@@ -1,4 +1,4 @@
-//! Stage 9: hands each packet to its port, for transmission when the burst ends.
+//! Stage 11: hands each packet to its port, for transmission when the burst ends.
 
 use crate::burst::{Burst, lanes};
 use crate::drop_reason::DropReason;

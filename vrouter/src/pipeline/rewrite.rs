@@ -1,4 +1,4 @@
-//! Stage 8: the Ethernet header of the way out.
+//! Stage 10: the Ethernet header of the way out.
 
 use encap::wire::ethernet;
 

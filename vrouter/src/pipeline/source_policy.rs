@@ -1,55 +1,35 @@
-//! Stage 3: may this pod send this packet?
+//! Stage 5: may this pod send this packet?
 //!
-//! Anti-spoof first: a pod's packet carries one of the pod's own addresses as its
-//! source (its MAC was checked in parse). Then the pod's egress policy. Packets of
-//! other ports are not policed here.
+//! The egress policy of the pod is asked about packets that open a flow; those of known flows pass.
+//! Packets of other ports are not policed here.
 
-use core::net::Ipv6Addr;
+use acl::Direction;
 
-use acl::{Action, Direction};
-use encap::wire::ipv6;
-
-use crate::burst::{Burst, lanes};
+use crate::burst::Burst;
 use crate::drop_reason::DropReason;
-use crate::frame::FrameArea;
+use crate::pipeline::conntrack;
+use crate::pipeline::police::Side;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
-use crate::tables::{GATEWAY_V6, Port, Role, Tables};
+use crate::tables::Tables;
+
+const EGRESS: Side = Side {
+    direction: Direction::Egress,
+    port: |burst, lane| burst.meta.in_port[lane],
+    stage: Stage::SourcePolicy,
+    reason: DropReason::PolicyEgress,
+};
 
 /// Polices what pods send.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    let mut last = (crate::ids::PortId::NONE, None);
-    for lane in lanes(burst.alive & burst.from_pod) {
-        let in_port = burst.meta.in_port[lane];
-        if last.0 != in_port {
-            last = (in_port, tables.port(in_port).filter(|port| port.role == Role::Pod));
-        }
-        let Some(port) = last.1 else { continue };
-        if !own_source(burst, lane, port, state.pool.area()) {
-            state.drop_packet(burst, lane, DropReason::SpoofedSource);
-            continue;
-        }
-        let verdict = port.policy.verdict(Direction::Egress);
-        burst.meta.rule[lane] = verdict.rule.0;
-        state.tracer.note(burst, lane, Stage::SourcePolicy, verdict.rule.0, verdict.action as u32);
-        if verdict.action == Action::Deny {
-            state.drop_packet(burst, lane, DropReason::PolicyEgress);
-        }
+    let sent = burst.alive & burst.from_pod & !burst.originated;
+    let noted = sent & burst.known & burst.traced & !burst.held;
+    if noted != 0 {
+        EGRESS.note_known(noted, burst, state);
     }
-}
-
-#[inline]
-fn own_source(burst: &Burst, lane: usize, port: &Port, area: &FrameArea) -> bool {
-    if burst.v4 >> lane & 1 == 1 {
-        return port.addresses4.iter().any(|a| u32::from(*a) == burst.meta.src4[lane]);
+    EGRESS.police(sent & burst.opens, burst, tables, state);
+    let fragments = burst.alive & sent & burst.fragments;
+    if fragments != 0 {
+        conntrack::sent_fragments(burst, fragments, state);
     }
-    let ip = burst.network(lane, area);
-    let Some(source) = ip.get(8..24).and_then(|octets| <[u8; 16]>::try_from(octets).ok()) else {
-        return false;
-    };
-    debug_assert!(ip.len() >= ipv6::HEADER_LEN);
-    let source = Ipv6Addr::from(source);
-    // A pod's stack talks to its gateway from its link-local address, which we are not told.
-    let link_local = source.segments()[0] & 0xffc0 == 0xfe80;
-    port.addresses6.contains(&source) || (link_local && burst.meta.dst6[lane] == GATEWAY_V6)
 }

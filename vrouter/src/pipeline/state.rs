@@ -9,6 +9,7 @@ use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, FramePool};
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
+use crate::pipeline::conntrack::FlowState;
 use crate::pipeline::hold::HoldQueue;
 use crate::pipeline::hook::Hook;
 use crate::pipeline::icmp_error::TokenBucket;
@@ -90,6 +91,8 @@ pub struct WorkerState {
     pub originated: Box<Burst>,
     /// Empty bursts for runs within a run.
     spare: Vec<Box<Burst>>,
+    /// What the flow and policy stages know of the burst.
+    pub flows: Box<FlowState>,
     /// Packets that wait for a neighbour.
     pub hold: HoldQueue,
     /// The way to the slow path.
@@ -123,6 +126,7 @@ impl WorkerState {
             tx: TxStage::new(),
             originated: Box::default(),
             spare: (0..SPARE_BURSTS).map(|_| Box::default()).collect(),
+            flows: Box::new(FlowState::new(seed)),
             hold: HoldQueue::new(),
             punt,
             icmp_limit: TokenBucket::default(),

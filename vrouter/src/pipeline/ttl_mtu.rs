@@ -1,4 +1,4 @@
-//! Stage 6: time to live and size.
+//! Stage 8: time to live and size.
 //!
 //! TTL (hop limit) goes down by one per node for what passes through, as in Linux:
 //! not for what the node's own stack sends or receives, and not for what the router

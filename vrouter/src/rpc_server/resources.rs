@@ -30,8 +30,9 @@ pub(super) async fn apply(node: &mut Node, request: v1::ApplyRequest) -> v1::App
                 refuse(&mut results[index], problems.iter());
             }
             Ok(resource) => {
-                let same =
-                    |other: &Resource| other.kind() == resource.kind() && other.name() == resource.name();
+                let same = |other: &Resource| {
+                    other.kind() == resource.kind() && other.full_name() == resource.full_name()
+                };
                 if resources.iter().any(same) {
                     refused = true;
                     let problem =
@@ -100,7 +101,7 @@ pub(super) fn get(node: &Node, request: &v1::GetRequest) -> Result<v1::GetReply,
     let kind = kind(&request.kind)?;
     let show = |given: &Given| v1::Resource {
         kind: kind.as_str().to_owned(),
-        name: given.resource.name().to_owned(),
+        name: given.resource.full_name(),
         source: match given.origin {
             Origin::Config => "config",
             Origin::Api => "api",

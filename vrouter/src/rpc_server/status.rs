@@ -52,6 +52,17 @@ fn conditions(node: &Node) -> Vec<v1::Condition> {
     let well = uplinks.chain(workers).chain(host).filter(|part| !node.problems.contains_key(part));
     let mut out: Vec<v1::Condition> =
         well.map(|name| v1::Condition { name, ok: true, message: String::new() }).collect();
+    // Accepted as they are, so the node is well.
+    out.extend(node.resources.not_enforced().map(|(resource, told)| v1::Condition {
+        name: format!("{} {}", resource.kind(), resource.full_name()),
+        ok: true,
+        message: format!("{} {}", told.path, told.message),
+    }));
+    out.extend(node.router.engine().policy_problems().into_iter().map(|problem| v1::Condition {
+        name: "policy".to_owned(),
+        ok: false,
+        message: problem,
+    }));
     out.extend(node.problems.iter().map(|(part, problem)| v1::Condition {
         name: part.clone(),
         ok: false,

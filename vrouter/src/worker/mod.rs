@@ -402,6 +402,7 @@ impl Worker {
             let timeout = if self.state.hold.is_empty() { timeout } else { timeout.min(idle::HOLD_TICK) };
             self.ready.block(timeout);
             self.come_online();
+            pipeline::conntrack::sweep(self.subscriber.tables(), crate::clock::now());
         }
         self.handoffs.bell().announce_awake();
     }

@@ -133,7 +133,8 @@ fn resources_are_applied_whole_or_not_at_all() {
         router.apply(&(pool("red", "10.201.0.0/16", "Never") + &pool("red", "10.202.0.0/16", "Never")), "");
     assert!(twice.code == Some(1) && twice.err.contains("twice"), "{twice:?}");
     assert!(router.refusal("get ippool red").contains("there is no IPPool red"));
-    assert!(router.refusal("get networkpolicy").contains("not supported"));
+    assert_eq!(router.json("get networkpolicy"), json!([]));
+    assert!(router.refusal("get bgppeer").contains("not supported"));
 
     let pools = router.json("get ippool");
     let names: Vec<&Value> = pools.as_array().unwrap().iter().map(|pool| &pool["metadata"]["name"]).collect();

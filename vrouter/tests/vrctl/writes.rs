@@ -99,9 +99,9 @@ fn delete_by_name_and_by_file() {
     assert_eq!(run.code, Some(1));
     assert_eq!(run.out, "IPPool/blue deleted\nRoute/node2 deleted\nRoute/node3 deleted\n");
     assert_eq!(run.err, "vrctl: IPPool/busy: 2 pods have its addresses\n");
-    let run = vrctl_with_stdin(&server, "delete -f -", "kind: Tier\n");
+    let run = vrctl_with_stdin(&server, "delete -f -", "kind: BGPPeer\n");
     assert_eq!(run.code, Some(1));
-    assert!(run.err.contains("kind Tier is not supported by this release"), "{}", run.err);
+    assert!(run.err.contains("kind BGPPeer is not supported by this release"), "{}", run.err);
     for verb in ["delete", "delete ippool", "delete ippool a -f b"] {
         assert_eq!(vrctl(&server, verb).code, Some(2), "{verb}");
     }

@@ -159,7 +159,10 @@ pub(crate) async fn delete(
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             problems.join("\n")
         })?;
-        all.extend(references.into_iter().map(|r| (r.kind.to_string(), r.name)));
+        all.extend(references.into_iter().map(|r| {
+            let name = if r.namespace.is_empty() { r.name } else { format!("{}/{}", r.namespace, r.name) };
+            (r.kind.to_string(), name)
+        }));
     }
     // One that is refused does not keep the others: each is tried, and all failures are told.
     let mut failures = Vec::new();

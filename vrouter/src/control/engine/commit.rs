@@ -60,7 +60,8 @@ impl Engine {
         let mut result = self.v4.plan(&mut self.groups, &self.desired, &changed.pools);
         result = result.and(self.v6.plan(&mut self.groups, &self.desired, &changed.pools));
         self.resolve_groups();
-        let mut publish = self.groups.take_changed() | self.groups.adjacencies.is_stale() | changed.tables;
+        let mut publish = self.renew_policy();
+        publish |= self.groups.take_changed() | self.groups.adjacencies.is_stale() | changed.tables;
         if self.groups.adjacencies.take_changed_tunnels() | changed.links | changed.peers {
             self.renew_tunnels();
             publish = true;
@@ -68,6 +69,7 @@ impl Engine {
         if publish {
             self.publish();
         }
+        self.settle_policy();
         let planned = !self.v4.plan.is_empty() || !self.v6.plan.is_empty();
         let full = |full: FibFull| EngineError::FibFull(full.to_string());
         result = result.and(self.v4.program(&mut self.groups).map_err(full));
@@ -92,7 +94,7 @@ impl Engine {
     }
 
     /// Publishes new tables and waits until every worker has adopted them.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         for (port, address) in self.neighbors.feed(&self.neighbor_table) {
             self.groups.adjacencies.neighbor_changed(port, address);
         }
@@ -108,23 +110,26 @@ impl Engine {
             tunnel_peers: self.tunnel_peers.clone(),
             icmp_source4: self.desired.first_v4().unwrap_or(GATEWAY_V4),
             icmp_source6: self.desired.first_v6().unwrap_or(GATEWAY_V6),
+            policy: self.policy.tables(&self.ports),
             trace: self.trace.as_slice().into(),
         };
         let epoch = self.publisher.publish(Arc::new(tables));
         self.generation += 1;
-        self.wait(epoch);
+        let adopted = self.wait(epoch);
+        self.await_policy((!adopted).then_some(epoch));
     }
 
-    /// Waits until `epoch` has passed, within [`ADOPTION_TIMEOUT`].
-    fn wait(&self, epoch: Epoch) {
+    /// Waits until `epoch` has passed, within [`ADOPTION_TIMEOUT`]; whether it has.
+    fn wait(&self, epoch: Epoch) -> bool {
         let start = Instant::now();
         while !self.publisher.passed(epoch) {
             if start.elapsed() > ADOPTION_TIMEOUT {
                 tracing::error!("a worker has not adopted new tables within {ADOPTION_TIMEOUT:?}");
-                return;
+                return false;
             }
             std::thread::sleep(Duration::from_micros(20));
         }
+        true
     }
 
     /// Begins the grace period of what the FIB no longer names.

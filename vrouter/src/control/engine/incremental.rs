@@ -5,6 +5,7 @@ mod naive;
 
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use encap::wire::ethernet::MacAddr;
 use fib::{AnyPrefix, GroupId, RouteSource};
@@ -16,7 +17,7 @@ use crate::control::desired::{Encap, IpipMode, Pool, PortRole, PortSpec, RouteSp
 use crate::control::event::Event;
 use crate::ids::NeighborSlot;
 use crate::publish;
-use crate::tables::{Action, Adjacency, Group, Tables};
+use crate::tables::{Action, Adjacency, Group, Tables, flow_table};
 use naive::Model;
 
 const PREFIXES: [&str; 18] = [
@@ -178,7 +179,8 @@ fn places(group: GroupId, tables: &Tables) -> Places {
 }
 
 fn engine() -> Engine {
-    Engine::new(|tables| publish::channel(tables, 0).0)
+    let flows = flow_table(64).unwrap();
+    Engine::new(Arc::new(flows), |tables| publish::channel(tables, 0).0)
 }
 
 /// Whether the engine's tables lead every prefix and address where the model says.

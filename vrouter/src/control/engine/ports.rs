@@ -4,7 +4,6 @@ use core::net::IpAddr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use acl::{EndpointPolicy, RuleBook};
 use fib::{AnyPrefix, RouteSource};
 
 use super::{Engine, EngineError, host_prefix, net_prefix};
@@ -16,6 +15,7 @@ use crate::tables::{Port, Role};
 impl Engine {
     pub(super) fn put_port(&mut self, spec: PortSpec) -> Result<(), EngineError> {
         self.check_addresses(&spec)?;
+        self.check_endpoint(&spec)?;
         let id = match self.ids.get(&spec.name) {
             Some(id) => *id,
             None => self.allocate_id()?,
@@ -42,7 +42,9 @@ impl Engine {
         if self.ports.len() <= id.index() {
             self.ports.resize(id.index() + 1, None);
         }
-        self.ports[id.index()] = Some(Arc::new(compile(&spec, &mut self.rules)));
+        let policy = self.ports[id.index()].as_ref().and_then(|port| port.policy.clone());
+        self.ports[id.index()] = Some(Arc::new(Port { policy, ..compile(&spec) }));
+        self.police_port(&spec, id);
         self.changed.tables = true;
         self.announce_port(&spec);
         Ok(())
@@ -93,6 +95,7 @@ impl Engine {
         self.withdraw_port(&old);
         if let Some(id) = self.ids.remove(name) {
             self.neighbors.forget_port(id);
+            self.release_port(&old, id);
             let gleaned = core::mem::take(&mut self.gleaned);
             let (gone, kept) = gleaned.into_iter().partition(|(port, _)| *port == id);
             self.gleaned = kept;
@@ -149,16 +152,12 @@ impl Engine {
     }
 }
 
-/// A port as the packet path sees it.
-fn compile(spec: &PortSpec, rules: &mut RuleBook) -> Port {
-    let (role, addresses, policy) = match &spec.role {
-        PortRole::Uplink { exclusive, .. } => {
-            (Role::Uplink { exclusive: *exclusive }, [].as_slice(), EndpointPolicy::NOT_POLICED)
-        }
-        PortRole::Pod { addresses, profiles } => {
-            (Role::Pod, addresses.as_slice(), EndpointPolicy::compile(profiles, rules))
-        }
-        PortRole::Host { addresses } => (Role::Host, addresses.as_slice(), EndpointPolicy::NOT_POLICED),
+/// A port as the packet path sees it, without its policy.
+fn compile(spec: &PortSpec) -> Port {
+    let (role, addresses) = match &spec.role {
+        PortRole::Uplink { exclusive, .. } => (Role::Uplink { exclusive: *exclusive }, [].as_slice()),
+        PortRole::Pod { addresses, .. } => (Role::Pod, addresses.as_slice()),
+        PortRole::Host { addresses } => (Role::Host, addresses.as_slice()),
     };
     let v4 = addresses.iter().filter_map(|address| match address {
         IpAddr::V4(address) => Some(*address),
@@ -177,6 +176,6 @@ fn compile(spec: &PortSpec, rules: &mut RuleBook) -> Port {
         up: spec.up,
         addresses4: v4.collect(),
         addresses6: v6.collect(),
-        policy,
+        policy: None,
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use acl::model::{Policy, Ruleset, SetId, Tier, TierEnd};
-use acl::{Direction, ProgramId};
+use acl::{CompileError, Direction, ProgramId};
 use api::{DefaultAction, Order};
 
 use super::endpoint::{EndpointKey, EndpointPrograms, Failsafe, HostPrograms, Stage, policy_type};
@@ -34,6 +34,8 @@ pub(super) struct Plan {
 pub(super) struct Compiled {
     pub(super) id: ProgramId,
     users: usize,
+    /// Why it only denies.
+    refused: Option<CompileError>,
     /// Sets of the failsafe ports' prefixes.
     nets: Vec<SetId>,
 }
@@ -70,8 +72,24 @@ impl PolicyWorld {
     }
 
     /// Gives addresses their new classes, when every reader has adopted what was published last.
-    pub fn settle(&mut self) {
-        self.engine.settle();
+    /// Returns the endpoints whose verdicts may be others from now on.
+    pub fn settle(&mut self) -> Vec<EndpointKey> {
+        let programs = self.engine.settle();
+        if programs.is_empty() {
+            return Vec::new();
+        }
+        let concerned =
+            |plan: &Plan| self.compiled.get(plan).is_some_and(|compiled| programs.contains(&compiled.id));
+        let endpoints = self.plans.iter().filter(|(_, plans)| plans.iter().any(concerned));
+        endpoints.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Endpoints that are denied because what applies to them could not be compiled.
+    pub fn refused(&self) -> impl Iterator<Item = (&EndpointKey, String)> {
+        self.plans.iter().filter_map(|(key, plans)| {
+            let refused = plans.iter().find_map(|plan| self.compiled.get(plan)?.refused)?;
+            Some((key, refused.to_string()))
+        })
     }
 
     /// The programs of a workload.
@@ -170,12 +188,14 @@ impl PolicyWorld {
         let ruleset = self.ruleset(plan, &mut nets);
         // More ports than 16 bits can number are refused where resources are taken; if it happens all
         // the same, the endpoint is denied rather than open.
-        let compiled = self.engine.compile(ruleset).or_else(|_| {
+        let mut refused = None;
+        let compiled = self.engine.compile(ruleset).or_else(|error| {
+            refused = Some(error);
             let rule = self.names.id(RuleName::NoMatch { direction: plan.direction });
             self.engine.compile(Ruleset { tiers: Vec::new(), profiles: Vec::new(), no_match: Some(rule) })
         });
         if let Ok(id) = compiled {
-            self.compiled.insert(plan.clone(), Compiled { id, users: 1, nets });
+            self.compiled.insert(plan.clone(), Compiled { id, users: 1, refused, nets });
         }
     }
 

@@ -19,7 +19,7 @@ fn port(role: Role) -> Port {
         up: true,
         addresses4: Box::new([]),
         addresses6: Box::new([]),
-        policy: acl::EndpointPolicy::NOT_POLICED,
+        policy: None,
     }
 }
 

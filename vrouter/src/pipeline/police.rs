@@ -1,0 +1,54 @@
+//! Asking the policy of ports about the packets of a burst, port by port.
+
+use acl::Direction;
+
+use crate::burst::{Burst, lanes};
+use crate::drop_reason::DropReason;
+use crate::ids::PortId;
+use crate::pipeline::state::WorkerState;
+use crate::pipeline::trace::Stage;
+use crate::tables::Tables;
+
+/// One of the two policy stages.
+pub(super) struct Side {
+    /// Which policy is asked.
+    pub(super) direction: Direction,
+    /// The port whose policy it is.
+    pub(super) port: fn(&Burst, usize) -> PortId,
+    /// Under which name traces have it.
+    pub(super) stage: Stage,
+    /// Why denied packets are dropped.
+    pub(super) reason: DropReason,
+}
+
+impl Side {
+    /// Asks about the packets of `mask`; what is denied is dropped.
+    pub(super) fn police(&self, mask: u64, burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
+        let mut rest = mask;
+        while let Some(first) = lanes(rest).next() {
+            let id = (self.port)(burst, first);
+            let same = |lane: usize| u64::from((self.port)(burst, lane) == id) << lane;
+            let group = lanes(rest).fold(0, |group, lane| group | same(lane));
+            rest &= !group;
+            let denied = state.flows.ask(self.direction, group, tables.port(id), &tables.policy);
+            for lane in lanes(group) {
+                let verdict = state.flows.verdict(self.direction, lane);
+                burst.meta.rule[lane] = verdict.rule.0;
+                state.tracer.note(burst, lane, self.stage, verdict.rule.0, verdict.action as u32);
+                if denied >> lane & 1 == 1 {
+                    state.drop_packet(burst, lane, self.reason);
+                }
+            }
+        }
+    }
+
+    /// Notes in traces why packets of known flows pass.
+    #[cold]
+    pub(super) fn note_known(&self, mask: u64, burst: &mut Burst, state: &mut WorkerState) {
+        for lane in lanes(mask) {
+            let verdict = state.flows.known_verdict(self.direction, lane);
+            burst.meta.rule[lane] = verdict.rule.0;
+            state.tracer.note(burst, lane, self.stage, verdict.rule.0, verdict.action as u32);
+        }
+    }
+}

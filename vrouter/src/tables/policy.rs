@@ -1,0 +1,67 @@
+//! What the packet path asks policy with.
+
+use core::net::IpAddr;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use acl::conntrack::{Capacity, Conntrack, LayoutError, PolicyGenerations, Settings};
+use acl::{AddressTrie, Direction, Program};
+
+use super::Port;
+use crate::ids::MAX_PORTS;
+
+/// The policy of a workload endpoint: one program each way, shared by the endpoints that are alike.
+#[derive(Clone, Debug)]
+pub struct PortPolicy {
+    /// For what the endpoint sends.
+    pub egress: Arc<Program>,
+    /// For what it receives.
+    pub ingress: Arc<Program>,
+}
+
+impl PortPolicy {
+    /// The program of a direction.
+    #[inline]
+    pub fn program(&self, direction: Direction) -> &Program {
+        match direction {
+            Direction::Egress => &self.egress,
+            Direction::Ingress => &self.ingress,
+        }
+    }
+}
+
+/// What the endpoints' programs share.
+#[derive(Clone, Debug)]
+pub struct PolicyTables {
+    /// Whether any port has a policy. Without one no packet is looked at.
+    pub in_use: bool,
+    /// Classes of IPv4 addresses.
+    pub classes4: Arc<AddressTrie>,
+    /// Classes of IPv6 addresses.
+    pub classes6: Arc<AddressTrie>,
+    /// By [`PortId`](crate::ids::PortId): how often each endpoint's policy has changed.
+    pub generations: Arc<[PolicyGenerations]>,
+    /// The flows, shared by all workers and all tables.
+    pub flows: Arc<Conntrack>,
+}
+
+/// A flow table for the ports of a router. Its seed is one that outsiders cannot guess: that of the
+/// standard library's hash tables, which is the operating system's randomness.
+///
+/// # Errors
+/// For no flows, or more than [`Capacity::MAX_FLOWS`].
+pub fn flow_table(flows: u32) -> Result<Conntrack, LayoutError> {
+    let random = || RandomState::new().build_hasher().finish();
+    let capacity = Capacity { flows, endpoints: MAX_PORTS as u16 };
+    Conntrack::new(capacity, [random(), random()], &Settings::of(capacity))
+}
+
+impl Port {
+    /// Whether an address is one of the port's own.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.addresses4.contains(&address),
+            IpAddr::V6(address) => self.addresses6.contains(&address),
+        }
+    }
+}
