@@ -59,7 +59,7 @@ pub fn namespace_profile(namespace: &Metadata) -> Profile {
 /// The profile that a service account makes: it gives the account's labels and has no rules.
 pub fn account_profile(account: &Metadata) -> Profile {
     let mut spec = api::policy::profile::ProfileSpec::default();
-    spec.labels_to_apply = prefixed(OF_SERVICE_ACCOUNT, &account.labels);
+    spec.labels_to_apply.extend(prefixed(OF_SERVICE_ACCOUNT, &account.labels));
     spec.labels_to_apply.insert(format!("{OF_SERVICE_ACCOUNT}{NAME}"), account.name.clone());
     Profile::new(account_profile_name(&account.namespace, &account.name), spec)
 }

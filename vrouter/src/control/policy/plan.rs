@@ -14,6 +14,9 @@ use super::rule_names::RuleName;
 use super::translate::Sources;
 use super::world::{Change, ItemKey, PolicyKey, PolicyWorld};
 
+/// Policies in order, by name and version.
+type Policies = Vec<(PolicyKey, u64)>;
+
 /// What a rule set is made of, by name and version.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Plan {
@@ -22,7 +25,7 @@ pub(super) struct Plan {
     /// Version of the failsafe ports; `None` where there are none.
     failsafe: Option<u64>,
     /// Tiers in order, each with its policies in order.
-    tiers: Vec<(String, u64, Vec<(PolicyKey, u64)>)>,
+    tiers: Vec<(String, u64, Policies)>,
     profiles: Vec<(String, u64)>,
 }
 
