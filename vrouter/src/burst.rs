@@ -191,8 +191,6 @@ pub struct Burst {
     pub untracked: u64,
     /// Lanes that fit no flow and may not open one: dropped where policy applies.
     pub unfit: u64,
-    /// Fragments behind the first: they share the lot of the first one.
-    pub later_fragments: u64,
     /// Lanes that a trace or capture follows.
     pub traced: u64,
     /// Per-packet facts.
@@ -222,7 +220,6 @@ impl Default for Burst {
             opens: 0,
             untracked: 0,
             unfit: 0,
-            later_fragments: 0,
             traced: 0,
             len: 0,
             meta: Meta {
@@ -272,7 +269,6 @@ impl Burst {
         self.opens = 0;
         self.untracked = 0;
         self.unfit = 0;
-        self.later_fragments = 0;
         self.traced = 0;
         self.len = 0;
     }

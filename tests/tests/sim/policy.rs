@@ -68,9 +68,7 @@ fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> (u16, Vec<u8>) 
 }
 
 /// A pod of the lab.
-#[derive(Clone)]
 struct Pod {
-    name: String,
     mac: Mac,
     address: IpAddr,
 }
@@ -112,8 +110,7 @@ impl Node {
             self.lab.port(spec);
             self.lab.apply([]);
         }
-        let pod = Pod { name: name.to_owned(), mac, address: address.parse().unwrap() };
-        self.pods.insert(name.to_owned(), pod);
+        self.pods.insert(name.to_owned(), Pod { mac, address: address.parse().unwrap() });
     }
 
     fn apply(&mut self, text: &str) {

@@ -110,15 +110,7 @@ impl Resources {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let mut problems = api::check_set(self.0.values().map(|given| &given.resource));
-        // Policy is judged by `vrctl explain` and not in force here: taken, it would be ignored.
-        let idle = self.0.values().map(|given| &given.resource);
-        for resource in idle.filter(|resource| !matches!(resource.kind(), Kind::IpPool | Kind::Route)) {
-            let message = format!("kind {} is not put in force by this release", resource.kind());
-            let problem = Problem::new("kind", message, "IPPool or Route");
-            problems.push(problem.of(0, resource.kind().as_str(), resource.name()));
-        }
-        problems
+        api::check_set(self.0.values().map(|given| &given.resource))
     }
 }
 

@@ -169,7 +169,6 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     burst.known |= found.hit & !denied;
     burst.opens |= found.first | read.untracked;
     burst.untracked |= read.untracked;
-    burst.later_fragments |= read.later_fragments;
     burst.unfit |= found.invalid | found.unrelated | read.malformed;
     for lane in lanes(found.unrelated) {
         flows.reason[lane] = DropReason::FlowUnrelated;

@@ -182,3 +182,38 @@ fn of_two_routes_to_a_prefix_the_lowest_metric_is_in_force() {
     assert_eq!(router.vrctl("delete route far").code, Some(0));
     assert_eq!(router.json("route get 192.0.2.1")["drop_reason"], "no-route");
 }
+
+#[test]
+fn policies_come_and_go_and_what_is_not_enforced_is_told() {
+    let policy = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\n\
+                  metadata: { name: web, namespace: shop }\n\
+                  spec: { types: [Ingress], ingress: [ { action: Log }, { action: Allow } ] }\n";
+    let router = Site::new("policies").start("");
+    let applied = router.apply(policy, "-o json");
+    assert_eq!(outcomes(&applied.out), expect(&[("NetworkPolicy/web", "created")]));
+    assert_eq!(router.json("get networkpolicy shop/web")["metadata"]["namespace"], "shop");
+    // A bare name is in namespace default.
+    assert!(router.refusal("get networkpolicy web").contains("there is no NetworkPolicy web"));
+    let told = router.json("status");
+    let conditions = told["conditions"].as_array().unwrap();
+    let condition = conditions.iter().find(|c| c["name"] == "NetworkPolicy shop/web").unwrap();
+    assert_eq!(condition["ok"], json!(true));
+    assert!(condition["message"].as_str().unwrap().contains("Log"), "{condition}");
+    let lost = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\n\
+                metadata: { name: x.y }\nspec: { tier: x }\n";
+    assert!(router.apply(lost, "").err.contains("tier"), "a tier that is not there");
+    assert_eq!(router.vrctl("delete networkpolicy shop/web").code, Some(0));
+    assert_eq!(router.json("get networkpolicy"), json!([]));
+}
+
+#[test]
+fn under_fail_closed_what_cannot_be_enforced_is_refused() {
+    let router = Site::new("closed").start("[policy]\nfail_closed = true\n");
+    let refused = router.apply(
+        "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: { name: h }\n\
+         spec: { node: n, interfaceName: eth0 }\n",
+        "",
+    );
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("is not enforced"), "{}", refused.err);
+}

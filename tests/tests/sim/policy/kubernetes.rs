@@ -39,7 +39,7 @@ fn node(case: &Value) -> Node {
             *workload = Workload { labels, ports: ports.collect(), ..workload.clone() };
         }
         node.lab.port(spec);
-        node.pods.insert(name.clone(), Pod { name, mac, address: text(pod, "ip").parse().unwrap() });
+        node.pods.insert(name, Pod { mac, address: text(pod, "ip").parse().unwrap() });
     }
     for policy in case["policies"].as_array().unwrap() {
         let mut policy = policy.clone();

@@ -30,15 +30,13 @@ const TIMESTAMP_ZONE: u16 = 1 << 15;
 /// Bytes of an ICMP header, and where the packet begins that an error quotes.
 const ICMP_HEADER: usize = 8;
 
-/// What the packets of a burst are to conntrack; each is in one mask.
+/// What the packets of a burst are to conntrack; fragments behind the first are in no mask.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Read {
     /// To be looked up.
     pub(super) tracked: u64,
     /// ICMP messages that belong to no flow.
     pub(super) untracked: u64,
-    /// Fragments without a transport header.
-    pub(super) later_fragments: u64,
     /// Packets whose transport header is not whole.
     pub(super) malformed: u64,
 }
@@ -87,8 +85,7 @@ pub(super) fn burst(flows: &mut FlowState, burst: &Burst, mask: u64, area: &Fram
         let l4 = meta.l4[lane];
         if l4 == 0 {
             // Without a transport header and no fragment: nothing follows the network header.
-            let mask = if burst.fragments & bit != 0 { &mut read.later_fragments } else { &mut read.tracked };
-            *mask |= bit;
+            read.tracked |= bit & !burst.fragments;
             continue;
         }
         let len = (meta.offset[lane] + meta.len[lane]).saturating_sub(l4);
