@@ -20,6 +20,7 @@
 //! what the trie says at that time, which is one of the two.
 
 use crate::Address;
+use crate::block::{AdviseMemory, Block};
 use crate::entry::{Entry, GroupId, NO_ROUTE};
 use crate::kernel::lanes;
 use core::net::Ipv4Addr;
@@ -42,16 +43,23 @@ pub(crate) enum Answer {
 }
 
 pub(crate) struct Front {
-    words: Box<[AtomicU16; 1 << BITS]>,
+    words: Block<AtomicU16>,
 }
 
 impl Front {
-    pub(crate) const BYTES: usize = size_of::<AtomicU16>() << BITS;
-
     /// A front that knows no route.
-    pub(crate) fn new() -> Self {
-        let words: Box<[AtomicU16]> = (0..1_usize << BITS).map(|_| AtomicU16::new(NONE)).collect();
-        Self { words: words.try_into().unwrap_or_else(|_| unreachable!("as many words as were asked for")) }
+    pub(crate) fn new(advise: Option<AdviseMemory>) -> Self {
+        Self { words: Block::new(1 << BITS, advise, || AtomicU16::new(NONE)) }
+    }
+
+    /// Bytes that a front takes at most.
+    pub(crate) const fn bytes_for(advise: Option<AdviseMemory>) -> usize {
+        Block::<AtomicU16>::bytes_for(1 << BITS, advise)
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.words.bytes()
     }
 
     /// Whether the front can name this group.
@@ -72,7 +80,7 @@ impl Front {
     /// Repeats `entry` for `count` numbers of [`BITS`] bits from `first` on.
     pub(crate) fn set(&self, first: usize, count: usize, entry: Entry) {
         let new = Self::word(entry);
-        for word in &self.words[first..first + count] {
+        for word in &self.words.items()[first..first + count] {
             // Release: whoever is sent down sees the trie as it was by then.
             word.store(new, Ordering::Release);
         }
@@ -80,7 +88,7 @@ impl Front {
 
     #[inline(always)]
     fn load(&self, addr: Ipv4Addr) -> u16 {
-        self.words[addr.slice(0, BITS)].load(Ordering::Acquire)
+        self.words.item(addr.slice(0, BITS)).load(Ordering::Acquire)
     }
 
     #[inline(always)]
@@ -92,8 +100,10 @@ impl Front {
         }
     }
 
-    pub(crate) fn words(&self) -> &[AtomicU16; 1 << BITS] {
-        &self.words
+    /// The first of the 2^24 words.
+    #[inline(always)]
+    pub(crate) fn base(&self) -> *const AtomicU16 {
+        self.words.as_ptr()
     }
 
     /// Answers the lanes in `mask` as [`Fib::lookup_burst`](crate::Fib::lookup_burst) does, but

@@ -38,6 +38,7 @@
 
 mod address;
 mod arena;
+mod block;
 mod books;
 mod buckets;
 mod entry;
@@ -51,6 +52,7 @@ mod table;
 mod writer;
 
 pub use address::Address;
+pub use block::AdviseMemory;
 pub use buckets::Buckets;
 pub use entry::{GroupId, NO_ROUTE};
 pub use kernel::Kernel;

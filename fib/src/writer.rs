@@ -21,6 +21,7 @@
 //! holds the longest prefix that covers its slot; retired lines are not written.
 
 use crate::arena::{Generation, NIBBLE, SLOTS};
+use crate::block::AdviseMemory;
 use crate::books::{Book, Pool};
 use crate::entry::{Entry, GroupId};
 use crate::front::Front;
@@ -90,6 +91,7 @@ pub struct FibWriter<A: Address> {
     /// How many lines were ever retired, the waiting ones included.
     retired_ever: u64,
     max_bytes: usize,
+    advise: Option<AdviseMemory>,
 }
 
 impl<A: Address> Default for FibWriter<A> {
@@ -111,7 +113,7 @@ impl<A: Address> FibWriter<A> {
         let (root_bits, lines) = grow::FIRST;
         let root_lines = Generation::root_lines(root_bits);
         Self {
-            fib: Arc::new(Fib::new(Generation::new(root_bits, lines))),
+            fib: Arc::new(Fib::new(Generation::new(root_bits, lines, None))),
             upper: vec![Book::EMPTY; upper(A::UNSPECIFIED, root_bits)],
             below: vec![Book::EMPTY; lines - root_lines],
             pool: Pool::new(),
@@ -122,7 +124,19 @@ impl<A: Address> FibWriter<A> {
             retired: VecDeque::new(),
             retired_ever: 0,
             max_bytes,
+            advise: None,
         }
+    }
+
+    /// Has `advise` called for memory of 2 MiB or more that lookups will read, between its
+    /// allocation and the first write to it; tables of tens of thousands of routes get such. It
+    /// is aligned to 2 MiB then, which takes up to 2 MiB more each time.
+    ///
+    /// On Linux, `madvise` with `MADV_HUGEPAGE` makes that memory huge pages, with which lookups
+    /// in large tables find what they read sooner. Call this before the table grows; memory that
+    /// it has is left alone.
+    pub fn advise_memory(&mut self, advise: AdviseMemory) {
+        self.advise = Some(advise);
     }
 
     /// The table, for readers.
@@ -263,7 +277,7 @@ impl<A: Address> FibWriter<A> {
     pub fn memory_bytes(&self) -> usize {
         let listed = self.free.capacity() + self.retired.capacity();
         let books = self.upper.len() + self.below.len();
-        let front = self.fib.front.get().map_or(0, |_| Front::BYTES);
+        let front = self.fib.front.get().map_or(0, Front::bytes);
         self.fib.arena.bytes()
             + front
             + books * size_of::<Book>()

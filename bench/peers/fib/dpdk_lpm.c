@@ -2,7 +2,7 @@
  * Longest-prefix matches of DPDK, measured as fib/benches/real_table.rs measures vRouter's:
  * the same prefixes, the same address traces, one core, no NICs.
  *
- *   dpdk_lpm --no-huge -m 3000 --no-pci --lcores 0 -- DIR
+ *   dpdk_lpm --no-huge -m 3000 --no-pci --lcores 0 -- DIR [lpm] [huge-pages]
  *
  * DIR holds prefixes4.txt and prefixes6.txt (ascending, "address/length" a line) and one trace
  * for each kind of traffic: uniform4.bin, in-prefix4.bin, zipf4.bin (addresses of 4 bytes in
@@ -12,11 +12,13 @@
  * an empty line; rates are millions of lookups a second. `compare` drives it.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include <rte_eal.h>
@@ -26,6 +28,7 @@
 #include <rte_lpm.h>
 #include <rte_lpm6.h>
 #include <rte_malloc.h>
+#include <rte_memory.h>
 
 #define BULK 32          /* what DPDK's own examples use */
 #define BURST 64         /* what vRouter's packet path uses */
@@ -49,6 +52,22 @@ static uint32_t *trace4[3];
 static uint8_t (*trace6[3])[16];
 static size_t length4[3], length6[3];
 static uint64_t sink;
+
+/*
+ * Without huge pages of its own, DPDK takes its memory from a memfd, to which transparent huge
+ * pages are closed unless `shmem_enabled` is changed; where there is no memfd it takes plain
+ * anonymous memory. This stands in for libc's function.
+ */
+int memfd_create(const char *name, unsigned int flags)
+{
+	errno = ENOSYS;
+	return -1;
+}
+
+static int advise_huge_pages(const struct rte_memseg_list *list, void *unused)
+{
+	return madvise(list->base_va, list->len, MADV_HUGEPAGE);
+}
 
 static double now(void)
 {
@@ -181,9 +200,12 @@ static uint64_t next_random(void)
 }
 
 /* A read of a flat array of 2^24 words with nothing around it: what memory itself allows. */
-static void bare_array(void)
+static void bare_array(bool huge_pages)
 {
-	uint32_t *array = checked(malloc(sizeof(uint32_t) << 24));
+	size_t bytes = sizeof(uint32_t) << 24;
+	uint32_t *array = checked(aligned_alloc(2 << 20, bytes));
+	if (huge_pages && madvise(array, bytes, MADV_HUGEPAGE) != 0)
+		die("madvise");
 	for (size_t i = 0; i < 1 << 24; i++)
 		array[i] = (uint32_t)i;
 	for (int kind = 0; kind < 3; kind++) {
@@ -359,12 +381,18 @@ int main(int argc, char **argv)
 	if (used < 0)
 		die("rte_eal_init");
 	if (argc - used < 2) {
-		fprintf(stderr, "usage: dpdk_lpm EAL-OPTIONS -- DIR [lpm]\n");
+		fprintf(stderr, "usage: dpdk_lpm EAL-OPTIONS -- DIR [lpm] [huge-pages]\n");
 		return 2;
 	}
 	const char *dir = argv[used + 1];
 	/* rte_lpm takes more than a minute to load the table. */
-	bool with_lpm = argc - used > 2 && strcmp(argv[used + 2], "lpm") == 0;
+	bool with_lpm = false, huge_pages = false;
+	for (int i = used + 2; i < argc; i++) {
+		with_lpm |= strcmp(argv[i], "lpm") == 0;
+		huge_pages |= strcmp(argv[i], "huge-pages") == 0;
+	}
+	if (huge_pages && rte_memseg_list_walk(advise_huge_pages, NULL) != 0)
+		die("madvise");
 	read_prefixes(dir, AF_INET);
 	read_prefixes(dir, AF_INET6);
 	for (int kind = 0; kind < 3; kind++) {
@@ -379,7 +407,7 @@ int main(int argc, char **argv)
 	puts("");
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin) != NULL) {
-		bare_array();
+		bare_array(huge_pages);
 		measure_fib4(wide, "rte_fib 4 B", WIDE, true);
 		measure_fib4(narrow, "rte_fib 2 B", NARROW, false);
 		if (lpm != NULL)

@@ -1,5 +1,6 @@
 //! The library itself under measurement.
 
+use super::huge_pages;
 use super::report::{Report, rate};
 use super::traffic::{self, Family, KINDS, Random};
 use fib::{FibWriter, GroupId, Kernel, NO_ROUTE, Prefix};
@@ -20,9 +21,16 @@ pub(crate) struct Library<A: Family> {
 }
 
 impl<A: Family> Library<A> {
-    /// The full table.
+    /// The full table in plain pages, as the structures that it is compared with.
     pub(crate) fn new(json: bool) -> Self {
         Self::of(json, traffic::routes::<A>(), usize::MAX, "vrouter", group)
+    }
+
+    /// The full table in huge pages, as the router has it.
+    pub(crate) fn in_huge_pages(json: bool) -> Self {
+        let mut writer = FibWriter::new();
+        writer.advise_memory(huge_pages::advise);
+        Self::load(json, traffic::routes::<A>(), writer, "vrouter", group)
     }
 
     pub(crate) fn of(
@@ -32,8 +40,17 @@ impl<A: Family> Library<A> {
         who: &str,
         group: fn(usize) -> GroupId,
     ) -> Self {
+        Self::load(json, routes, FibWriter::with_memory_limit(limit), who, group)
+    }
+
+    fn load(
+        json: bool,
+        routes: Vec<Prefix<A>>,
+        mut writer: FibWriter<A>,
+        who: &str,
+        group: fn(usize) -> GroupId,
+    ) -> Self {
         let report = Report { json, who: who.to_owned(), family: A::NUMBER, routes: routes.len() };
-        let mut writer = FibWriter::with_memory_limit(limit);
         let start = Instant::now();
         let load = routes.iter().enumerate().map(|(i, &route)| (route, group(i)));
         assert_eq!(writer.load(load).expect("the table fits"), routes.len());

@@ -8,13 +8,14 @@
 //! ```
 //!
 //! `--json` writes one JSON object a line. `bench/peers/fib/compare` runs the library beside DPDK,
-//! by `--export DIR` and `--serve`.
+//! by `--export DIR` and `--serve [huge-pages]`.
 
 #![allow(missing_docs, reason = "a program")]
 
 #[cfg(target_arch = "x86_64")]
 mod candidates;
 mod crates;
+mod huge_pages;
 mod library;
 mod report;
 mod traffic;
@@ -48,15 +49,14 @@ fn main() {
             traffic::export::<Ipv4Addr>(directory.as_ref()).expect("the directory is writable");
             traffic::export::<Ipv6Addr>(directory.as_ref()).expect("the directory is writable");
         }
-        ["--serve"] => serve(),
-        _ => panic!("arguments: [--sizes | --updates | --export DIR | --serve] [--json]"),
+        ["--serve"] => serve(Library::new(true), Library::new(true)),
+        ["--serve", "huge-pages"] => serve(Library::in_huge_pages(true), Library::in_huge_pages(true)),
+        _ => panic!("arguments: [--sizes | --updates | --export DIR | --serve [huge-pages]] [--json]"),
     }
 }
 
 /// One round of measurements for each line of standard input, each ended by an empty line.
-fn serve() {
-    let mut v4 = Library::<Ipv4Addr>::new(true);
-    let mut v6 = Library::<Ipv6Addr>::new(true);
+fn serve(mut v4: Library<Ipv4Addr>, mut v6: Library<Ipv6Addr>) {
     println!();
     for line in std::io::stdin().lines() {
         line.expect("text");

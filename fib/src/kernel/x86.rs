@@ -173,7 +173,7 @@ fn front_16(front: &Front, addrs: &[Ipv4Addr; 64], first: usize, words: &mut Wor
                     )*
                     word = out(reg) _,
                     addrs = in(reg) addrs[first..first + 16].as_ptr(),
-                    front = in(reg) front.words().as_ptr(),
+                    front = in(reg) front.base(),
                     words = in(reg) words.0[first..first + 16].as_mut_ptr(),
                     options(nostack)
                 );
@@ -205,7 +205,7 @@ fn front_steps<const G: usize>(
     first: usize,
     out: &mut [u32; 64],
 ) -> u64 {
-    let base: *const u32 = front.words().as_ptr().cast();
+    let base: *const u32 = front.base().cast();
     let (none, last) = (_mm512_set1_epi32(-1), _mm512_set1_epi32(i32::from(front::LAST_GROUP)));
     let to_down = _mm512_set1_epi32(i32::from(front::DOWN));
     let (sixteen, word) = (_mm512_set1_epi32(16), _mm512_set1_epi32(0xffff));

@@ -17,6 +17,7 @@ use super::path::upper;
 use super::{FibFull, FibWriter};
 use crate::Address;
 use crate::arena::{Generation, Line, NIBBLE, SLOTS};
+use crate::block::AdviseMemory;
 use crate::books::Book;
 use crate::entry::Entry;
 use crate::front::{self, Front};
@@ -47,11 +48,11 @@ const fn next(lines: usize) -> usize {
 }
 
 /// Bytes of a generation and its books.
-fn bytes(lines: usize) -> usize {
+fn bytes(lines: usize, advise: Option<AdviseMemory>) -> usize {
     let root_bits = root_bits(lines);
     let books =
         upper(core::net::Ipv4Addr::UNSPECIFIED, root_bits) + lines - Generation::root_lines(root_bits);
-    lines * size_of::<Line>() + books * size_of::<Book>()
+    Generation::bytes_for(lines, advise) + books * size_of::<Book>()
 }
 
 impl<A: Address> FibWriter<A> {
@@ -72,11 +73,13 @@ impl<A: Address> FibWriter<A> {
         if larger > MOST_LINES || !self.fib.arena.can_grow() {
             return Err(self.full());
         }
-        if self.fits(bytes(larger)).is_err() {
+        if self.fits(bytes(larger, self.advise)).is_err() {
             // The last generation takes what room there is, if that is worth the copy.
             let room = self.max_bytes.saturating_sub(self.memory_bytes());
-            larger = room / (size_of::<Line>() + size_of::<Book>());
-            if larger < lines + lines / 4 || !enough(larger) || self.fits(bytes(larger)).is_err() {
+            let slack = Generation::bytes_for(larger, self.advise) - larger * size_of::<Line>();
+            larger = room.saturating_sub(slack) / (size_of::<Line>() + size_of::<Book>());
+            if larger < lines + lines / 4 || !enough(larger) || self.fits(bytes(larger, self.advise)).is_err()
+            {
                 return Err(self.full());
             }
         }
@@ -91,7 +94,7 @@ impl<A: Address> FibWriter<A> {
         let mut copy = Copy {
             old,
             old_below: &self.below,
-            new: Generation::new(root_bits, lines),
+            new: Generation::new(root_bits, lines, self.advise),
             upper: vec![Book::EMPTY; upper(A::UNSPECIFIED, root_bits)],
             below: vec![Book::EMPTY; lines - root_lines],
             fresh: root_lines as u32,
@@ -114,10 +117,10 @@ impl<A: Address> FibWriter<A> {
     /// generation: routes come first.
     fn make_front(&self) {
         let lines = self.generation().lines().len();
-        if self.fits(Front::BYTES + bytes(next(lines))).is_err() {
+        if self.fits(Front::bytes_for(self.advise) + bytes(next(lines), self.advise)).is_err() {
             return;
         }
-        let front = Front::new();
+        let front = Front::new(self.advise);
         let generation = self.generation();
         let below = 1 << (front::BITS - generation.root_bits());
         for index in 0..1 << generation.root_bits() {

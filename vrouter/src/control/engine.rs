@@ -37,6 +37,7 @@ use crate::control::tunnel_ids::TunnelIds;
 use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
 use crate::publish::{Epoch, Publisher};
+use crate::sys::huge_pages;
 use crate::tables::{GATEWAY_V4, GATEWAY_V6, NeighborTable, Port, Tables, TraceFilter, TunnelPeers};
 use policy::PolicySide;
 use tunnels::TunnelEnds;
@@ -103,9 +104,11 @@ pub(super) struct Family<A: Address> {
 
 impl<A: Address> Family<A> {
     fn new(index: FamilyIndex, wrap: fn(Prefix<A>) -> AnyPrefix, narrow: fn(IpAddr) -> Option<A>) -> Self {
+        let mut fib = FibWriter::new();
+        fib.advise_memory(huge_pages::advise);
         Family {
             rib: Rib::new(),
-            fib: FibWriter::new(),
+            fib,
             index,
             wrap,
             narrow,
