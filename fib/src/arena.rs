@@ -16,7 +16,7 @@
 //! Invariants: a child entry names a line inside its own generation, and what it names is filled
 //! before the entry is stored; superseded generations are not written.
 
-use crate::block::{AdviseMemory, Block};
+use crate::block::{self, AdviseMemory};
 use crate::entry::Entry;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::OnceLock;
@@ -52,7 +52,7 @@ impl Line {
 /// A table's root and lines.
 pub(crate) struct Generation {
     root_bits: u8,
-    lines: Block<Line>,
+    lines: Box<[Line]>,
 }
 
 impl Generation {
@@ -61,12 +61,7 @@ impl Generation {
         assert!(
             root_bits >= NIBBLE && root_bits.is_multiple_of(NIBBLE) && lines >= Self::root_lines(root_bits)
         );
-        Self { root_bits, lines: Block::new(lines, advise, Line::empty) }
-    }
-
-    /// Bytes that so many lines take at most.
-    pub(crate) const fn bytes_for(lines: usize, advise: Option<AdviseMemory>) -> usize {
-        Block::<Line>::bytes_for(lines, advise)
+        Self { root_bits, lines: block::allocate(lines, advise, Line::empty) }
     }
 
     /// How many lines a root takes.
@@ -82,12 +77,12 @@ impl Generation {
 
     #[inline(always)]
     pub(crate) fn lines(&self) -> &[Line] {
-        self.lines.items()
+        &self.lines
     }
 
     #[inline(always)]
     pub(crate) fn slot(&self, slot: usize) -> &AtomicU32 {
-        &self.lines.item(slot / SLOTS).0[slot % SLOTS]
+        &self.lines[slot / SLOTS].0[slot % SLOTS]
     }
 
     /// The first of all slots.
@@ -138,7 +133,7 @@ impl Arena {
 
     /// Bytes of all generations and of the directory.
     pub(crate) fn bytes(&self) -> usize {
-        let lines: usize = self.generations.iter().filter_map(OnceLock::get).map(|g| g.lines.bytes()).sum();
-        lines + size_of::<Self>()
+        let lines: usize = self.generations.iter().filter_map(OnceLock::get).map(|g| g.lines.len()).sum();
+        lines * size_of::<Line>() + size_of::<Self>()
     }
 }

@@ -20,7 +20,7 @@
 //! what the trie says at that time, which is one of the two.
 
 use crate::Address;
-use crate::block::{AdviseMemory, Block};
+use crate::block::{self, AdviseMemory};
 use crate::entry::{Entry, GroupId, NO_ROUTE};
 use crate::kernel::lanes;
 use core::net::Ipv4Addr;
@@ -43,23 +43,16 @@ pub(crate) enum Answer {
 }
 
 pub(crate) struct Front {
-    words: Block<AtomicU16>,
+    words: Box<[AtomicU16; 1 << BITS]>,
 }
 
 impl Front {
+    pub(crate) const BYTES: usize = size_of::<AtomicU16>() << BITS;
+
     /// A front that knows no route.
     pub(crate) fn new(advise: Option<AdviseMemory>) -> Self {
-        Self { words: Block::new(1 << BITS, advise, || AtomicU16::new(NONE)) }
-    }
-
-    /// Bytes that a front takes at most.
-    pub(crate) const fn bytes_for(advise: Option<AdviseMemory>) -> usize {
-        Block::<AtomicU16>::bytes_for(1 << BITS, advise)
-    }
-
-    /// Bytes allocated.
-    pub(crate) fn bytes(&self) -> usize {
-        self.words.bytes()
+        let words = block::allocate(1 << BITS, advise, || AtomicU16::new(NONE));
+        Self { words: words.try_into().unwrap_or_else(|_| unreachable!("as many words as were asked for")) }
     }
 
     /// Whether the front can name this group.
@@ -80,7 +73,7 @@ impl Front {
     /// Repeats `entry` for `count` numbers of [`BITS`] bits from `first` on.
     pub(crate) fn set(&self, first: usize, count: usize, entry: Entry) {
         let new = Self::word(entry);
-        for word in &self.words.items()[first..first + count] {
+        for word in &self.words[first..first + count] {
             // Release: whoever is sent down sees the trie as it was by then.
             word.store(new, Ordering::Release);
         }
@@ -88,7 +81,7 @@ impl Front {
 
     #[inline(always)]
     fn load(&self, addr: Ipv4Addr) -> u16 {
-        self.words.item(addr.slice(0, BITS)).load(Ordering::Acquire)
+        self.words[addr.slice(0, BITS)].load(Ordering::Acquire)
     }
 
     #[inline(always)]

@@ -128,9 +128,9 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    /// Has `advise` called for memory of 2 MiB or more that lookups will read, between its
-    /// allocation and the first write to it; tables of tens of thousands of routes get such. It
-    /// is aligned to 2 MiB then, which takes up to 2 MiB more each time.
+    /// Has `advise` called for memory that lookups will read, as far as it is whole aligned
+    /// blocks of 2 MiB, between its allocation and the first write to it. Tables of tens of
+    /// thousands of routes have such.
     ///
     /// On Linux, `madvise` with `MADV_HUGEPAGE` makes that memory huge pages, with which lookups
     /// in large tables find what they read sooner. Call this before the table grows; memory that
@@ -277,7 +277,7 @@ impl<A: Address> FibWriter<A> {
     pub fn memory_bytes(&self) -> usize {
         let listed = self.free.capacity() + self.retired.capacity();
         let books = self.upper.len() + self.below.len();
-        let front = self.fib.front.get().map_or(0, Front::bytes);
+        let front = self.fib.front.get().map_or(0, |_| Front::BYTES);
         self.fib.arena.bytes()
             + front
             + books * size_of::<Book>()

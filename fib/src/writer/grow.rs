@@ -17,7 +17,6 @@ use super::path::upper;
 use super::{FibFull, FibWriter};
 use crate::Address;
 use crate::arena::{Generation, Line, NIBBLE, SLOTS};
-use crate::block::AdviseMemory;
 use crate::books::Book;
 use crate::entry::Entry;
 use crate::front::{self, Front};
@@ -48,11 +47,11 @@ const fn next(lines: usize) -> usize {
 }
 
 /// Bytes of a generation and its books.
-fn bytes(lines: usize, advise: Option<AdviseMemory>) -> usize {
+fn bytes(lines: usize) -> usize {
     let root_bits = root_bits(lines);
     let books =
         upper(core::net::Ipv4Addr::UNSPECIFIED, root_bits) + lines - Generation::root_lines(root_bits);
-    Generation::bytes_for(lines, advise) + books * size_of::<Book>()
+    lines * size_of::<Line>() + books * size_of::<Book>()
 }
 
 impl<A: Address> FibWriter<A> {
@@ -73,13 +72,11 @@ impl<A: Address> FibWriter<A> {
         if larger > MOST_LINES || !self.fib.arena.can_grow() {
             return Err(self.full());
         }
-        if self.fits(bytes(larger, self.advise)).is_err() {
+        if self.fits(bytes(larger)).is_err() {
             // The last generation takes what room there is, if that is worth the copy.
             let room = self.max_bytes.saturating_sub(self.memory_bytes());
-            let slack = Generation::bytes_for(larger, self.advise) - larger * size_of::<Line>();
-            larger = room.saturating_sub(slack) / (size_of::<Line>() + size_of::<Book>());
-            if larger < lines + lines / 4 || !enough(larger) || self.fits(bytes(larger, self.advise)).is_err()
-            {
+            larger = room / (size_of::<Line>() + size_of::<Book>());
+            if larger < lines + lines / 4 || !enough(larger) || self.fits(bytes(larger)).is_err() {
                 return Err(self.full());
             }
         }
@@ -117,7 +114,7 @@ impl<A: Address> FibWriter<A> {
     /// generation: routes come first.
     fn make_front(&self) {
         let lines = self.generation().lines().len();
-        if self.fits(Front::bytes_for(self.advise) + bytes(next(lines), self.advise)).is_err() {
+        if self.fits(Front::BYTES + bytes(next(lines))).is_err() {
             return;
         }
         let front = Front::new(self.advise);
