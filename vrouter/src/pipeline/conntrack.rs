@@ -14,7 +14,7 @@
 //! the node sends to its pods is not policed, but opens flows, so that the answers are known. Traffic
 //! between other ports is looked up and left alone.
 //!
-//! Fragments behind the first carry no ports: they pass if the first one did ([`fragments`]).
+//! Fragments behind the first carry no ports: they pass if the first one did (`fragments`).
 //!
 //! Without a policed port the stage does nothing. It takes no lock but those of the table's entries,
 //! does not allocate, and reads no clock.
