@@ -14,7 +14,7 @@
 //! that the reads of its packets overlap.
 //!
 //! A short list whose rules overlap much, as firewalls' do, has few combinations of addresses instead,
-//! and takes the form of tables ([`tables`]).
+//! and takes the form of tables (`tables`).
 //!
 //! Sources: Gupta, McKeown, Packet Classification using Hierarchical Intelligent Cuttings, Hot
 //! Interconnects 1999; Vamanan et al., EffiCuts, SIGCOMM 2010 (trees by width); Li et al., CutSplit,

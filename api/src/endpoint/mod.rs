@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `HostEndpoint`, `WorkloadEndpoint` of `projectcalico.org/v3` | [`calico`] |
 //! | `Namespace`, `Pod`, `ServiceAccount` of `v1` | [`kubernetes`] |
-//! | `EndpointSlice` of `discovery.k8s.io/v1` | [`slice`] |
+//! | `EndpointSlice` of `discovery.k8s.io/v1` | [`mod@slice`] |
 //!
 //! Of the Kubernetes kinds only what policy needs is read. Their other fields ask nothing of a router
 //! and are neither judged nor kept; the fields of Calico's kinds are all judged.

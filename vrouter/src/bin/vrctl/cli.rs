@@ -198,7 +198,7 @@ pub(crate) enum RouteVerb {
     Get {
         #[arg(required_unless_present = "batch")]
         address: Option<IpAddr>,
-        /// Asks no router but matches in these routes: a PREFIX [NEXTHOP] a line, # begins a comment.
+        /// Asks no router but matches in these routes: PREFIX and, where there is one, NEXTHOP on a line, # begins a comment.
         #[arg(long, value_name = "FILE")]
         routes: Option<PathBuf>,
         /// Prints ADDRESS PREFIX NEXTHOP for each address of a file, one a line; - reads stdin.
