@@ -116,7 +116,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let mut router = Router::builder().frames(64).build().expect("memory for 64 frames");
+        let mut router = Router::builder().frames(64).flows(1024).build().expect("memory for 64 frames");
         let pod = PortSpec::pod("pod", encap::MacAddr(POD_MAC), [Ipv4Addr::new(10, 0, 0, 2).into()]);
         router.add_port(pod, vec![Box::new(MemoryPort::with_host(1).0)]).expect("the port is right");
         router.commit().expect("one route fits");

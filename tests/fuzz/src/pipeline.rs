@@ -141,7 +141,7 @@ struct Rig {
 
 impl Rig {
     fn new(answers_arp: bool) -> Self {
-        let mut router = Router::builder().frames(FRAMES).build().expect("memory for frames");
+        let mut router = Router::builder().frames(FRAMES).flows(1024).build().expect("memory for frames");
         let specs = specs();
         let (mut ids, mut hosts) = (Vec::new(), Vec::new());
         for (at, spec) in specs.iter().enumerate() {

@@ -1,6 +1,8 @@
-//! Resources as YAML.
+//! Resources as YAML, and the policy world that they make.
 
-/// Reads the text; what was read must survive its canonical form.
+use vrouter::control::policy::PolicyWorld;
+
+/// Reads the text; what was read must survive its canonical form, and come and go in a policy world.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let objects = api::read(text);
@@ -18,5 +20,15 @@ pub fn run(data: &[u8]) {
             }
         }
     }
+    let good = || objects.iter().filter_map(|object| object.outcome.as_ref().ok());
+    let mut world = PolicyWorld::new();
+    for resource in good() {
+        world.apply(resource);
+        world.publish();
+        world.settle();
+    }
+    good().for_each(|resource| world.remove(resource));
+    world.publish();
+    world.settle();
     let _ = api::references(text);
 }
