@@ -3,6 +3,7 @@
 
 mod attach_detach;
 mod checksums;
+mod exclusive_uplink;
 mod fabric_neighbors;
 mod gateway;
 mod icmp_errors;
