@@ -5,11 +5,13 @@ use encap::wire::checksum;
 use crate::burst::Checksum;
 use crate::frame::{Frame, FrameArea};
 
+/// Where UDP has its checksum, from the transport header.
+const UDP_FIELD: usize = 6;
+
 /// Finishes a partial checksum of the packet that ends at `end` in `frame`'s chunk.
 ///
 /// The field holds the folded pseudo-header sum (so the kernel leaves it), hence
-/// summing from `start` to the end, field included, gives the whole sum. A result
-/// of zero is written as all ones, which UDP needs (RFC 768) and TCP treats alike.
+/// summing from `start` to the end, field included, gives the whole sum.
 pub fn complete(area: &FrameArea, frame: &mut Frame, end: u16, checksum: Checksum) {
     let Checksum::Partial { start, field } = checksum else { return };
     let Some(len) = end.checked_sub(start) else { return };
@@ -19,8 +21,33 @@ pub fn complete(area: &FrameArea, frame: &mut Frame, end: u16, checksum: Checksu
         return;
     }
     let sum = match checksum::checksum(bytes) {
-        0 => 0xffff,
+        // In UDP 0 says "no checksum" (RFC 768). In TCP 0xffff would be as good for a receiver that sums, but is
+        // no checksum that RFC 1624 3 lets a sender write.
+        0 if at == UDP_FIELD => 0xffff,
         sum => sum,
     };
     bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{FrameStore, HEADROOM};
+
+    #[test]
+    fn a_sum_of_zero_is_written_as_each_protocol_has_it() {
+        let store = FrameStore::new(FrameArea::new(1, 2048).unwrap());
+        let start = HEADROOM as u16;
+        for (field, written) in [(UDP_FIELD as u16, [0xff, 0xff]), (16, [0, 0])] {
+            let mut frame = store.alloc().unwrap();
+            // The words add up to 0xffff, the pseudo-header's sum in the field included.
+            let bytes = store.area().bytes_mut(&mut frame, start, 20);
+            bytes.fill(0);
+            bytes[..2].copy_from_slice(&[0x12, 0x34]);
+            bytes[usize::from(field)..usize::from(field) + 2].copy_from_slice(&[0xed, 0xcb]);
+            complete(store.area(), &mut frame, start + 20, Checksum::Partial { start, field });
+            assert_eq!(store.area().bytes(&frame, start + field, 2), written);
+            store.free(frame);
+        }
+    }
 }

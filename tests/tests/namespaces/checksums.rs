@@ -43,11 +43,15 @@ fn toggled_under_way(attach: [&[Attach]; 2], across: bool) {
         capture.wait_for(1000, Duration::from_secs(5));
     }
     let packets =
-        capture.stop(&["ip.checksum.status", "tcp.checksum.status", "udp.checksum.status", "tcp.len"]);
+        capture.stop(&["ip.checksum.status", "tcp.checksum.status", "udp.checksum.status", "tcp.checksum"]);
     let mut judged = 0;
     for packet in &packets {
         for field in ["ip.checksum.status", "tcp.checksum.status", "udp.checksum.status"] {
             for status in packet.all(field) {
+                // Linux writes the all ones of UDP for TCP too, where it sums up in software; receivers take it.
+                if field == "tcp.checksum.status" && packet.all("tcp.checksum").contains(&"0xffff") {
+                    continue;
+                }
                 // 0: bad. Fragments and the zero of IPv4 UDP have none to judge.
                 assert_ne!(status, "0", "bad {field} on the wire");
                 judged += usize::from(status == "1");
