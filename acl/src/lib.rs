@@ -24,7 +24,6 @@
 
 mod bits;
 pub mod conntrack;
-mod endpoint;
 mod engine;
 pub mod explain;
 mod headers;
@@ -40,7 +39,6 @@ mod sets;
 mod tests;
 mod trie;
 
-pub use endpoint::{EndpointPolicy, Profile};
 pub use engine::{Engine, ProgramId, Published};
 pub use headers::Headers;
 pub use program::{CompileError, Decided, Note, Program};
