@@ -16,7 +16,7 @@ use fib::RouteSource;
 use vrouter::burst::{Burst, TxPacket};
 use vrouter::control::engine::net_prefix;
 use vrouter::control::{Encap, IpipMode, Pool, RouteSpec, RouteTarget};
-use vrouter::frame::{Frame, FramePool, HEADROOM};
+use vrouter::frame::{Frame, FramePool};
 use vrouter::ids::{PortId, Timestamp};
 use vrouter::port::{PortQueue, QueueIo};
 use vrouter::tables::NeighborState;
@@ -97,10 +97,10 @@ impl Rig {
         &mut self.router
     }
 
-    /// One turn of the worker: a burst of 64 packets. Returns how many came in.
+    /// One turn of the worker, as its thread runs it (control has a thread of its own): a burst of 64 packets. Returns how many came in.
     pub fn turn(&mut self) -> usize {
         self.clock.0 += 1000;
-        self.router.poll(self.clock).unwrap_or(0)
+        self.router.poll_workers(self.clock).unwrap_or(0)
     }
 
     fn sent(&self) -> u64 {
@@ -143,12 +143,16 @@ struct Source {
 impl PortQueue for Source {
     fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
         let mut received = 0;
+        io.pool.warm(LEN);
         while burst.room() > 0 {
             let Some(mut frame) = io.pool.alloc() else { break };
             let template = &self.templates[self.next];
             self.next = if self.next + 1 == self.templates.len() { 0 } else { self.next + 1 };
-            io.pool.area().chunk_mut(&mut frame)[HEADROOM..HEADROOM + LEN].copy_from_slice(template);
-            if let Err(frame) = burst.push(frame, HEADROOM as u16, LEN as u16, port) {
+            let at = io.pool.area().landing(&frame, LEN);
+            if let Some(bytes) = io.pool.area().header_mut(&mut frame, at) {
+                *bytes = *template;
+            }
+            if let Err(frame) = burst.push(frame, at, LEN as u16, port) {
                 io.pool.free(frame);
                 break;
             }

@@ -14,11 +14,13 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::frame::columns::ROWS;
 use crate::frame::{Frame, FrameArea};
 use crate::ids::{AdjacencyId, PortId};
+use crate::vector;
 
 /// Lanes of a burst.
-pub const LANES: usize = 64;
+pub const LANES: usize = ROWS;
 
 /// The lanes whose bits are set in `mask`, in order.
 #[inline]
@@ -90,6 +92,11 @@ pub struct Gso {
     pub size: u16,
 }
 
+impl Gso {
+    /// An ordinary packet.
+    pub const NONE: Gso = Gso { kind: GsoKind::None, size: 0 };
+}
+
 /// One packet on its way to a port: what transmit needs, and nothing else.
 #[derive(Debug)]
 pub struct TxPacket {
@@ -132,10 +139,10 @@ pub struct Meta {
     pub dst4: [Ipv4Addr; LANES],
     /// IPv6 destination, where the lane is in `v6`.
     pub dst6: [Ipv6Addr; LANES],
-    /// Transport checksum state.
-    pub checksum: [Checksum; LANES],
-    /// Segmentation state.
-    pub gso: [Gso; LANES],
+    /// Transport checksum state; means something where the lane is in `offloaded`.
+    checksum: [Checksum; LANES],
+    /// Segmentation state; means something where the lane is in `offloaded`.
+    gso: [Gso; LANES],
     /// What lookup found: raw next-hop group id, `fib::NO_ROUTE` without one.
     /// This is the route id that traces and counters name.
     pub group: [u32; LANES],
@@ -193,6 +200,8 @@ pub struct Burst {
     pub unfit: u64,
     /// Lanes that a trace or capture follows.
     pub traced: u64,
+    /// Lanes with a checksum or segmentation still to be done.
+    offloaded: u64,
     /// Per-packet facts.
     pub meta: Meta,
     len: u8,
@@ -221,6 +230,7 @@ impl Default for Burst {
             untracked: 0,
             unfit: 0,
             traced: 0,
+            offloaded: 0,
             len: 0,
             meta: Meta {
                 offset: [0; LANES],
@@ -270,6 +280,9 @@ impl Burst {
         self.untracked = 0;
         self.unfit = 0;
         self.traced = 0;
+        self.offloaded = 0;
+        self.meta.rule = [0; LANES];
+        self.meta.group = [u32::MAX; LANES];
         self.len = 0;
     }
 
@@ -305,10 +318,6 @@ impl Burst {
         self.meta.offset[lane] = offset;
         self.meta.len[lane] = len;
         self.meta.in_port[lane] = in_port;
-        self.meta.checksum[lane] = Checksum::Complete;
-        self.meta.gso[lane] = Gso::default();
-        self.meta.rule[lane] = 0;
-        self.meta.group[lane] = u32::MAX;
         self.alive |= 1 << lane;
         self.len += 1;
         Ok(lane)
@@ -329,15 +338,76 @@ impl Burst {
             offset: self.meta.offset[lane],
             len: self.meta.len[lane],
             in_port: self.meta.in_port[lane],
-            checksum: self.meta.checksum[lane],
-            gso: self.meta.gso[lane],
+            checksum: self.checksum(lane),
+            gso: self.gso(lane),
         }
+    }
+
+    /// Takes the packets of `mask` out of the burst for transmission, in order, to the end of `out`.
+    #[inline]
+    pub fn take_all_tx(&mut self, mask: u64, out: &mut Vec<TxPacket>) {
+        out.reserve(mask.count_ones() as usize);
+        if self.offloaded & mask == 0 && mask & mask.wrapping_add(1) == 0 {
+            // The usual burst: nothing is left to be done, and no lane is missing.
+            let lanes = mask.count_ones() as usize;
+            let (frames, meta) = (&mut self.frames[..lanes], &self.meta);
+            out.extend(frames.iter_mut().enumerate().map(|(lane, frame)| TxPacket {
+                frame: frame.take(),
+                offset: meta.offset[lane],
+                len: meta.len[lane],
+                in_port: meta.in_port[lane],
+                checksum: Checksum::Complete,
+                gso: Gso::NONE,
+            }));
+            self.alive &= !mask;
+        } else {
+            lanes(mask).for_each(|lane| out.push(self.take_tx(lane)));
+        }
+    }
+
+    /// Lanes with a checksum or segmentation still to be done.
+    #[inline]
+    pub fn offloaded(&self) -> u64 {
+        self.offloaded
+    }
+
+    /// A packet's transport checksum state.
+    #[inline]
+    pub fn checksum(&self, lane: usize) -> Checksum {
+        if self.offloaded >> lane & 1 == 1 { self.meta.checksum[lane] } else { Checksum::Complete }
+    }
+
+    /// A packet's segmentation state.
+    #[inline]
+    pub fn gso(&self, lane: usize) -> Gso {
+        if self.offloaded >> lane & 1 == 1 { self.meta.gso[lane] } else { Gso::default() }
+    }
+
+    /// Notes what is still to be done on a packet.
+    #[inline]
+    pub fn set_offload(&mut self, lane: usize, checksum: Checksum, gso: Gso) {
+        let offloaded = (checksum, gso) != (Checksum::Complete, Gso::default());
+        self.offloaded = self.offloaded & !(1 << lane) | u64::from(offloaded) << lane;
+        self.meta.checksum[lane] = checksum;
+        self.meta.gso[lane] = gso;
     }
 
     /// The lanes of `mask` whose way out is `port`.
     #[inline]
     pub fn toward(&self, port: PortId, mask: u64) -> u64 {
-        lanes(mask).fold(0, |same, lane| same | u64::from(self.meta.out_port[lane] == port) << lane)
+        mask & equal(&self.meta.out_port, port)
+    }
+
+    /// The lanes of `mask` that entered at `port`.
+    #[inline]
+    pub fn came_from(&self, port: PortId, mask: u64) -> u64 {
+        mask & equal(&self.meta.in_port, port)
+    }
+
+    /// The frames of all lanes; [`Frame::NONE`] where there is no packet.
+    #[inline]
+    pub fn frames(&self) -> &[Frame; LANES] {
+        &self.frames
     }
 
     /// The frame of a lane.
@@ -380,6 +450,13 @@ impl Burst {
     #[inline]
     fn network_len(&self, lane: usize) -> u16 {
         (self.meta.offset[lane] + self.meta.len[lane]).saturating_sub(self.meta.l3[lane])
+    }
+}
+
+vector::widest! {
+    /// The lanes with this port.
+    fn equal(ports: &[PortId; LANES], port: PortId) -> u64 {
+        vector::mask(|lane| ports[lane] == port)
     }
 }
 

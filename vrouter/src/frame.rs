@@ -23,6 +23,8 @@
 //! held by the kernel, never both.
 #![allow(unsafe_code)]
 
+pub mod columns;
+
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::io;
 use std::sync::Arc;
@@ -35,6 +37,10 @@ use crate::sys::umem::MemoryArea;
 /// AF_XDP fixes this number (`XDP_PACKET_HEADROOM`); the other ports follow it.
 pub const HEADROOM: usize = 256;
 
+/// Bytes of a cache line.
+const CACHE_LINE: usize = 64;
+/// Places among which [`FrameArea::landing`] spreads packets.
+const LANDINGS: usize = 16;
 const NULL: u32 = u32::MAX;
 /// Set in the handle of a frame that another one follows.
 const CHAINED: u32 = 1 << 31;
@@ -209,6 +215,33 @@ impl FrameArea {
         self.chunk_mut(frame).get_mut(offset as usize..)?.first_chunk_mut()
     }
 
+    /// Where a port that copies packets puts one of up to `len` bytes: at [`HEADROOM`] or some cache
+    /// lines behind it. Frames lie a power of two apart, so that without this the headers of a
+    /// burst would share a few sets of the first cache and throw one another out.
+    #[inline]
+    pub fn landing(&self, frame: &Frame, len: usize) -> u16 {
+        let spare = (self.frame_size as usize).saturating_sub(HEADROOM + len);
+        // Even and odd frames of 2 KiB differ already.
+        let line = frame.index() / 2 % LANDINGS * CACHE_LINE;
+        (HEADROOM + if line <= spare { line } else { 0 }) as u16
+    }
+
+    /// Has the cache line at `offset` of a frame fetched, to be written to.
+    #[inline]
+    fn prefetch(&self, frame: &Frame, offset: u16) {
+        let (start, len) = self.span(frame);
+        if usize::from(offset) < len {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            // SAFETY: a prefetch may name any address; it reads nothing.
+            unsafe {
+                use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_ET0>(start.wrapping_add(usize::from(offset)).cast());
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            let _ = start;
+        }
+    }
+
     /// Appends `tail`, holding `len` bytes behind [`HEADROOM`], to the end of `head`'s chain.
     pub fn link(&self, head: &mut Frame, tail: Frame, len: u16) {
         let append = |last: usize| {
@@ -353,7 +386,13 @@ impl FramePool {
 
     /// Gives back a frame and what is chained to it.
     #[inline]
-    pub fn free(&mut self, mut frame: Frame) {
+    pub fn free(&mut self, frame: Frame) {
+        if frame.is_chained() { self.free_chain(frame) } else { self.push(frame) }
+    }
+
+    /// Also where [`Frame::NONE`] comes: all its bits are set.
+    #[cold]
+    fn free_chain(&mut self, mut frame: Frame) {
         if frame.is_none() {
             return;
         }
@@ -363,12 +402,27 @@ impl FramePool {
         self.push(frame);
     }
 
+    /// Has the frames that [`alloc`](Self::alloc) will yield next, up to a burst of them, brought
+    /// into the cache, for who is about to write packets of `len` bytes into them.
+    #[inline]
+    pub fn warm(&self, len: usize) {
+        let area = self.store.area();
+        for frame in self.local.iter().rev().take(columns::ROWS) {
+            area.prefetch(frame, area.landing(frame, len));
+        }
+    }
+
     #[inline]
     fn push(&mut self, frame: Frame) {
         if self.local.len() == Self::LIMIT {
-            self.spill(Self::LIMIT - Self::BATCH);
+            self.spill_some();
         }
         self.local.push(frame);
+    }
+
+    #[cold]
+    fn spill_some(&mut self) {
+        self.spill(Self::LIMIT - Self::BATCH);
     }
 
     /// Returns frames to the store until `keep` are left.

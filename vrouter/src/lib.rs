@@ -23,6 +23,7 @@ pub mod rpc_server;
 pub(crate) mod sys;
 pub mod tables;
 pub mod totals;
+mod vector;
 pub mod worker;
 
 pub use control::{Event, PortSpec};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use vrouter::burst::{Burst, Gso, GsoKind, lanes};
+use vrouter::burst::{Burst, Checksum, Gso, GsoKind, lanes};
 use vrouter::drop_reason::DropReason::{self, *};
 use vrouter::pipeline::hook::{HookContext, HookPoint, Stage};
 use vrouter::port::PortQueue;
@@ -321,7 +321,7 @@ fn no_headroom_behind_a_stage_that_used_it_up() {
 #[test]
 fn too_big_for_port_where_a_super_packet_meets_a_port_without_segmentation() {
     let by_stage = meddled(HookPoint::BeforeOutput, |burst, lane, _| {
-        burst.meta.gso[lane] = Gso { kind: GsoKind::Udp, size: 8 };
+        burst.set_offload(lane, Checksum::Complete, Gso { kind: GsoKind::Udp, size: 8 });
     });
     assert_eq!(by_stage, counters(&[("pod1.rx", 1), ("pod1.drop.too-big-for-port", 1)]));
 }

@@ -6,7 +6,7 @@
 use encap::fragment::{FragmentError, Fragmenter};
 use encap::wire::ethernet;
 
-use crate::burst::Burst;
+use crate::burst::{Burst, Checksum, Gso};
 use crate::drop_reason::DropReason;
 use crate::frame::HEADROOM;
 use crate::pipeline::state::WorkerState;
@@ -35,7 +35,8 @@ fn emit_all(
     }
     // The transport checksum covers all fragments together: finish it first.
     let end = burst.meta.offset[lane] + burst.meta.len[lane];
-    let partial = core::mem::take(&mut burst.meta.checksum[lane]);
+    let partial = burst.checksum(lane);
+    burst.set_offload(lane, Checksum::Complete, Gso::default());
     crate::checksum::complete(state.pool.area(), burst.frame_mut(lane), end, partial);
 
     let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);

@@ -143,7 +143,7 @@ fn answer_nd(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> R
         ethernet::write_header(header, to_mac, port.mac, EtherType::IPV6);
     }
     burst.meta.len[lane] = (ethernet::HEADER_LEN + len) as u16;
-    burst.meta.checksum[lane] = crate::burst::Checksum::Complete;
+    burst.set_offload(lane, crate::burst::Checksum::Complete, crate::burst::Gso::default());
     Ok(())
 }
 

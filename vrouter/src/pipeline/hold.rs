@@ -201,9 +201,8 @@ pub fn release(burst: &mut Burst, state: &mut WorkerState) -> usize {
         }
         let (checksum, gso) = (packet.checksum, packet.gso);
         let Ok(lane) = burst.push(packet.frame, packet.offset, packet.len, packet.in_port) else { break };
+        burst.set_offload(lane, checksum, gso);
         let meta = &mut burst.meta;
-        meta.checksum[lane] = checksum;
-        meta.gso[lane] = gso;
         meta.l3[lane] = facts.l3;
         meta.l4[lane] = facts.l4;
         meta.protocol[lane] = facts.protocol;

@@ -12,11 +12,12 @@ use fib::NO_ROUTE;
 
 use crate::burst::{Burst, LANES, lanes};
 use crate::drop_reason::DropReason;
+use crate::ids::{AdjacencyId, PortId};
 use crate::pipeline::icmp_error::{self, Unreachable};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::pipeline::{hold, receive};
-use crate::tables::{Action, Adjacency, NeighborState, Tables};
+use crate::tables::{Action, Adjacency, Group, NeighborState, Tables};
 
 /// Finds the adjacency of every packet.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
@@ -28,49 +29,126 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     if v6 != 0 {
         tables.fib6.lookup_burst(&burst.meta.dst6, v6, &mut groups);
     }
+    burst.meta.group = groups;
+    let mut way = None;
     for lane in lanes(burst.alive) {
         let raw = groups[lane];
-        burst.meta.group[lane] = raw;
-        if raw == NO_ROUTE {
-            no_way(burst, lane, DropReason::NoRoute, tables, state);
-            continue;
-        }
-        // A FIB entry is written only after tables that hold its group were adopted.
-        let Some(group) = tables.groups.get(raw as usize) else {
-            no_way(burst, lane, DropReason::NextHopUnresolved, tables, state);
-            continue;
-        };
-        let id = group.pick(|| flow(burst, lane, state));
-        burst.meta.adjacency[lane] = id;
-        state.tracer.note(burst, lane, Stage::Lookup, raw, id.0);
-        let adjacency = &tables.adjacencies[id.index()];
-        burst.meta.out_port[lane] = adjacency.port;
-        burst.meta.mtu[lane] = adjacency.mtu;
-        burst.to_host |= u64::from(adjacency.local) << lane;
-        burst.tunnelled |= u64::from(adjacency.tunnel.is_some()) << lane;
-        match adjacency.action {
-            Action::Direct => {
-                burst.direct |= 1 << lane;
-                burst.meta.mac[lane] = wire_order(adjacency.destination_mac);
+        let found = match way {
+            Some(found @ Way { group, .. }) if group == raw => {
+                state.tracer.note(burst, lane, Stage::Lookup, raw, found.adjacency.0);
+                found
             }
-            Action::Neighbor(slot) => match tables.neighbors.get(slot) {
-                NeighborState::Usable(mac)
-                    if state.hold.is_empty() || !must_queue(burst, lane, adjacency, state) =>
-                {
-                    burst.meta.mac[lane] = wire_order(mac);
+            _ => match resolve(burst, lane, raw, tables, state) {
+                Found::Way(found) => *way.insert(found),
+                Found::FlowsWay(found) => found,
+                Found::Nothing => {
+                    way = None;
+                    continue;
                 }
-                NeighborState::Usable(_) | NeighborState::Unresolved => {
-                    hold::wait(burst, lane, adjacency, tables, state);
-                }
-                NeighborState::Failed => no_way(burst, lane, DropReason::NeighborFailed, tables, state),
             },
-            Action::Glean => hold::wait(burst, lane, adjacency, tables, state),
-            Action::Receive => {
-                burst.meta.mac[lane] = wire_order(adjacency.destination_mac);
-                receive::packet(burst, lane, adjacency, tables, state);
+        };
+        found.note(burst, lane);
+    }
+}
+
+/// The way of a packet. It is kept until a packet of another group comes, since many of a burst
+/// go one way.
+#[derive(Clone, Copy)]
+struct Way {
+    group: u32,
+    adjacency: AdjacencyId,
+    port: PortId,
+    mtu: u32,
+    mac: u64,
+    direct: bool,
+    to_host: bool,
+    tunnelled: bool,
+}
+
+/// What was found for a packet.
+enum Found {
+    /// The way of all packets of the group.
+    Way(Way),
+    /// The way of this packet; others of the group may go another.
+    FlowsWay(Way),
+    /// The packet goes nowhere, at least now: it has left the burst.
+    Nothing,
+}
+
+impl Way {
+    #[inline(always)]
+    fn note(&self, burst: &mut Burst, lane: usize) {
+        let meta = &mut burst.meta;
+        meta.adjacency[lane] = self.adjacency;
+        meta.out_port[lane] = self.port;
+        meta.mtu[lane] = self.mtu;
+        meta.mac[lane] = self.mac;
+        burst.direct |= u64::from(self.direct) << lane;
+        burst.to_host |= u64::from(self.to_host) << lane;
+        burst.tunnelled |= u64::from(self.tunnelled) << lane;
+    }
+}
+
+/// Follows a packet's group to where it goes; packets that cannot go there now leave the burst.
+#[inline]
+fn resolve(burst: &mut Burst, lane: usize, raw: u32, tables: &Tables, state: &mut WorkerState) -> Found {
+    if raw == NO_ROUTE {
+        no_way(burst, lane, DropReason::NoRoute, tables, state);
+        return Found::Nothing;
+    }
+    // A FIB entry is written only after tables that hold its group were adopted.
+    let Some(group) = tables.groups.get(raw as usize) else {
+        no_way(burst, lane, DropReason::NextHopUnresolved, tables, state);
+        return Found::Nothing;
+    };
+    let id = group.pick(|| flow(burst, lane, state));
+    state.tracer.note(burst, lane, Stage::Lookup, raw, id.0);
+    let adjacency = &tables.adjacencies[id.index()];
+    let mut way = Way {
+        group: raw,
+        adjacency: id,
+        port: adjacency.port,
+        mtu: adjacency.mtu,
+        mac: wire_order(adjacency.destination_mac),
+        direct: adjacency.action == Action::Direct,
+        to_host: adjacency.local,
+        tunnelled: adjacency.tunnel.is_some(),
+    };
+    match adjacency.action {
+        Action::Direct => {}
+        Action::Neighbor(slot) => match tables.neighbors.get(slot) {
+            NeighborState::Usable(mac)
+                if state.hold.is_empty() || !must_queue(burst, lane, adjacency, state) =>
+            {
+                way.mac = wire_order(mac);
             }
-            Action::Drop(reason) => no_way(burst, lane, reason, tables, state),
+            NeighborState::Usable(_) | NeighborState::Unresolved => {
+                hold::wait(burst, lane, adjacency, tables, state);
+                return Found::Nothing;
+            }
+            NeighborState::Failed => {
+                no_way(burst, lane, DropReason::NeighborFailed, tables, state);
+                return Found::Nothing;
+            }
+        },
+        Action::Glean => {
+            hold::wait(burst, lane, adjacency, tables, state);
+            return Found::Nothing;
         }
+        Action::Receive => {
+            // What is answered here leaves the burst; the rest goes to the node's stack.
+            way.note(burst, lane);
+            receive::packet(burst, lane, adjacency, tables, state);
+            return if burst.alive >> lane & 1 == 1 { Found::FlowsWay(way) } else { Found::Nothing };
+        }
+        Action::Drop(reason) => {
+            no_way(burst, lane, reason, tables, state);
+            return Found::Nothing;
+        }
+    }
+    match group {
+        Group::One(_) if state.hold.is_empty() => Found::Way(way),
+        _ => Found::FlowsWay(way),
     }
 }
 

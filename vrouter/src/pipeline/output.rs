@@ -18,6 +18,6 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         for lane in lanes(mask & burst.traced) {
             state.tracer.finish(burst, lane, Outcome::Sent(port), state.now);
         }
-        state.tx.extend(port, lanes(mask).map(|lane| burst.take_tx(lane)));
+        burst.take_all_tx(mask, state.tx.batch(port));
     }
 }

@@ -22,7 +22,7 @@ use encap::wire::ethernet::{self, EtherType};
 use encap::wire::{checksum, icmpv6, ipv4, ipv6, ipv6_ext, protocol};
 
 use self::plain::Gate;
-use crate::burst::{Burst, Checksum, lanes};
+use crate::burst::{Burst, Checksum, Gso, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
 use crate::pipeline::state::WorkerState;
@@ -57,63 +57,47 @@ enum Kind {
 /// Parses every packet of the burst.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Asked {
     let mut asked = Asked::default();
-    let mut last = (crate::ids::PortId::NONE, None);
-    let mut gate = Gate::CLOSED;
-    let mut found = Found::default();
-    for lane in lanes(burst.alive) {
-        let in_port = burst.meta.in_port[lane];
-        if last.0 != in_port {
-            found.note(burst, last.1);
-            last = (in_port, tables.port(in_port));
-            gate = last.1.map_or(Gate::CLOSED, Gate::of);
-        }
-        let area = state.pool.area();
-        let parsed = match (plain::packet(burst, lane, &gate, area), last.1) {
-            (Some(kind), _) => Ok(kind),
-            (None, Some(port)) => packet(burst, lane, port, area),
-            (None, None) => Err(DropReason::PortDown),
-        };
-        let bit = 1 << lane;
-        match parsed {
-            Ok(Kind::V4) => {
-                found.v4 |= bit;
-                let nested = matches!(burst.meta.protocol[lane], protocol::IPIP | protocol::IPV6);
-                found.ip_in_ip |= u64::from(nested) << lane;
-            }
-            Ok(Kind::V6) => found.v6 |= bit,
-            Ok(Kind::Arp) => asked.arp |= bit,
-            Ok(Kind::NeighborDiscovery) => asked.nd |= bit,
-            Err(reason) => state.drop_packet(burst, lane, reason),
+    let mut rest = burst.alive;
+    while let Some(first) = lanes(rest).next() {
+        // A burst comes from one port, unless the embedding program made it.
+        let in_port = burst.meta.in_port[first];
+        let mask = burst.came_from(in_port, rest);
+        rest &= !mask;
+        match tables.port(in_port) {
+            Some(port) => from_port(burst, mask, port, &mut asked, state),
+            None => lanes(mask).for_each(|lane| state.drop_packet(burst, lane, DropReason::PortDown)),
         }
     }
-    found.note(burst, last.1);
     for lane in lanes(burst.traced) {
         note(burst, lane, state);
     }
     asked
 }
 
-/// What was found in lanes of one port; kept beside the burst, in registers.
-#[derive(Default)]
-struct Found {
-    v4: u64,
-    v6: u64,
-    ip_in_ip: u64,
-}
-
-impl Found {
-    /// Notes it in the burst, and begins anew.
-    #[inline]
-    fn note(&mut self, burst: &mut Burst, port: Option<&Port>) {
-        burst.v4 |= self.v4;
-        burst.v6 |= self.v6;
-        burst.ip_in_ip |= self.ip_in_ip;
-        match port.map(|port| port.role) {
-            Some(Role::Pod) => burst.from_pod |= self.v4 | self.v6,
-            Some(Role::Host) => burst.from_host |= self.v4 | self.v6,
-            _ => {}
+fn from_port(burst: &mut Burst, mask: u64, port: &Port, asked: &mut Asked, state: &mut WorkerState) {
+    let ordinary = plain::packets(burst, mask & !burst.offloaded(), &Gate::of(port), state.pool.area());
+    let (mut v4, mut v6, mut ip_in_ip) = (ordinary.v4, ordinary.v6, ordinary.ip_in_ip);
+    for lane in lanes(mask & !(v4 | v6)) {
+        let bit = 1 << lane;
+        match packet(burst, lane, port, state.pool.area()) {
+            Ok(Kind::V4) => {
+                v4 |= bit;
+                let nested = matches!(burst.meta.protocol[lane], protocol::IPIP | protocol::IPV6);
+                ip_in_ip |= u64::from(nested) << lane;
+            }
+            Ok(Kind::V6) => v6 |= bit,
+            Ok(Kind::Arp) => asked.arp |= bit,
+            Ok(Kind::NeighborDiscovery) => asked.nd |= bit,
+            Err(reason) => state.drop_packet(burst, lane, reason),
         }
-        *self = Found::default();
+    }
+    burst.v4 |= v4;
+    burst.v6 |= v6;
+    burst.ip_in_ip |= ip_in_ip;
+    match port.role {
+        Role::Pod => burst.from_pod |= v4 | v6,
+        Role::Host => burst.from_host |= v4 | v6,
+        Role::Uplink { .. } => {}
     }
 }
 
@@ -162,7 +146,7 @@ fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Resu
             Ok(Kind::V6)
         }
         EtherType::ARP => {
-            burst.meta.checksum[lane] = Checksum::Complete;
+            burst.set_offload(lane, Checksum::Complete, Gso::default());
             Ok(Kind::Arp)
         }
         EtherType::VLAN | EtherType::QINQ => Err(DropReason::VlanTagged),
@@ -174,7 +158,7 @@ fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Resu
 /// chooses the place, and what is in front of it has been checked.
 #[inline]
 fn checksum_offload(burst: &Burst, lane: usize) -> Result<(), DropReason> {
-    let Checksum::Partial { start, field } = burst.meta.checksum[lane] else { return Ok(()) };
+    let Checksum::Partial { start, field } = burst.checksum(lane) else { return Ok(()) };
     let meta = &burst.meta;
     let end = u32::from(meta.offset[lane]) + u32::from(meta.len[lane]);
     let inside = u32::from(start) + u32::from(field) + 2 <= end;

@@ -52,14 +52,14 @@ impl TxStage {
         queue.push(packet);
     }
 
-    /// Adds packets for a port.
+    /// The batch of a port, to add packets to.
     #[inline]
-    pub fn extend(&mut self, port: PortId, packets: impl Iterator<Item = TxPacket>) {
+    pub fn batch(&mut self, port: PortId) -> &mut Vec<TxPacket> {
         let queue = &mut self.by_port[port.index()];
         if queue.is_empty() {
             self.dirty.push(port);
         }
-        packets.for_each(|packet| queue.push(packet));
+        queue
     }
 
     /// Takes a port with packets and its batch; give the batch back by [`restore`](Self::restore).

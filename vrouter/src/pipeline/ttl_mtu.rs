@@ -6,29 +6,30 @@
 //! without don't-fragment, else answered by ICMP with the MTU that fits
 //! (RFC 1191 4, RFC 8201 3).
 
-use crate::burst::{Burst, GsoKind, lanes};
+use crate::burst::{Burst, Gso, GsoKind, Meta, lanes};
 use crate::drop_reason::DropReason;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::pipeline::{fragment, icmp_error};
 use crate::tables::Tables;
+use crate::vector;
 use encap::wire::checksum;
 
 /// Ages and measures every packet.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    for lane in lanes(burst.alive) {
+    let aging = !(burst.originated | burst.from_host | burst.to_host);
+    let plain = burst.alive & aging & fits(&burst.meta) & !burst.offloaded() & !burst.traced;
+    let aged = age_v4(burst, plain & burst.v4, state) | age_v6(burst, plain & burst.v6, state);
+    for lane in lanes(burst.alive & !aged) {
         let v4 = burst.v4 >> lane & 1 == 1;
-        let ages = (burst.originated | burst.from_host | burst.to_host) >> lane & 1 == 0;
-        if ages && burst.traced == 0 && passes(burst, lane, v4, state) {
-            continue;
-        }
+        let ages = aging >> lane & 1 == 1;
         if ages && hops_left(burst, lane, v4, state) <= 1 {
             icmp_error::time_exceeded(burst, lane, tables, state);
             let reason = if v4 { DropReason::TtlExpired } else { DropReason::HopLimitExpired };
             state.drop_packet(burst, lane, reason);
             continue;
         }
-        let size = packet_size(burst, lane);
+        let size = packet_size(burst, lane, burst.gso(lane));
         let mtu = burst.meta.mtu[lane];
         if size > mtu {
             // Checked before the TTL is touched: the ICMP error quotes the packet
@@ -52,40 +53,60 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     }
 }
 
-/// Ages a packet that lives on and fits, as nearly all do; whether it is one.
-#[inline(always)]
-fn passes(burst: &mut Burst, lane: usize, v4: bool, state: &WorkerState) -> bool {
-    let (l3, area) = (burst.meta.l3[lane], state.pool.area());
-    if burst.meta.gso[lane].kind != GsoKind::None || burst.meta.ip_len[lane] > burst.meta.mtu[lane] {
-        return false;
+vector::widest! {
+    /// Packets that need no cutting.
+    fn fits(meta: &Meta) -> u64 {
+        vector::mask(|lane| meta.ip_len[lane] <= meta.mtu[lane])
     }
-    let Some(header) = area.header_mut::<12>(burst.frame_mut(lane), l3) else { return false };
-    if !v4 {
-        let lives = header[7] > 1;
-        header[7] -= u8::from(lives);
-        return lives;
+}
+
+/// Ages IPv4 packets that live on, as nearly all do; which they were.
+#[inline]
+fn age_v4(burst: &mut Burst, mask: u64, state: &WorkerState) -> u64 {
+    let (mut aged, area) = (0, state.pool.area());
+    for lane in lanes(mask) {
+        let l3 = burst.meta.l3[lane];
+        let Some(header) = area.header_mut::<12>(burst.frame_mut(lane), l3) else { continue };
+        let Some(word) = header.last_chunk_mut::<4>() else { continue };
+        // TTL, protocol and checksum as they lie in memory.
+        let third = u32::from_le_bytes(*word);
+        if third & 0xff <= 1 {
+            continue;
+        }
+        // RFC 1624 3: a TTL lower by one is a checksum higher by 0x100, in one's complement; with
+        // the octets as they lie here, higher by one. All ones become zero, as there.
+        let sum = (third >> 16) + 1;
+        let sum = sum + u32::from(sum >= 0xffff);
+        *word = ((third & 0xffff) - 1 | sum << 16).to_le_bytes();
+        aged |= 1 << lane;
     }
-    if header[8] <= 1 {
-        return false;
+    aged
+}
+
+/// Ages IPv6 packets that live on; which they were.
+#[inline]
+fn age_v6(burst: &mut Burst, mask: u64, state: &WorkerState) -> u64 {
+    let (mut aged, area) = (0, state.pool.area());
+    for lane in lanes(mask) {
+        let l3 = burst.meta.l3[lane];
+        let Some([.., hops]) = area.header_mut::<8>(burst.frame_mut(lane), l3) else { continue };
+        let lives = *hops > 1;
+        *hops -= u8::from(lives);
+        aged |= u64::from(lives) << lane;
     }
-    header[8] -= 1;
-    // RFC 1624 3: adding what -0x100 is in one's complement to the sum's complement.
-    let sum = u32::from(!u16::from_be_bytes([header[10], header[11]])) + 0xfeff;
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    header[10..].copy_from_slice(&sum.to_be_bytes());
-    true
+    aged
 }
 
 /// What the MTU is compared with: the packet, or one segment of a super-packet.
 #[inline]
-fn packet_size(burst: &Burst, lane: usize) -> u32 {
+fn packet_size(burst: &Burst, lane: usize, gso: Gso) -> u32 {
     let meta = &burst.meta;
-    if meta.gso[lane].kind == GsoKind::None {
+    if gso.kind == GsoKind::None {
         return meta.ip_len[lane];
     }
     // Headers up to the transport header, a transport header of at most 60 bytes
     // is within the first segment by definition of the size.
-    u32::from(meta.l4[lane] - meta.l3[lane]) + u32::from(meta.gso[lane].size)
+    u32::from(meta.l4[lane] - meta.l3[lane]) + u32::from(gso.size)
 }
 
 #[inline]

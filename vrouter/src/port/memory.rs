@@ -16,7 +16,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::burst::{Burst, Checksum, Gso, TxPacket};
 use crate::checksum::complete;
 use crate::drop_reason::DropReason;
-use crate::frame::{FramePool, HEADROOM};
+use crate::frame::FramePool;
 use crate::ids::PortId;
 use crate::port::{KernelLosses, PortQueue, QueueIo};
 
@@ -110,14 +110,15 @@ impl PortQueue for MemoryPort {
                 self.lost_no_frame += 1;
                 continue;
             };
-            let chunk = io.pool.area().chunk_mut(&mut frame);
-            let len = packet.bytes.len().min(chunk.len() - HEADROOM);
-            chunk[HEADROOM..HEADROOM + len].copy_from_slice(&packet.bytes[..len]);
-            match burst.push(frame, HEADROOM as u16, len as u16, port) {
+            let area = io.pool.area();
+            let len = packet.bytes.len().min(area.capacity());
+            let at = area.landing(&frame, len);
+            area.bytes_mut(&mut frame, at, len as u16).copy_from_slice(&packet.bytes[..len]);
+            match burst.push(frame, at, len as u16, port) {
                 Ok(lane) => {
                     if let Some((start, field)) = packet.partial_checksum {
-                        burst.meta.checksum[lane] =
-                            Checksum::Partial { start: (HEADROOM as u16).saturating_add(start), field };
+                        let start = at.saturating_add(start);
+                        burst.set_offload(lane, Checksum::Partial { start, field }, Gso::default());
                     }
                     received += 1;
                 }

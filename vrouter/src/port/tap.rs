@@ -59,10 +59,11 @@ impl PortQueue for Queue {
             if let Some(header) = header
                 && header.flags & VirtioHeader::NEEDS_CHECKSUM != 0
             {
-                burst.meta.checksum[lane] = Checksum::Partial {
+                let partial = Checksum::Partial {
                     start: (HEADROOM as u16).saturating_add(header.csum_start),
                     field: header.csum_offset,
                 };
+                burst.set_offload(lane, partial, Gso::default());
             }
             received += 1;
         }

@@ -1,173 +1,188 @@
-//! The checks of ordinary packets, in one piece.
+//! The checks of ordinary packets, for the whole burst at once.
 //!
 //! Almost every packet is IPv4 with a header of 20 bytes or IPv6 with the transport
 //! header right behind, whole, with addresses that nothing is special about. For these
-//! all of parse comes down to a few comparisons of words. A packet that fails one of
-//! them is not wrong for it: it is looked at again, check by check.
+//! all of parse comes down to comparisons of words, which are made for all lanes side by
+//! side. A packet that fails one of them is not wrong for it: it is looked at again,
+//! check by check.
+//!
+//! ```text
+//!   0                14                  30               46
+//!   | MACs, type     | IPv4, source      | destination,    |
+//!   |        link    |        front      | ports    back   |      three pieces of columns
+//!                    | IPv6, source ...  | ... destination |
+//! ```
 //!
 //! Invariant: what passes here would pass there, with the same facts noted (tested on
 //! arbitrary frames).
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use encap::wire::protocol;
+use encap::wire::{ethernet, ipv4, ipv6, protocol};
 
-use super::Kind;
-use crate::burst::{Burst, Checksum};
+use crate::burst::{Burst, LANES, Meta, lanes};
 use crate::frame::FrameArea;
+use crate::frame::columns::Columns;
 use crate::tables::{Port, Role};
+use crate::vector;
 
-/// The low 48 bits: a MAC address loaded as a word.
-const MAC: u64 = 0xffff_ffff_ffff;
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
-const IPV6: usize = 40;
+const ETHERNET: u16 = ethernet::HEADER_LEN as u16;
+const IPV4: u16 = ipv4::MIN_HEADER_LEN as u16;
+const IPV6: u16 = ipv6::HEADER_LEN as u16;
+/// Where the pieces begin.
+const PIECES: [u16; 3] = [0, ETHERNET, ETHERNET + 16];
 /// Ethertype and first byte of an IPv4 header without options, as they lie in memory.
 const IPV4_START: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
 /// Ethertype and version of IPv6, with the traffic class masked out.
 const IPV6_START: u32 = u32::from_le_bytes([0x86, 0xdd, 0x60, 0]);
 
-/// First octets of IPv4 addresses in whose range every address may be forwarded: not
-/// 0/8, 127/8, 169/8 (link-local is part of it), nor 224/3.
-const ORDINARY: [bool; 256] = {
-    let mut ordinary = [false; 256];
-    let mut octet = 1;
-    while octet < 224 {
-        ordinary[octet] = octet != 127 && octet != 169;
-        octet += 1;
-    }
-    ordinary
-};
-
 /// What a port asks of every frame, as words to compare with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gate {
-    /// Our MAC address there, as loaded; beyond 48 bits where no frame may pass.
-    mac: u64,
-    /// The station's MAC address, as loaded, and which bits of it count.
-    peer: u64,
-    peer_bits: u64,
+    /// Our MAC address there: its first four octets, its last two.
+    mac: (u32, u32),
+    /// The station's MAC address: its first two octets in the upper half, its last four; and
+    /// which bits of them count.
+    peer: (u32, u32),
+    peer_bits: (u32, u32),
 }
 
 impl Gate {
-    /// Lets nothing pass.
-    pub(super) const CLOSED: Gate = Gate { mac: u64::MAX, peer: 0, peer_bits: 0 };
-
     /// The gate of a port.
     pub(super) fn of(port: &Port) -> Self {
+        let octets = |mac: encap::MacAddr| mac.to_u64().swap_bytes() >> 16;
+        let (mac, peer) = (octets(port.mac), octets(port.peer_mac));
+        let bits = if port.role == Role::Pod { u32::MAX } else { 0 };
         Gate {
-            mac: port.mac.to_u64().swap_bytes() >> 16,
-            peer: port.peer_mac.to_u64().swap_bytes() >> 16,
-            peer_bits: if port.role == Role::Pod { MAC } else { 0 },
+            mac: (mac as u32, (mac >> 32) as u32),
+            peer: ((peer << 16) as u32, (peer >> 16) as u32),
+            peer_bits: (bits & 0xffff_0000, bits),
         }
     }
 }
 
-/// Parses the packet if it is an ordinary one and notes its facts in `meta`; what kind of
-/// packet it is then.
-#[inline(always)]
-pub(super) fn packet(burst: &mut Burst, lane: usize, gate: &Gate, area: &FrameArea) -> Option<Kind> {
-    let (offset, len) = (burst.meta.offset[lane], burst.meta.len[lane]);
-    if burst.meta.checksum[lane] != Checksum::Complete {
-        return None;
-    }
-    let frame: &[u8; ETHERNET + IPV4] = area.header(burst.frame(lane), offset)?;
-    let to = word8(frame, 0) & MAC;
-    let from = word8(frame, 6);
-    if to != gate.mac || (from ^ gate.peer) & gate.peer_bits != 0 {
-        return None;
-    }
-    let start = word4(frame, 12);
-    let l3 = offset + ETHERNET as u16;
-    if start & 0x00ff_ffff == IPV4_START {
-        let found = ipv4(frame, len)?;
-        let meta = &mut burst.meta;
-        meta.l4[lane] = l3 + IPV4 as u16;
-        meta.protocol[lane] = found.protocol;
-        meta.src4[lane] = found.source;
-        meta.dst4[lane] = Ipv4Addr::from_bits(found.destination);
-        meta.l3[lane] = l3;
-        meta.len[lane] = found.total + ETHERNET as u16;
-        meta.ip_len[lane] = u32::from(found.total);
-        return Some(Kind::V4);
-    }
-    if start & 0x00f0_ffff == IPV6_START {
-        let frame: &[u8; ETHERNET + IPV6] = area.header(burst.frame(lane), offset)?;
-        let found = ipv6(frame, len)?;
-        let meta = &mut burst.meta;
-        meta.l4[lane] = l3 + IPV6 as u16;
-        meta.protocol[lane] = found.protocol;
-        meta.dst6[lane] = found.destination;
-        meta.l3[lane] = l3;
-        meta.len[lane] = found.total + ETHERNET as u16;
-        meta.ip_len[lane] = u32::from(found.total);
-        return Some(Kind::V6);
-    }
-    None
+/// The lanes that passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ordinary {
+    /// IPv4.
+    pub(super) v4: u64,
+    /// IPv6.
+    pub(super) v6: u64,
+    /// IPv4 that carries another IP packet.
+    pub(super) ip_in_ip: u64,
 }
 
-/// The facts of a packet; `total` is its length from the IP header on.
-struct Facts4 {
-    total: u16,
-    protocol: u8,
-    source: u32,
-    destination: u32,
+/// Parses the ordinary packets among those in `mask`, which came in at one port, and notes their
+/// facts.
+pub(super) fn packets(burst: &mut Burst, mask: u64, gate: &Gate, area: &FrameArea) -> Ordinary {
+    let mut columns = <[Columns; 3]>::default();
+    area.columns(burst.frames(), &burst.meta.offset, PIECES, mask, &mut columns);
+    let ordinary = checks(&mut burst.meta, mask, gate, &columns);
+    for lane in lanes(ordinary.v6) {
+        let at = burst.meta.l3[lane] + 24;
+        burst.meta.dst6[lane] =
+            area.header(burst.frame(lane), at).map_or(Ipv6Addr::UNSPECIFIED, |octets| (*octets).into());
+    }
+    ordinary
+}
+
+vector::widest! {
+    fn checks(meta: &mut Meta, mask: u64, gate: &Gate, columns: &[Columns; 3]) -> Ordinary {
+        let [link, front, back] = columns;
+        let starts = vector::mask(|lane| link.0[3][lane] & 0x00ff_ffff == IPV4_START);
+        let ours = mask & vector::mask(|lane| passes(gate, link, lane));
+        let v4 = ours & starts;
+        let v6 = ours & !starts & vector::mask(|lane| link.0[3][lane] & 0x00f0_ffff == IPV6_START);
+        let v4 = if v4 == 0 { 0 } else { ipv4(meta, v4, front, back) };
+        let v6 = if v6 == 0 { 0 } else { ipv6(meta, v6, front, back) };
+        let nested = vector::mask(|lane| matches!(meta.protocol[lane], protocol::IPIP | protocol::IPV6));
+        Ordinary { v4, v6, ip_in_ip: v4 & nested }
+    }
+}
+
+/// Whether the frame is for us, and from the station that may send it.
+#[inline(always)]
+fn passes(gate: &Gate, link: &Columns, lane: usize) -> bool {
+    let [first, second, third, _] = link.0.each_ref().map(|column| column[lane]);
+    let ours = (first ^ gate.mac.0) | (second & 0xffff ^ gate.mac.1);
+    let theirs = (second ^ gate.peer.0) & gate.peer_bits.0 | (third ^ gate.peer.1) & gate.peer_bits.1;
+    ours | theirs == 0
+}
+
+/// Checks IPv4 headers and notes the facts of those that pass.
+#[inline(always)]
+fn ipv4(meta: &mut Meta, mask: u64, front: &Columns, back: &Columns) -> u64 {
+    let passed = mask & vector::mask(|lane| ipv4_passes(front, back, meta.len[lane], lane));
+    for lane in 0..LANES {
+        let [first, _, third, source] = front.0.each_ref().map(|column| column[lane]);
+        let passed = passed >> lane & 1 == 1;
+        let total = ((first >> 16) as u16).swap_bytes();
+        let l3 = meta.offset[lane].wrapping_add(ETHERNET);
+        let note16 = |fact: &mut u16, value: u16| *fact = if passed { value } else { *fact };
+        note16(&mut meta.l3[lane], l3);
+        note16(&mut meta.l4[lane], l3.wrapping_add(IPV4));
+        note16(&mut meta.len[lane], total.wrapping_add(ETHERNET));
+        let note32 = |fact: &mut u32, value: u32| *fact = if passed { value } else { *fact };
+        note32(&mut meta.ip_len[lane], u32::from(total));
+        note32(&mut meta.src4[lane], source.swap_bytes());
+        let destination = Ipv4Addr::from(back.0[0][lane].to_le_bytes());
+        meta.dst4[lane] = if passed { destination } else { meta.dst4[lane] };
+        meta.protocol[lane] = if passed { (third >> 8) as u8 } else { meta.protocol[lane] };
+    }
+    passed
 }
 
 #[inline(always)]
-fn ipv4(frame: &[u8; ETHERNET + IPV4], len: u16) -> Option<Facts4> {
+fn ipv4_passes(front: &Columns, back: &Columns, len: u16, lane: usize) -> bool {
     // Five words as they lie in memory: version, length | id, fragment | TTL, protocol,
     // checksum | source | destination.
-    let [first, second, third, source, destination] = [0, 4, 8, 12, 16].map(|at| word4(frame, ETHERNET + at));
+    let [first, second, third, source] = front.0.each_ref().map(|column| column[lane]);
+    let destination = back.0[0][lane];
     // The checksum's sum does not care which half of a word is which (RFC 1071 2).
-    let sum =
-        [second, third, source, destination].iter().fold(u64::from(first), |sum, w| sum + u64::from(*w));
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let total = ((first >> 16) as u16).swap_bytes();
+    let halves = |word: u32| (word & 0xffff) + (word >> 16);
+    let sum = halves(first) + halves(second) + halves(third) + halves(source) + halves(destination);
+    let sum = halves(halves(sum));
+    let total = u32::from(((first >> 16) as u16).swap_bytes());
     // Neither more fragments nor an offset.
     let whole = second & 0xff3f_0000 == 0;
-    let fits = (total >= IPV4 as u16) & (u32::from(total) + ETHERNET as u32 <= u32::from(len));
-    let ordinary = ORDINARY[usize::from(source as u8)] & ORDINARY[usize::from(destination as u8)];
-    if !((sum == 0xffff) & fits & ordinary & whole) {
-        return None;
-    }
-    let [source, destination] = [source.swap_bytes(), destination.swap_bytes()];
-    Some(Facts4 { total, protocol: (third >> 8) as u8, source, destination })
+    let fits = (total >= u32::from(IPV4)) & (total + u32::from(ETHERNET) <= u32::from(len));
+    // First octets in whose range every address may be forwarded: not 0/8, 127/8, 169/8
+    // (link-local is part of it), nor 224/3.
+    let ordinary = |address: u32| {
+        let octet = address & 0xff;
+        (octet.wrapping_sub(1) < 223) & (octet != 127) & (octet != 169)
+    };
+    (sum == 0xffff) & fits & whole & ordinary(source) & ordinary(destination)
 }
 
-/// The facts of a packet; `total` is its length from the IP header on.
-struct Facts6 {
-    total: u16,
-    protocol: u8,
-    destination: Ipv6Addr,
+/// Checks IPv6 headers and notes the facts of those that pass, but for the destination.
+#[inline(always)]
+fn ipv6(meta: &mut Meta, mask: u64, front: &Columns, back: &Columns) -> u64 {
+    let passed = mask & vector::mask(|lane| ipv6_passes(front, back, meta.len[lane], lane));
+    for lane in 0..LANES {
+        let second = front.0[1][lane];
+        let passed = passed >> lane & 1 == 1;
+        let total = (second as u16).swap_bytes().wrapping_add(IPV6);
+        let l3 = meta.offset[lane].wrapping_add(ETHERNET);
+        let note16 = |fact: &mut u16, value: u16| *fact = if passed { value } else { *fact };
+        note16(&mut meta.l3[lane], l3);
+        note16(&mut meta.l4[lane], l3.wrapping_add(IPV6));
+        note16(&mut meta.len[lane], total.wrapping_add(ETHERNET));
+        meta.ip_len[lane] = if passed { u32::from(total) } else { meta.ip_len[lane] };
+        meta.protocol[lane] = if passed { (second >> 16) as u8 } else { meta.protocol[lane] };
+    }
+    passed
 }
 
 #[inline(always)]
-fn ipv6(frame: &[u8; ETHERNET + IPV6], len: u16) -> Option<Facts6> {
-    let total = u32::from(u16::from_be_bytes([frame[18], frame[19]])) + IPV6 as u32;
-    let protocol = frame[20];
-    let fits = total + ETHERNET as u32 <= u32::from(len);
-    let bare = (protocol == protocol::TCP) | (protocol == protocol::UDP);
+fn ipv6_passes(front: &Columns, back: &Columns, len: u16, lane: usize) -> bool {
+    // Payload length, next header, hop limit.
+    let second = front.0[1][lane];
+    let total = u32::from((second as u16).swap_bytes()) + u32::from(IPV6);
+    let fits = total + u32::from(ETHERNET) <= u32::from(len);
+    let next = second >> 16 & 0xff;
+    let bare = (next == u32::from(protocol::TCP)) | (next == u32::from(protocol::UDP));
     // Not ::/8 (unspecified, loopback), link-local or multicast.
-    let ordinary = |octet: u8| octet.wrapping_sub(1) < 0xfd;
-    if !(fits & bare & ordinary(frame[22]) & ordinary(frame[38])) {
-        return None;
-    }
-    let mut destination = [0; 16];
-    destination.copy_from_slice(&frame[38..]);
-    Some(Facts6 { total: total as u16, protocol, destination: destination.into() })
-}
-
-/// Four bytes as a word; one load, which single bytes put together would not always be.
-#[inline(always)]
-fn word4<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
-    bytes[at..].first_chunk().map_or(0, |word| u32::from_le_bytes(*word))
-}
-
-/// Eight bytes as a word.
-#[inline(always)]
-fn word8<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
-    bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
+    let ordinary = |word: u32| (word & 0xff).wrapping_sub(1) < 0xfd;
+    fits & bare & ordinary(front.0[2][lane]) & ordinary(back.0[2][lane])
 }

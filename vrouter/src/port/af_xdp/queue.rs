@@ -114,7 +114,8 @@ impl PortQueue for Queue {
                     if self.partial_checksums {
                         let bytes = burst.bytes(lane, io.pool.area());
                         if let Some((start, field)) = partial_checksum(bytes) {
-                            burst.meta.checksum[lane] = Checksum::Partial { start: offset + start, field };
+                            let partial = Checksum::Partial { start: offset + start, field };
+                            burst.set_offload(lane, partial, Gso::default());
                         }
                     }
                 }

@@ -1,0 +1,106 @@
+//! The same code, compiled twice: for any CPU, and for one with AVX-512.
+//!
+//! ```text
+//!   widest! { fn checks(..) {..} }   -->  checks    AVX-512 at hand? wide : plain
+//!                                          |- plain  as the rest is compiled
+//!                                          '- wide   the same body, with registers of 64 bytes
+//! ```
+//!
+//! Stages that check or change the same fact of all 64 lanes are plain loops over arrays; the
+//! compiler turns them into vector instructions as wide as it may use. Nothing here chooses an
+//! instruction by hand, and both copies are the same safe Rust, so they give the same answers.
+
+#![allow(unsafe_code, reason = "calls of functions that need CPU features")]
+
+/// Lanes of a mask.
+const LANES: usize = u64::BITS as usize;
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+static HAS_AVX512: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+        && std::arch::is_x86_feature_detected!("lzcnt")
+        && std::arch::is_x86_feature_detected!("popcnt")
+});
+
+/// Whether this CPU has the parts of AVX-512 that are used here.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+pub(crate) fn has_avx512() -> bool {
+    *HAS_AVX512
+}
+
+/// Makes a function that runs as it was compiled for the widest registers of this CPU. What it
+/// calls must be inlined (`#[inline(always)]`) to be part of that.
+macro_rules! widest {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        #[inline]
+        $vis fn $name($($arg: $type),*) $(-> $result)? {
+            #[inline(always)]
+            fn plain($($arg: $type),*) $(-> $result)? $body
+
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,bmi1,bmi2,lzcnt,popcnt")]
+            fn wide($($arg: $type),*) $(-> $result)? {
+                plain($($arg),*)
+            }
+
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            if $crate::vector::has_avx512() {
+                #[allow(unsafe_code)]
+                // SAFETY: the CPU has what the function is compiled for.
+                return unsafe { wide($($arg),*) };
+            }
+            plain($($arg),*)
+        }
+    };
+}
+pub(crate) use widest;
+
+/// The lanes that pass a test, as a mask. The test is asked about all lanes.
+#[inline(always)]
+pub(crate) fn mask(test: impl Fn(usize) -> bool) -> u64 {
+    let mut passes = [0_u8; LANES];
+    for (lane, passes) in passes.iter_mut().enumerate() {
+        *passes = u8::from(test(lane));
+    }
+    bits(&passes)
+}
+
+/// Sixty-four bytes of zero or one as bits.
+#[inline(always)]
+pub(crate) fn bits(passes: &[u8; LANES]) -> u64 {
+    let (eights, _) = passes.as_chunks::<8>();
+    // The product brings the lowest bit of byte n to bit 56 + n.
+    let byte = |eight: &[u8; 8]| u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    eights.iter().enumerate().fold(0, |mask, (n, eight)| mask | byte(eight) << (8 * n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    widest! {
+        fn wide_mask(odd: u64) -> u64 {
+            mask(|lane| odd >> lane & 1 == 1)
+        }
+    }
+
+    #[test]
+    fn a_mask_has_the_bits_of_the_lanes_that_pass() {
+        assert_eq!(mask(|_| false), 0);
+        assert_eq!(mask(|_| true), u64::MAX);
+        for odd in [1, 0x8000_0000_0000_0000, 0x0123_4567_89ab_cdef, 0xf0f0_0ff0_1111_8421] {
+            assert_eq!(mask(|lane| odd >> lane & 1 == 1), odd);
+            assert_eq!(wide_mask(odd), odd);
+        }
+    }
+}
