@@ -64,21 +64,21 @@ impl Rig {
     /// # Panics
     /// Where the router cannot be built (there is no memory for it), or drops packets.
     pub fn new(workload: Workload, ports: Ports) -> Self {
-        let mut router = Router::builder().frames(ports.frames()).idle(IdleMode::Poll).build();
-        let router_ref = router.as_mut().expect("memory for the frames");
+        let builder = Router::builder().frames(ports.frames()).idle(IdleMode::Poll);
+        let mut router = builder.build().expect("memory for the frames");
         let (near, far) = workload.ports();
         let source = Source::new(workload.packets(), ports.burst);
-        router_ref.add_port(near, vec![Box::new(source)]).expect("a right port");
-        let sink = router_ref.add_port(far, vec![Box::new(Sink::new(ports.rotation))]).expect("a right port");
+        router.add_port(near, vec![Box::new(source)]).expect("a right port");
+        let sink = router.add_port(far, vec![Box::new(Sink::new(ports.rotation))]).expect("a right port");
         for event in workload.events() {
-            router_ref.apply(event).expect("a right event");
+            router.apply(event).expect("a right event");
         }
-        router_ref.commit().expect("the routes fit");
+        router.commit().expect("the routes fit");
         for (address, mac) in workload.neighbors() {
-            router_ref.neighbor(sink, address, NeighborState::Usable(mac));
+            router.neighbor(sink, address, NeighborState::Usable(mac));
         }
-        router_ref.commit().expect("the routes fit");
-        let mut rig = Rig { router: router.expect("built"), clock: Timestamp::from_millis(1000), sink, ports };
+        router.commit().expect("the routes fit");
+        let mut rig = Rig { router, clock: Timestamp::from_millis(1000), sink, ports };
         let warm_up = ports.warm_up().max(workload.packets().len() / ports.burst);
         (0..warm_up).for_each(|_| {
             rig.turn();

@@ -135,10 +135,8 @@ impl Workload {
     pub(crate) fn events(self) -> Vec<Event> {
         let ipip_mode = if self == Workload::Encap { IpipMode::Always } else { IpipMode::Never };
         let cidr = "0.0.0.0/0".parse().expect("a prefix");
-        let mut events = vec![
-            Event::PutPool(Pool { name: "pool".to_owned(), cidr, ipip_mode }),
-            Event::PutPeer(TUNNEL.0),
-        ];
+        let mut events =
+            vec![Event::PutPool(Pool { name: "pool".to_owned(), cidr, ipip_mode }), Event::PutPeer(TUNNEL.0)];
         events.extend(self.routes().into_iter().map(|(prefix, number)| {
             let target = RouteTarget::Via(vec![next_hop(&prefix, number)], Encap::Pool);
             Event::PutRoute(RouteSpec { prefix, source: RouteSource::Static, target, metric: 0 })
