@@ -8,8 +8,7 @@
 //! memory-router export forward-4096 DIR the packets (pcap) and routes, for other programs
 //! ```
 //!
-//! Instructions per packet = those of callgrind with `--toggle-collect='*Worker*poll*'`,
-//! divided by the packets that `count` prints.
+//! `bench/instructions` counts the instructions per packet by it.
 
 use std::error::Error;
 use std::fs::File;
@@ -23,9 +22,6 @@ use vrouter_bench::cycles;
 use vrouter_bench::memory_ports::{Packet, ROTATION};
 use vrouter_bench::rig::{Floor, Ports, Rig};
 use vrouter_bench::workload::Workload;
-
-/// Bursts of `count`.
-const TURNS: usize = 2000;
 
 #[derive(Parser)]
 #[command(about = "A router between a packet source and a sink in memory, for measurements")]
@@ -41,7 +37,13 @@ enum Command {
     /// Run in a thread; for each line of standard input, print what was forwarded until now
     Serve(What),
     /// Forward a fixed number of bursts
-    Count(What),
+    Count {
+        /// How many
+        #[arg(long, default_value_t = 2000)]
+        bursts: usize,
+        #[command(flatten)]
+        what: What,
+    },
     /// Write the packets as NAME.pcap and the routes as NAME.routes
     Export {
         /// The workload
@@ -90,13 +92,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             let running = Rig::new(what.workload, what.ports()).start();
             serve(|| running.sent())?;
         }
-        Command::Count(what) if what.workload == Workload::Io => {
+        Command::Count { bursts, what } if what.workload == Workload::Io => {
             let mut floor = Floor::new(what.ports());
-            count(|| floor.turn());
+            count(bursts, || floor.turn());
         }
-        Command::Count(what) => {
+        Command::Count { bursts, what } => {
             let mut rig = Rig::new(what.workload, what.ports());
-            count(|| rig.turn());
+            count(bursts, || rig.turn());
         }
         Command::Export { workload, directory } => export(workload, &directory)?,
     }
@@ -113,9 +115,9 @@ fn serve(sent: impl Fn() -> u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn count(mut turn: impl FnMut() -> usize) {
+fn count(bursts: usize, mut turn: impl FnMut() -> usize) {
     let start = cycles::now();
-    let packets: usize = (0..TURNS).map(|_| turn()).sum();
+    let packets: usize = (0..bursts).map(|_| turn()).sum();
     let cycles = cycles::now() - start;
     println!("{packets} packets, {:.1} cycles each", cycles as f64 / packets as f64);
 }
