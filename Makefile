@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # rustup puts cargo where only login shells look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo demo-down test bench fuzz build deps fmt lint
+.PHONY: help demo demo-down test bench bench-peers fuzz build deps fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -23,6 +23,13 @@ bench: deps ## Measure, in a short form: forwarding beside the kernel's, then th
 	cargo build --release -p vrouter-bench --bins
 	@bench/forwarding --rounds 5 --seconds 1
 	cargo bench -p vrouter-bench --benches -- --warm-up-time 0.5 --measurement-time 1 --noplot
+
+bench-peers: deps ## Measure beside the kernel, XDP and DPDK, which are installed; results go to bench/results (as root)
+	@bench/peers/install-deps
+	cargo build --release -p vrouter-bench --bins
+	@bench/peers/l3fwd/run
+	@bench/forwarding --peers --rounds 15 --seconds 1 --sink tc
+	@bench/forwarding --peers --rounds 15 --seconds 1 --sink xdp
 
 fuzz: deps ## Run each fuzz target for a minute
 	@tests/fuzz/run

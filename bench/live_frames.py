@@ -2,6 +2,7 @@
 """In-kernel packet generator and counting sink, as two small XDP programs.
 
     live_frames.py generate DEV DST_MAC SRC_IP DST_IP [SIZE]   as fast as one core can, until killed
+    live_frames.py redirect DEV OUT                            XDP on DEV that sends every frame out of OUT
     live_frames.py sink DEV xdp|tc                             counts IPv4 and drops it; prints the
                                                                count for each line on standard input
 
@@ -98,6 +99,17 @@ def generate(device, dst_mac, src_ip, dst_ip, size=60):
             4_000_000, 0, 0, 0, 0, 0, LIVE_FRAMES, 0, 64))
 
 
+def redirect(device, out):
+    """The least that forwarding can be: no lookup, no header touched. Until standard input ends."""
+    code = insn(0xB7, 1, imm=socket.if_nametoindex(out)) + insn(0xB7, 2, imm=0)
+    code += insn(0x85, imm=REDIRECT) + insn(0x95)
+    link = bpf(LINK_CREATE, struct.pack("<IIII", load_program(code), socket.if_nametoindex(device), ATTACH_XDP,
+                                        NATIVE))
+    print("ready", flush=True)
+    sys.stdin.read()
+    os.close(link)
+
+
 def sink(device, kind="xdp"):
     xdp = kind == "xdp"
     counter = bpf(MAP_CREATE, struct.pack("<IIII", MAP_PERCPU_ARRAY, 4, 8, 1))
@@ -126,7 +138,7 @@ def sink(device, kind="xdp"):
 
 
 if __name__ == "__main__":
-    commands = {"generate": generate, "sink": sink}
+    commands = {"generate": generate, "redirect": redirect, "sink": sink}
     if len(sys.argv) < 3 or sys.argv[1] not in commands:
         raise SystemExit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])

@@ -4,11 +4,11 @@
 //! first. One route; destinations as named.
 
 use std::hint::black_box;
-use std::net::Ipv4Addr;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vrouter_bench::cycles;
-use vrouter_bench::rig::{Path, Rig};
+use vrouter_bench::rig::{Ports, Rig};
+use vrouter_bench::workload::Workload;
 
 const BURST: u64 = 64;
 
@@ -31,14 +31,9 @@ fn cycles_per_packet(rig: &mut Rig) -> (f64, f64) {
 fn pipeline(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipeline");
     group.throughput(Throughput::Elements(BURST));
-    for (name, path, destinations) in [
-        ("forward, 1 destination", Path::Forward, 1),
-        ("forward, 4096 destinations", Path::Forward, 4096),
-        ("IPIP encap", Path::Encap, 4096),
-        ("IPIP decap", Path::Decap, 4096),
-    ] {
-        let to: Vec<_> = (0..destinations).map(|n| Ipv4Addr::from(0x1400_0001 + n * 0x1_0107)).collect();
-        let mut rig = Rig::new(path, &to);
+    for workload in Workload::ALL.into_iter().filter(|workload| *workload != Workload::Io) {
+        let name = workload.name();
+        let mut rig = Rig::new(workload, Ports::default());
         let (median, least) = cycles_per_packet(&mut rig);
         println!("pipeline/{name}: {median:.0} cycles per packet, {least:.0} in the best of 200 samples");
         group.bench_function(name, |bencher| bencher.iter(|| rig.turn()));

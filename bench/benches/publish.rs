@@ -10,7 +10,8 @@ use vrouter::Event;
 use vrouter::control::engine::net_prefix;
 use vrouter::control::{RouteSpec, RouteTarget};
 use vrouter::publish;
-use vrouter_bench::rig::{Path, Rig};
+use vrouter_bench::rig::{Ports, Rig};
+use vrouter_bench::workload::Workload;
 
 fn publication(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish");
@@ -30,7 +31,7 @@ fn publication(criterion: &mut Criterion) {
         });
     });
 
-    let mut rig = Rig::new(Path::Forward, &[Ipv4Addr::new(198, 19, 0, 1)]);
+    let mut rig = Rig::new(Workload::Forward(1), Ports::default());
     let (mut number, mut present) = (0u32, false);
     group.bench_function("a route of a running router: apply, commit, a burst", |bencher| {
         bencher.iter(|| {

@@ -1,94 +1,91 @@
-//! A router between ports without a kernel: a source that makes packets and a sink that
-//! frees them, for cycles per packet of the whole path.
+//! A router between ports in memory, for cycles and instructions per packet of the whole path.
 //!
 //! ```text
-//!   Source: copies 64 bytes into a fresh frame, other destination each time
-//!      -> parse ... lookup ... rewrite ->  Sink: frees the frame, counts
+//!   Source -> parse ... lookup ... rewrite -> Sink        Rig
+//!   Source ---------------------------------> Sink        Floor: the same ports, nothing between
 //! ```
-//!
-//! Frames rotate through the whole store, so that their memory is as cold as it would
-//! be behind a device.
 
-use core::net::{IpAddr, Ipv4Addr};
-use encap::MacAddr;
-use encap::wire::checksum;
-use fib::RouteSource;
-use vrouter::burst::{Burst, TxPacket};
-use vrouter::control::engine::net_prefix;
-use vrouter::control::{Encap, IpipMode, Pool, RouteSpec, RouteTarget};
-use vrouter::frame::{Frame, FramePool};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use vrouter::burst::{Burst, LANES, TxPacket};
+use vrouter::counters::WorkerCounters;
+use vrouter::frame::{FrameArea, FramePool, FrameStore};
 use vrouter::ids::{PortId, Timestamp};
 use vrouter::port::{PortQueue, QueueIo};
+use vrouter::router::Workers;
 use vrouter::tables::NeighborState;
-use vrouter::{Event, PortSpec, Router};
+use vrouter::{IdleMode, Router};
 
-/// Packets that the sink keeps before it frees them: with the frames of the pools, the
-/// frames in rotation.
-const ROTATION: usize = 16_384;
-/// Frames of the rig's router.
-const FRAMES: u32 = ROTATION as u32 + 4096;
-/// Bytes of a frame without FCS.
-const LEN: usize = 60;
+use crate::memory_ports::{Sink, Source};
+use crate::workload::Workload;
 
-/// What the packets of a rig go through.
+/// Frames beside those in rotation.
+const SPARE: usize = 4096;
+
+/// How packets come and go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Path {
-    /// IPv4 over one route.
-    Forward,
-    /// IPv4, into an IPIP tunnel.
-    Encap,
-    /// Out of an IPIP tunnel, then IPv4 over one route.
-    Decap,
+pub struct Ports {
+    /// Packets that are received at a time, 1 to 64.
+    pub burst: usize,
+    /// Frames in rotation.
+    pub rotation: usize,
 }
 
-/// A router with a source on one uplink and a sink on another.
+impl Default for Ports {
+    fn default() -> Self {
+        Ports { burst: LANES, rotation: crate::memory_ports::ROTATION }
+    }
+}
+
+impl Ports {
+    fn frames(self) -> u32 {
+        (self.rotation + SPARE) as u32
+    }
+
+    /// Bursts until every frame was used.
+    fn warm_up(self) -> usize {
+        2 * (self.rotation + SPARE) / self.burst
+    }
+}
+
+/// A router with a source on one port and a sink on another.
 pub struct Rig {
     router: Router,
     clock: Timestamp,
     sink: PortId,
+    ports: Ports,
 }
 
 impl Rig {
-    /// A rig for packets to `destinations`, one after the other.
+    /// A rig for a workload other than [`Workload::Io`].
     ///
     /// # Panics
-    /// Where the router cannot be built: there is no memory for it.
-    pub fn new(path: Path, destinations: &[Ipv4Addr]) -> Self {
-        let mut router = Router::builder().frames(FRAMES).build().expect("memory for the frames");
-        let (near, far) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-        let templates = destinations.iter().map(|to| template(path, near, *to)).collect();
-        let spec = |name: &str, mac, net: &str| PortSpec::uplink(name, mac, [net.parse().expect("a prefix")]);
-        let source = Source { templates, next: 0 };
-        router.add_port(spec("in", near, "172.16.1.1/24"), vec![Box::new(source)]).expect("a right port");
-        // The kernel's neighbours, so that no ARP is in the way.
-        let mut out = spec("out", far, "172.16.2.1/24");
-        if let vrouter::control::PortRole::Uplink { exclusive, .. } = &mut out.role {
-            *exclusive = false;
+    /// Where the router cannot be built (there is no memory for it), or drops packets.
+    pub fn new(workload: Workload, ports: Ports) -> Self {
+        let builder = Router::builder().frames(ports.frames()).idle(IdleMode::Poll);
+        let mut router = builder.build().expect("memory for the frames");
+        let (near, far) = workload.ports();
+        let source = Source::new(workload.packets(), ports.burst);
+        router.add_port(near, vec![Box::new(source)]).expect("a right port");
+        let sink = router.add_port(far, vec![Box::new(Sink::new(ports.rotation))]).expect("a right port");
+        for event in workload.events() {
+            router.apply(event).expect("a right event");
         }
-        let sink = router.add_port(out, vec![Box::new(Sink::new())]).expect("a right port");
-        let next_hop: IpAddr = Ipv4Addr::new(172, 16, 2, 2).into();
-        let ipip_mode = if path == Path::Encap { IpipMode::Always } else { IpipMode::Never };
-        let everything = "0.0.0.0/0".parse().expect("a prefix");
-        let events = [
-            Event::PutPool(Pool { name: "pool".to_owned(), cidr: everything, ipip_mode }),
-            Event::PutPeer(Ipv4Addr::new(172, 16, 1, 9)),
-            Event::PutRoute(RouteSpec {
-                prefix: net_prefix(everything),
-                source: RouteSource::Static,
-                target: RouteTarget::Via(vec![next_hop], Encap::Pool),
-                metric: 0,
-            }),
-        ];
-        events.into_iter().for_each(|event| router.apply(event).expect("a right event"));
-        router.commit().expect("one route fits");
-        router.neighbor(sink, next_hop, NeighborState::Usable(MacAddr([2, 0, 0, 0, 0, 3])));
-        let mut rig = Rig { router, clock: Timestamp::from_millis(1000), sink };
-        (0..2 * ROTATION / 64).for_each(|_| {
+        router.commit().expect("the routes fit");
+        for (address, mac) in workload.neighbors() {
+            router.neighbor(sink, address, NeighborState::Usable(mac));
+        }
+        router.commit().expect("the routes fit");
+        let mut rig = Rig { router, clock: Timestamp::from_millis(1000), sink, ports };
+        let warm_up = ports.warm_up().max(workload.packets().len() / ports.burst);
+        (0..warm_up).for_each(|_| {
             rig.turn();
         });
         let sent = rig.sent();
         rig.turn();
-        assert_eq!(rig.sent() - sent, 64, "every packet is forwarded");
+        assert_eq!(rig.sent() - sent, ports.burst as u64, "{}: every packet is forwarded", workload.name());
         rig
     }
 
@@ -97,113 +94,124 @@ impl Rig {
         &mut self.router
     }
 
-    /// One turn of the worker, as its thread runs it (control has a thread of its own): a burst of 64 packets. Returns how many came in.
+    /// One turn of the worker, as its thread runs it (control has a thread of its own): a burst. Returns how many packets came in.
     pub fn turn(&mut self) -> usize {
         self.clock.0 += 1000;
         self.router.poll_workers(self.clock).unwrap_or(0)
     }
 
-    fn sent(&self) -> u64 {
+    /// Packets that the sink got.
+    pub fn sent(&self) -> u64 {
         self.router.workers()[0].counters.port(self.sink).tx_packets.get()
     }
-}
 
-fn template(path: Path, mac: MacAddr, to: Ipv4Addr) -> [u8; LEN] {
-    let mut frame = [0; LEN];
-    frame[..6].copy_from_slice(&mac.0);
-    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
-    frame[12..14].copy_from_slice(&[8, 0]);
-    let (outer, inner) = frame[14..].split_at_mut(if path == Path::Decap { 20 } else { 0 });
-    let inner_len = inner.len() as u16;
-    ipv4(inner, Ipv4Addr::new(198, 18, 0, 1), to, 17, inner_len);
-    if path == Path::Decap {
-        ipv4(outer, Ipv4Addr::new(172, 16, 1, 9), Ipv4Addr::new(172, 16, 1, 1), 4, 20 + inner_len);
+    /// Lets the worker run in a thread, until what is returned is dropped.
+    ///
+    /// # Panics
+    /// Where no thread can be made.
+    pub fn start(mut self) -> RunningRig {
+        let workers = self.router.start().expect("a thread");
+        RunningRig { rig: self, _workers: workers }
     }
-    frame
+
+    /// How packets come and go.
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
 }
 
-fn ipv4(header: &mut [u8], from: Ipv4Addr, to: Ipv4Addr, protocol: u8, total: u16) {
-    header[..2].copy_from_slice(&[0x45, 0]);
-    header[2..4].copy_from_slice(&total.to_be_bytes());
-    header[6] = 0x40;
-    header[8] = 64;
-    header[9] = protocol;
-    header[12..16].copy_from_slice(&from.octets());
-    header[16..20].copy_from_slice(&to.octets());
-    let sum = checksum::checksum(&header[..20]);
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
+/// A rig whose worker runs in a thread of its own.
+pub struct RunningRig {
+    /// Dropped first: it stops the worker.
+    _workers: Workers,
+    rig: Rig,
 }
 
-/// Receives the templates in turn, a burst at a time.
-struct Source {
-    templates: Vec<[u8; LEN]>,
-    next: usize,
+impl RunningRig {
+    /// Packets that the sink got.
+    pub fn sent(&self) -> u64 {
+        self.rig.sent()
+    }
 }
 
-impl PortQueue for Source {
-    fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
-        let mut received = 0;
-        io.pool.warm(LEN);
-        while burst.room() > 0 {
-            let Some(mut frame) = io.pool.alloc() else { break };
-            let template = &self.templates[self.next];
-            self.next = if self.next + 1 == self.templates.len() { 0 } else { self.next + 1 };
-            let at = io.pool.area().landing(&frame, LEN);
-            if let Some(bytes) = io.pool.area().header_mut(&mut frame, at) {
-                *bytes = *template;
-            }
-            if let Err(frame) = burst.push(frame, at, LEN as u16, port) {
-                io.pool.free(frame);
-                break;
-            }
-            received += 1;
-        }
+/// The ports of a rig without a router between them.
+pub struct Floor {
+    source: Source,
+    sink: Sink,
+    burst: Box<Burst>,
+    batch: Vec<TxPacket>,
+    pool: FramePool,
+    counters: Box<WorkerCounters>,
+}
+
+impl Floor {
+    /// Ports in memory.
+    ///
+    /// # Panics
+    /// Where there is no memory for the frames.
+    pub fn new(ports: Ports) -> Self {
+        let area = FrameArea::new(ports.frames(), 2048).expect("memory for the frames");
+        let mut floor = Floor {
+            source: Source::new(Workload::Io.packets(), ports.burst),
+            sink: Sink::new(ports.rotation),
+            burst: Box::default(),
+            batch: Vec::with_capacity(LANES),
+            pool: FramePool::new(FrameStore::new(area)),
+            counters: Box::default(),
+        };
+        (0..ports.warm_up()).for_each(|_| {
+            floor.turn();
+        });
+        floor
+    }
+
+    /// Moves a burst from source to sink. Returns how many packets that were.
+    pub fn turn(&mut self) -> usize {
+        let mut io = QueueIo { pool: &mut self.pool, counters: &self.counters };
+        let received = self.source.rx_burst(PortId(0), &mut self.burst, &mut io);
+        self.burst.take_all_tx(self.burst.alive, &mut self.batch);
+        self.burst.clear();
+        self.sink.tx_burst(&mut self.batch, &mut io);
         received
     }
 
-    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
-        let count = batch.len() as u64;
-        batch.drain(..).for_each(|packet| io.pool.free(packet.frame));
-        (count, 0)
-    }
-
-    fn close(self: Box<Self>, _pool: &mut FramePool) {}
-}
-
-/// Keeps packets as a device would, and frees the oldest.
-struct Sink {
-    /// As a ring: `next` is the oldest once it is full.
-    kept: Vec<Frame>,
-    next: usize,
-}
-
-impl Sink {
-    fn new() -> Self {
-        Sink { kept: Vec::with_capacity(ROTATION), next: 0 }
-    }
-}
-
-impl PortQueue for Sink {
-    fn rx_burst(&mut self, _port: PortId, _burst: &mut Burst, _io: &mut QueueIo<'_>) -> usize {
-        0
-    }
-
-    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
-        let (mut packets, mut bytes) = (0, 0);
-        for packet in batch.drain(..) {
-            packets += 1;
-            bytes += u64::from(packet.len);
-            if self.kept.len() < ROTATION {
-                self.kept.push(packet.frame);
-                continue;
+    /// Runs in a thread, until what is returned is dropped.
+    ///
+    /// # Panics
+    /// Where no thread can be made.
+    pub fn start(mut self) -> RunningFloor {
+        let shared = Arc::new((AtomicBool::new(false), AtomicU64::new(0)));
+        let of_thread = shared.clone();
+        let thread = std::thread::Builder::new().name("floor".to_owned()).spawn(move || {
+            let (stop, moved) = &*of_thread;
+            while !stop.load(Relaxed) {
+                let burst = self.turn() as u64;
+                moved.store(moved.load(Relaxed) + burst, Relaxed);
             }
-            io.pool.free(core::mem::replace(&mut self.kept[self.next], packet.frame));
-            self.next = if self.next + 1 == ROTATION { 0 } else { self.next + 1 };
-        }
-        (packets, bytes)
+        });
+        RunningFloor { shared, thread: Some(thread.expect("a thread")) }
     }
+}
 
-    fn close(self: Box<Self>, pool: &mut FramePool) {
-        self.kept.into_iter().for_each(|frame| pool.free(frame));
+/// A floor that runs in a thread of its own.
+pub struct RunningFloor {
+    shared: Arc<(AtomicBool, AtomicU64)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RunningFloor {
+    /// Packets that were moved.
+    pub fn sent(&self) -> u64 {
+        self.shared.1.load(Relaxed)
+    }
+}
+
+impl Drop for RunningFloor {
+    fn drop(&mut self) {
+        self.shared.0.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed already.
+            let _ = thread.join();
+        }
     }
 }

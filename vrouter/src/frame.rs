@@ -402,12 +402,12 @@ impl FramePool {
         self.push(frame);
     }
 
-    /// Has the frames that [`alloc`](Self::alloc) will yield next, up to a burst of them, brought
-    /// into the cache, for who is about to write packets of `len` bytes into them.
+    /// Has the frames that [`alloc`](Self::alloc) will yield next brought into the cache, for who
+    /// is about to write `count` packets of `len` bytes.
     #[inline]
-    pub fn warm(&self, len: usize) {
+    pub fn warm(&self, count: usize, len: usize) {
         let area = self.store.area();
-        for frame in self.local.iter().rev().take(columns::ROWS) {
+        for frame in self.local.iter().rev().take(count) {
             area.prefetch(frame, area.landing(frame, len));
         }
     }

@@ -1,0 +1,54 @@
+"""What every comparison writes down: when, what, on which machine, and how often."""
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+RESULTS = os.path.join(os.path.dirname(HERE), "results")
+TOP = os.path.dirname(os.path.dirname(HERE))
+
+
+def output(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def machine():
+    with open("/proc/cpuinfo") as info:
+        model = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), "unknown")
+    hypervisor = output("systemd-detect-virt", "--vm") or "unknown"
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "virtualization": hypervisor}
+
+
+def header():
+    return {"date": datetime.date.today().isoformat(), "commit": output("git", "-C", TOP, "describe", "--always",
+                                                                        "--dirty"),
+            "machine": machine(), "load": os.getloadavg()[0]}
+
+
+def package_version(name):
+    return output("dpkg-query", "-W", "-f", "${Version}", name)
+
+
+def summary(samples):
+    return {"median": statistics.median(samples), "min": min(samples), "max": max(samples), "samples": samples}
+
+
+def write(name, record, directory=RESULTS):
+    os.makedirs(directory, exist_ok=True)
+    path = os.path.join(directory, f"{datetime.date.today()}-{name}.json")
+    with open(path, "w") as file:
+        json.dump({**header(), **record}, file, indent=1)
+        file.write("\n")
+    return os.path.relpath(path)
+
+
+def release_program(name):
+    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(TOP, "target"))
+    path = os.path.join(target, "release", name)
+    if not os.access(path, os.X_OK):
+        raise SystemExit(f"{path} is not there: cargo build --release -p vrouter-bench --bins")
+    return path

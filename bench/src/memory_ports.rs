@@ -1,0 +1,134 @@
+//! Ports in memory for measurements: a source that never runs dry and a sink.
+//!
+//! ```text
+//!   Source: copies 64 bytes into a fresh frame, the next packet each time
+//!      ->  what is measured  ->  Sink: keeps the frame for a while, then frees it
+//! ```
+//!
+//! What the sink keeps decides how cold a frame's memory is when it is used again: with
+//! [`ROTATION`] frames in rotation, as cold as behind a device; with none, still in the
+//! first cache, as DPDK's are behind its memory ports.
+
+use vrouter::burst::{Burst, LANES, TxPacket};
+use vrouter::frame::{Frame, FramePool};
+use vrouter::ids::PortId;
+use vrouter::port::{PortQueue, QueueIo};
+
+/// Frames that a sink keeps, to be as cold as a device's.
+pub const ROTATION: usize = 16_384;
+
+/// Bytes that a source copies for each packet, whatever its length.
+pub const COPIED: usize = 64;
+
+/// A packet of at most [`COPIED`] bytes, from the Ethernet header on, without FCS.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Packet {
+    bytes: [u8; COPIED],
+    len: u16,
+}
+
+impl Packet {
+    /// A packet of these bytes.
+    ///
+    /// # Panics
+    /// Where there are more than [`COPIED`].
+    pub fn new(packet: &[u8]) -> Self {
+        let mut bytes = [0; COPIED];
+        bytes[..packet.len()].copy_from_slice(packet);
+        Packet { bytes, len: packet.len() as u16 }
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// Receives its packets in turn, a burst at a time, for ever.
+pub struct Source {
+    packets: Vec<Packet>,
+    next: usize,
+    burst: usize,
+}
+
+impl Source {
+    /// A source of these packets, `burst` of them (1 to 64) at a time.
+    ///
+    /// # Panics
+    /// Without packets, or where a burst cannot hold that many.
+    pub fn new(packets: Vec<Packet>, burst: usize) -> Self {
+        assert!(!packets.is_empty() && (1..=LANES).contains(&burst), "packets in bursts of 1 to {LANES}");
+        Source { packets, next: 0, burst }
+    }
+}
+
+impl PortQueue for Source {
+    fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
+        let wanted = self.burst.min(burst.room());
+        io.pool.warm(wanted, COPIED);
+        for received in 0..wanted {
+            let Some(mut frame) = io.pool.alloc() else { return received };
+            let packet = &self.packets[self.next];
+            self.next = if self.next + 1 == self.packets.len() { 0 } else { self.next + 1 };
+            let at = io.pool.area().landing(&frame, COPIED);
+            if let Some(bytes) = io.pool.area().header_mut(&mut frame, at) {
+                *bytes = packet.bytes;
+            }
+            if let Err(frame) = burst.push(frame, at, packet.len, port) {
+                io.pool.free(frame);
+                return received;
+            }
+        }
+        wanted
+    }
+
+    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
+        let count = batch.len() as u64;
+        batch.drain(..).for_each(|packet| io.pool.free(packet.frame));
+        (count, 0)
+    }
+
+    fn close(self: Box<Self>, _pool: &mut FramePool) {}
+}
+
+/// Keeps packets as a device would, and frees the oldest.
+pub struct Sink {
+    /// As a ring: `next` is the oldest once it is full.
+    kept: Vec<Frame>,
+    next: usize,
+    rotation: usize,
+}
+
+impl Sink {
+    /// A sink that keeps `rotation` packets.
+    pub fn new(rotation: usize) -> Self {
+        Sink { kept: Vec::with_capacity(rotation), next: 0, rotation }
+    }
+}
+
+impl PortQueue for Sink {
+    fn rx_burst(&mut self, _port: PortId, _burst: &mut Burst, _io: &mut QueueIo<'_>) -> usize {
+        0
+    }
+
+    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
+        let (mut packets, mut bytes) = (0, 0);
+        for packet in batch.drain(..) {
+            packets += 1;
+            bytes += u64::from(packet.len);
+            if self.rotation == 0 {
+                io.pool.free(packet.frame);
+            } else if self.kept.len() < self.rotation {
+                self.kept.push(packet.frame);
+            } else {
+                io.pool.free(core::mem::replace(&mut self.kept[self.next], packet.frame));
+                self.next = if self.next + 1 == self.rotation { 0 } else { self.next + 1 };
+            }
+        }
+        (packets, bytes)
+    }
+
+    fn close(self: Box<Self>, pool: &mut FramePool) {
+        self.kept.into_iter().for_each(|frame| pool.free(frame));
+    }
+}

@@ -1,0 +1,269 @@
+//! Named workloads: which packets, over which tables.
+//!
+//! | name | packets | tables |
+//! |---|---|---|
+//! | `io` | IPv4 | none: straight from source to sink, the floor of the other numbers |
+//! | `forward-64`, `forward-4096` | IPv4 to so many destinations | one route |
+//! | `full-table` | IPv4 to 65,536 destinations, each in a random route | a full Internet table, 16 next hops |
+//! | `encap` | IPv4 to 4,096 destinations | one route, into an IPIP tunnel |
+//! | `decap` | the same in IPIP, to the router | one route |
+//! | `ipv6` | IPv6 to 4,096 destinations | one route |
+//! | `policy` | UDP of a pod in 4,096 flows, all known | one route; 100 egress rules of which the last allows |
+//!
+//! 64-byte frames (FCS included) where the headers fit: IPv6 and IPIP have 66. Peers measure
+//! the same packets and routes: [`Workload::packets`] and [`Workload::routes`] give them away.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::{BufRead, BufReader};
+
+use encap::MacAddr;
+use encap::wire::checksum;
+use fib::{AnyPrefix, Prefix, RouteSource};
+use vrouter::control::{Encap, IpipMode, Pool, RouteSpec, RouteTarget};
+use vrouter::{Event, PortSpec};
+
+use crate::memory_ports::Packet;
+use crate::random::Random;
+
+/// MAC address of the router where packets enter, and where they leave.
+pub(crate) const NEAR: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(crate) const FAR: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+/// MAC address of who sends.
+const SENDER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
+/// The pod of workload `policy`.
+const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+/// The far end of the tunnel that packets arrive by, and ours.
+const TUNNEL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(172, 16, 1, 9), Ipv4Addr::new(172, 16, 1, 1));
+const UDP: u8 = 17;
+const IPIP: u8 = 4;
+
+/// What a router is to do in a measurement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Workload {
+    /// Nothing: from source to sink.
+    Io,
+    /// IPv4 over one route, to so many destinations.
+    Forward(u32),
+    /// IPv4 over a full Internet table.
+    FullTable,
+    /// Into an IPIP tunnel.
+    Encap,
+    /// Out of an IPIP tunnel.
+    Decap,
+    /// IPv6 over one route.
+    Ipv6,
+    /// Known flows of a pod with policy.
+    Policy,
+}
+
+impl Workload {
+    /// All that have a name.
+    pub const ALL: [Workload; 8] = [
+        Workload::Io,
+        Workload::Forward(64),
+        Workload::Forward(4096),
+        Workload::FullTable,
+        Workload::Encap,
+        Workload::Decap,
+        Workload::Ipv6,
+        Workload::Policy,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> String {
+        match self {
+            Workload::Io => "io".to_owned(),
+            Workload::Forward(count) => format!("forward-{count}"),
+            Workload::FullTable => "full-table".to_owned(),
+            Workload::Encap => "encap".to_owned(),
+            Workload::Decap => "decap".to_owned(),
+            Workload::Ipv6 => "ipv6".to_owned(),
+            Workload::Policy => "policy".to_owned(),
+        }
+    }
+
+    /// The workload of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|workload| workload.name() == name)
+    }
+
+    /// The packets, in the order of their sending.
+    pub fn packets(self) -> Vec<Packet> {
+        match self {
+            Workload::Io => destinations(64).map(udp4).collect(),
+            Workload::Forward(count) => destinations(count).map(udp4).collect(),
+            Workload::FullTable => in_prefix(&internet(), 1 << 16).map(udp4).collect(),
+            Workload::Encap => destinations(4096).map(udp4).collect(),
+            Workload::Decap => destinations(4096).map(ipip).collect(),
+            Workload::Ipv6 => (0..4096u32).map(destination6).map(udp6).collect(),
+            Workload::Policy => (0..4096).map(of_pod).collect(),
+        }
+    }
+
+    /// The routes, each with the number of its next hop.
+    pub fn routes(self) -> Vec<(AnyPrefix, u8)> {
+        match self {
+            Workload::Io => Vec::new(),
+            Workload::FullTable => {
+                let routes = internet().into_iter().enumerate();
+                routes.map(|(number, prefix)| (prefix.into(), (number * 7919 % 16) as u8)).collect()
+            }
+            Workload::Ipv6 => vec![(prefix("2001:db8::/32"), 0)],
+            _ => vec![(prefix("0.0.0.0/1"), 0)],
+        }
+    }
+
+    /// The ports that packets enter and leave by.
+    pub(crate) fn ports(self) -> (PortSpec, PortSpec) {
+        let uplink = |name, mac, v4: &str, v6: &str| {
+            PortSpec::uplink(name, mac, [v4, v6].map(|net| net.parse().expect("an address")))
+        };
+        let near = match self {
+            Workload::Policy => PortSpec::pod("default/pod", SENDER, [IpAddr::V4(POD)]),
+            _ => uplink("in", NEAR, "172.16.1.1/24", "fd00:1::1/64"),
+        };
+        let mut far = uplink("out", FAR, "172.16.2.1/24", "fd00:2::1/64");
+        // The neighbours are told, as the kernel tells them: no ARP is in the way.
+        if let vrouter::control::PortRole::Uplink { exclusive, .. } = &mut far.role {
+            *exclusive = false;
+        }
+        (near, far)
+    }
+
+    /// What brings the tables into being, ports apart.
+    pub(crate) fn events(self) -> Vec<Event> {
+        let ipip_mode = if self == Workload::Encap { IpipMode::Always } else { IpipMode::Never };
+        let cidr = "0.0.0.0/0".parse().expect("a prefix");
+        let mut events =
+            vec![Event::PutPool(Pool { name: "pool".to_owned(), cidr, ipip_mode }), Event::PutPeer(TUNNEL.0)];
+        events.extend(self.routes().into_iter().map(|(prefix, number)| {
+            let target = RouteTarget::Via(vec![next_hop(&prefix, number)], Encap::Pool);
+            Event::PutRoute(RouteSpec { prefix, source: RouteSource::Static, target, metric: 0 })
+        }));
+        if self == Workload::Policy {
+            events.push(Event::PutPolicy(Box::new(policy())));
+        }
+        events
+    }
+
+    /// The next hops on the port that packets leave by, with their MAC addresses.
+    pub(crate) fn neighbors(self) -> impl Iterator<Item = (IpAddr, MacAddr)> {
+        (0..16u8).flat_map(|number| {
+            let mac = MacAddr([2, 0, 0, 0, 1, number]);
+            [prefix("::/0"), prefix("0.0.0.0/0")].map(|family| (next_hop(&family, number), mac))
+        })
+    }
+}
+
+fn prefix(text: &str) -> AnyPrefix {
+    vrouter::control::engine::net_prefix(text.parse().expect("a prefix"))
+}
+
+fn next_hop(prefix: &AnyPrefix, number: u8) -> IpAddr {
+    match prefix {
+        AnyPrefix::V4(_) => Ipv4Addr::new(172, 16, 2, 2 + number).into(),
+        AnyPrefix::V6(_) => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 2 + u16::from(number)).into(),
+    }
+}
+
+fn destinations(count: u32) -> impl Iterator<Item = Ipv4Addr> {
+    (0..count).map(|number| Ipv4Addr::from(0x1400_0001 + number * 0x1_0107))
+}
+
+fn destination6(number: u32) -> Ipv6Addr {
+    Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(number.wrapping_mul(0x9e37_79b1)) << 48 | 1)
+}
+
+/// The IPv4 routes of a full Internet table.
+fn internet() -> Vec<Prefix<Ipv4Addr>> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../fib/tests/data/bart-prefixes.txt.gz");
+    let file = std::fs::File::open(file).expect("the table is part of the repository");
+    let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
+    // Lines of the other family do not parse.
+    lines.filter_map(|line| line.expect("gzipped text").parse().ok()).collect()
+}
+
+/// Random addresses, each in a random route. The router does not forward to some blocks
+/// whatever the routes are; no address is of those.
+fn in_prefix(routes: &[Prefix<Ipv4Addr>], count: usize) -> impl Iterator<Item = Ipv4Addr> {
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
+    let address = move || {
+        let route = &routes[(random.next() % routes.len() as u64) as usize];
+        let (first, last) = (u32::from(route.first()), u32::from(route.last()));
+        Ipv4Addr::from(first | random.next() as u32 & (last - first))
+    };
+    let forwarded = |to: &Ipv4Addr| {
+        let ours = to.octets()[..2] == [172, 16] || to.octets()[0] == 0;
+        !ours && !to.is_loopback() && !to.is_multicast() && !to.is_link_local() && to.octets()[0] < 240
+    };
+    core::iter::repeat_with(address).filter(forwarded).take(count)
+}
+
+fn ethernet(destination: MacAddr, ethertype: [u8; 2], packet: &[u8]) -> Packet {
+    let mut frame = [&destination.0[..], &SENDER.0, &ethertype, packet].concat();
+    frame.resize(frame.len().max(60), 0);
+    Packet::new(&frame)
+}
+
+fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut header = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+    header[12..16].copy_from_slice(&from.octets());
+    header[16..].copy_from_slice(&to.octets());
+    let sum = checksum::checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&header[..], payload].concat()
+}
+
+/// A UDP header without checksum (RFC 768 allows that over IPv4) and `len` zeros.
+fn datagram(source_port: u16, len: usize) -> Vec<u8> {
+    let ports = [source_port.to_be_bytes(), 9u16.to_be_bytes(), (8 + len as u16).to_be_bytes(), [0, 0]];
+    let mut datagram = ports.concat();
+    datagram.resize(8 + len, 0);
+    datagram
+}
+
+fn udp4(to: Ipv4Addr) -> Packet {
+    ethernet(NEAR, [8, 0], &ipv4(Ipv4Addr::new(198, 18, 0, 1), to, UDP, &datagram(1024, 18)))
+}
+
+fn ipip(to: Ipv4Addr) -> Packet {
+    let inner = ipv4(Ipv4Addr::new(198, 18, 0, 1), to, UDP, &datagram(1024, 0));
+    ethernet(NEAR, [8, 0], &ipv4(TUNNEL.0, TUNNEL.1, IPIP, &inner))
+}
+
+fn udp6(to: Ipv6Addr) -> Packet {
+    let from = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
+    let mut datagram = datagram(1024, 0);
+    let pseudo = checksum::pseudo_v6(from, to, UDP, datagram.len() as u32);
+    let sum = match !checksum::fold(pseudo + checksum::sum(&datagram)) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    let mut header = vec![0x60, 0, 0, 0, 0, datagram.len() as u8, UDP, 64];
+    header.extend(from.octets().into_iter().chain(to.octets()));
+    ethernet(NEAR, [0x86, 0xdd], &[header, datagram].concat())
+}
+
+fn of_pod(flow: u16) -> Packet {
+    let to = Ipv4Addr::from(0x1400_0001 + u32::from(flow % 64) * 0x1_0107);
+    ethernet(vrouter::tables::GATEWAY_MAC, [8, 0], &ipv4(POD, to, UDP, &datagram(1024 + flow, 18)))
+}
+
+/// Egress of all pods: 99 rules that allow something else, one that allows this.
+fn policy() -> api::Resource {
+    let mut text = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: { name: p }\n\
+                    spec:\n  types: [Egress]\n  egress:\n"
+        .to_owned();
+    for number in 0..99 {
+        text += &format!(
+            "  - {{ action: Allow, protocol: TCP, destination: {{ nets: [ 20.{number}.0.0/16 ], \
+             ports: [ {} ] }} }}\n",
+            1000 + number
+        );
+    }
+    text += "  - { action: Allow, protocol: UDP, destination: { ports: [ 9 ] } }\n";
+    api::read(&text).remove(0).outcome.expect("a right policy")
+}
