@@ -10,6 +10,7 @@
 //!         wire::{udp, tcp, icmpv4, icmpv6, ndisc}             what it carries
 //!   wire::checksum                       under all of them
 //!   fragment                             IPv4 packets that are too long
+//!   segment, coalesce                    super-packets: cut into what a wire takes, and put together
 //!   flow_hash                            one number per flow, the same in both directions
 //! ```
 //!
@@ -45,9 +46,12 @@
 
 extern crate alloc;
 
+pub mod coalesce;
 mod error;
 pub mod flow_hash;
 pub mod fragment;
+mod layers;
+pub mod segment;
 pub mod tunnel;
 pub mod wire;
 

@@ -13,11 +13,13 @@
 //!   |                     options, padded to 32 bits ..                      |  20
 //! ```
 
-use super::field::{get16, get32, put16};
+use super::field::{get16, get32, put16, put32};
 use crate::ParseError;
 
 /// Bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = 20;
+/// Where the checksum lies in the header.
+pub const CHECKSUM_OFFSET: usize = field::CHECKSUM;
 
 /// The flags byte.
 pub mod flags {
@@ -149,6 +151,18 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Tcp<T> {
         put16(self.buffer.as_mut(), field::DST_PORT, port);
     }
 
+    /// Sets the sequence number.
+    #[inline]
+    pub fn set_seq(&mut self, seq: u32) {
+        put32(self.buffer.as_mut(), field::SEQ, seq);
+    }
+
+    /// Sets the flags, of [`flags`].
+    #[inline]
+    pub fn set_flags(&mut self, flags: u8) {
+        self.buffer.as_mut()[field::FLAGS] = flags;
+    }
+
     /// Sets the checksum.
     #[inline]
     pub fn set_checksum(&mut self, checksum: u16) {
@@ -169,6 +183,8 @@ mod tests {
         tcp.set_src_port(443);
         tcp.set_dst_port(50000);
         tcp.set_checksum(0xbeef);
+        tcp.set_seq(0x0405_0607);
+        tcp.set_flags(flags::SYN | flags::ACK);
         assert_eq!((tcp.src_port(), tcp.dst_port(), tcp.checksum()), (443, 50000, 0xbeef));
         assert_eq!((tcp.seq(), tcp.ack()), (0x0405_0607, 0x0809_0a0b));
         assert_eq!((tcp.flags(), tcp.window()), (0x12, 0x0e0f));

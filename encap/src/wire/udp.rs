@@ -13,6 +13,8 @@ use crate::ParseError;
 
 /// Bytes of a UDP header.
 pub const HEADER_LEN: usize = 8;
+/// Where the checksum lies in the header.
+pub const CHECKSUM_OFFSET: usize = field::CHECKSUM;
 
 mod field {
     pub(super) const SRC_PORT: usize = 0;
