@@ -50,5 +50,5 @@ pub use policy::{
 };
 pub use problem::Problem;
 pub use resource::{Kind, Resource, UnknownKind, check_set, to_yaml_documents};
-pub use route::{Route, RouteEncap, RouteSpec, RouteType};
+pub use route::{NextHop, Route, RouteEncap, RouteSpec, RouteType};
 pub use selector::{Labels, Selector, SelectorError};

@@ -6,10 +6,16 @@
 //! metadata: { name: node2-pods }
 //! spec:
 //!   prefix: 10.100.169.128/26
-//!   via: 172.16.20.253      # unicast only, and there required
+//!   via: 172.16.20.253      # unicast only, and there required: one next hop, or a list of them
 //!   encap: ipip             # none | ipip; absent: what the prefix's pool says
 //!   type: unicast           # unicast | blackhole | unreachable | prohibit
 //!   metric: 0               # the lowest wins among routes of one prefix
+//! ```
+//!
+//! Several next hops share a route's flows by their weights, 1 where none is given:
+//!
+//! ```yaml
+//!   via: [172.16.20.2, {address: 172.16.20.3, weight: 3}]     # a quarter, three quarters
 //! ```
 //!
 //! The types mean what they mean to `ip route`: blackhole drops in silence, unreachable answers with
@@ -19,9 +25,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use serde_yaml_ng::Value;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, show};
 use crate::metadata::Metadata;
 use crate::problem::Problem;
 
@@ -84,6 +92,49 @@ impl RouteEncap {
     }
 }
 
+/// One of a route's next hops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct NextHop {
+    /// A neighbour, or what another route leads to.
+    pub address: IpAddr,
+    /// Its share of the flows against the route's other next hops, 1 to [`MAX_WEIGHT`](Self::MAX_WEIGHT).
+    pub weight: u32,
+}
+
+impl NextHop {
+    /// The largest weight: what the kernel's `rtnh_hops` can say, so that every weight can be
+    /// compared with `ip route`'s.
+    pub const MAX_WEIGHT: u32 = 256;
+    /// The most next hops of a route.
+    pub const MAX_NUMBER: usize = 256;
+
+    /// A next hop with a share.
+    pub fn new(address: IpAddr, weight: u32) -> Self {
+        Self { address, weight }
+    }
+}
+
+impl Serialize for NextHop {
+    /// The address alone where the weight is 1, as one would write it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.weight == 1 {
+            return self.address.serialize(serializer);
+        }
+        let mut next_hop = serializer.serialize_struct("NextHop", 2)?;
+        next_hop.serialize_field("address", &self.address)?;
+        next_hop.serialize_field("weight", &self.weight)?;
+        next_hop.end()
+    }
+}
+
+fn serialize_via<S: Serializer>(via: &[NextHop], serializer: S) -> Result<S::Ok, S::Error> {
+    match via {
+        [only] if only.weight == 1 => only.serialize(serializer),
+        list => list.serialize(serializer),
+    }
+}
+
 /// A static route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -100,9 +151,9 @@ pub struct Route {
 pub struct RouteSpec {
     /// Destinations. No host bits.
     pub prefix: IpNet,
-    /// Next hop, of the prefix's family. Set for unicast, and only there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub via: Option<IpAddr>,
+    /// Next hops, of the prefix's family, each once. At least one for unicast, and none elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "serialize_via")]
+    pub via: Vec<NextHop>,
     /// Encapsulation; `None`: what the pool that holds the prefix says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encap: Option<RouteEncap>,
@@ -118,7 +169,13 @@ impl Route {
     pub fn unicast(name: impl Into<String>, prefix: IpNet, via: IpAddr) -> Self {
         Self {
             metadata: Metadata::named(name),
-            spec: RouteSpec { prefix, via: Some(via), encap: None, kind: RouteType::Unicast, metric: 0 },
+            spec: RouteSpec {
+                prefix,
+                via: vec![NextHop::new(via, 1)],
+                encap: None,
+                kind: RouteType::Unicast,
+                metric: 0,
+            },
         }
     }
 
@@ -126,7 +183,7 @@ impl Route {
     pub fn terminal(name: impl Into<String>, prefix: IpNet, kind: RouteType) -> Self {
         Self {
             metadata: Metadata::named(name),
-            spec: RouteSpec { prefix, via: None, encap: None, kind, metric: 0 },
+            spec: RouteSpec { prefix, via: Vec::new(), encap: None, kind, metric: 0 },
         }
     }
 
@@ -151,32 +208,29 @@ impl Route {
             );
         }
         let kind = spec.kind.as_str();
-        match (spec.kind, spec.via) {
-            (RouteType::Unicast, None) => say(
+        match spec.kind {
+            RouteType::Unicast if spec.via.is_empty() => say(
                 "via",
                 "is missing".to_owned(),
                 "a next hop address, or type: blackhole, unreachable or prohibit",
             ),
-            (RouteType::Unicast, Some(via)) => {
-                if via.is_ipv4() != spec.prefix.addr().is_ipv4() {
-                    say(
-                        "via",
-                        format!("{via} is not of the family of {}", spec.prefix),
-                        "a next hop of the same family",
-                    );
+            RouteType::Unicast => {
+                for (index, next_hop) in spec.via.iter().enumerate() {
+                    // A single next hop is mostly written as no list.
+                    let path = if spec.via.len() == 1 { "via".to_owned() } else { format!("via[{index}]") };
+                    next_hop_problems(spec, index, next_hop, &mut |m, e| say(&path, m, e));
                 }
-                if via.is_unspecified() || via.is_multicast() || via.is_loopback() {
-                    say(
-                        "via",
-                        format!("{via} is no unicast address of a neighbour"),
-                        "the address of a neighbour or a tunnel peer",
-                    );
+                if spec.via.len() > NextHop::MAX_NUMBER {
+                    let most = format!("at most {}", NextHop::MAX_NUMBER);
+                    say("via", format!("{} next hops", spec.via.len()), &most);
                 }
             }
-            (_, Some(via)) => {
-                say("via", format!("{via} on a route of type {kind}"), "no via, or type: unicast")
+            _ => {
+                if let Some(first) = spec.via.first() {
+                    let message = format!("{} on a route of type {kind}", first.address);
+                    say("via", message, "no via, or type: unicast");
+                }
             }
-            (_, None) => {}
         }
         if let Some(encap) = spec.encap {
             if spec.kind != RouteType::Unicast {
@@ -199,8 +253,7 @@ impl Route {
         if prefix.is_none() && !fields.has_problem("prefix") {
             fields.problem("prefix", "is missing", PREFIX);
         }
-        let via = fields.parsed::<IpAddr>("via", "an address without a prefix length");
-        let via_unreadable = fields.has_problem("via");
+        let (via, via_unreadable) = read_via(&mut fields);
         let encap = match fields.string("encap") {
             None => None,
             Some("vxlan") => {
@@ -236,9 +289,79 @@ impl Route {
                 route
                     .problems()
                     .into_iter()
-                    .filter(|problem| !(problem.path == "spec.via" && (via_unreadable || kind_unreadable))),
+                    .filter(|p| !(p.path.starts_with("spec.via") && (via_unreadable || kind_unreadable))),
             );
         }
         (route, problems)
+    }
+}
+
+/// What is wrong with one next hop of a route.
+fn next_hop_problems(spec: &RouteSpec, index: usize, next_hop: &NextHop, say: &mut dyn FnMut(String, &str)) {
+    let NextHop { address, weight } = *next_hop;
+    if address.is_ipv4() != spec.prefix.addr().is_ipv4() {
+        say(format!("{address} is not of the family of {}", spec.prefix), "a next hop of the same family");
+    }
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        say(
+            format!("{address} is no unicast address of a neighbour"),
+            "the address of a neighbour or a tunnel peer",
+        );
+    }
+    if !(1..=NextHop::MAX_WEIGHT).contains(&weight) {
+        say(format!("weight {weight}"), &format!("a weight from 1 to {}", NextHop::MAX_WEIGHT));
+    }
+    if spec.via[..index].iter().any(|earlier| earlier.address == address) {
+        say(format!("{address} is a next hop of the route already"), "each once, with the weight of all");
+    }
+}
+
+/// Reads `via`: a next hop or a list of them. Whether something of it could not be read.
+fn read_via(fields: &mut Fields<'_>) -> (Vec<NextHop>, bool) {
+    let Some(value) = fields.take("via") else { return (Vec::new(), false) };
+    let Some(items) = value.as_sequence() else {
+        let only = read_next_hop(fields, "via", value);
+        return (only.into_iter().collect(), only.is_none());
+    };
+    let mut via = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        via.extend(read_next_hop(fields, &format!("via[{index}]"), item));
+    }
+    let unreadable = via.len() < items.len();
+    (via, unreadable)
+}
+
+/// Reads an address, or a mapping of an address and its weight.
+fn read_next_hop(fields: &mut Fields<'_>, key: &str, item: &Value) -> Option<NextHop> {
+    const EXPECTED: &str = "an address without a prefix length";
+    match item {
+        Value::String(text) => match text.parse() {
+            Ok(address) => Some(NextHop::new(address, 1)),
+            Err(error) => {
+                fields.problem(key, format!("{text:?}: {error}"), EXPECTED);
+                None
+            }
+        },
+        Value::Mapping(mapping) => {
+            let mut parts = Fields::new(&fields.path_of(key), mapping);
+            let address = parts.parsed::<IpAddr>("address", EXPECTED);
+            if address.is_none() && !parts.has_problem("address") {
+                parts.problem("address", "is missing", EXPECTED);
+            }
+            let weight = parts.number("weight", 1..=u64::from(NextHop::MAX_WEIGHT));
+            let weight_unreadable = parts.has_problem("weight");
+            fields.absorb(parts.finish());
+            // The range was checked when the field was taken.
+            let weight = weight.unwrap_or(1) as u32;
+            address.filter(|_| !weight_unreadable).map(|address| NextHop::new(address, weight))
+        }
+        other => {
+            fields.problem(
+                key,
+                format!("found {}", show(other)),
+                "an address, or {address: ..., weight: ...}",
+            );
+            None
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Resources read from text: what is accepted, and the exact words of every refusal.
 
-use api::{AllowedUse, EncapMode, IpPool, Kind, Object, Resource, Route, RouteEncap, RouteType};
+use api::{AllowedUse, EncapMode, IpPool, Kind, NextHop, Object, Resource, Route, RouteEncap, RouteType};
 use api::{check_set, read, references, to_yaml_documents};
 
 /// A pool as `calicoctl get ippool -o yaml` prints it, stamps included.
@@ -97,6 +97,8 @@ fn canonical_text_is_read_back_as_the_same_resource() {
         pool_text("cidr: 'fd00::/32', disabled: true, disableBGPExport: true, assignmentMode: Manual"),
         route_text("prefix: 10.1.0.0/24, via: 192.0.2.1, encap: ipip, metric: 3"),
         route_text("prefix: '2001:db8::/32', type: prohibit"),
+        route_text("prefix: 10.2.0.0/24, via: [192.0.2.1, {address: 192.0.2.2, weight: 3}]"),
+        route_text("prefix: '2001:db8::/32', via: {address: 'fd00::1', weight: 9}"),
     ];
     let resources: Vec<Resource> =
         texts.iter().map(|text| only(text).outcome.expect("these texts are right")).collect();
@@ -117,6 +119,19 @@ fn canonical_yaml_of_a_route() {
         "apiVersion: vrouter.io/v1\nkind: Route\nmetadata:\n  name: r\nspec:\n  \
          prefix: 10.1.0.0/24\n  via: 192.0.2.1\n  type: unicast\n  metric: 0\n"
     );
+}
+
+#[test]
+fn next_hops_with_weights() {
+    let found =
+        route(&route_text("prefix: 10.1.0.0/24, via: [192.0.2.1, {address: 192.0.2.2, weight: 256}]"));
+    let via = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
+    assert_eq!(found.spec.via, [NextHop::new(via[0], 1), NextHop::new(via[1], 256)]);
+    assert!(found.problems().is_empty());
+    let yaml = Resource::Route(found).to_yaml();
+    assert!(yaml.contains("  via:\n  - 192.0.2.1\n  - address: 192.0.2.2\n    weight: 256\n"), "{yaml}");
+    let one = route(&route_text("prefix: 10.1.0.0/24, via: [{address: 192.0.2.1}]"));
+    assert!(Resource::Route(one).to_yaml().contains("  via: 192.0.2.1\n"));
 }
 
 #[test]
@@ -218,6 +233,38 @@ fn what_a_route_may_not_ask_for() {
         (
             "prefix: 10.0.0.0/24, via: 0.0.0.0",
             "spec.via: 0.0.0.0 is no unicast address of a neighbour (expected the address of a neighbour or a tunnel peer)",
+        ),
+        (
+            "prefix: 10.0.0.0/24, via: []",
+            "spec.via: is missing (expected a next hop address, or type: blackhole, unreachable or prohibit)",
+        ),
+        (
+            "prefix: 10.0.0.0/24, via: [192.0.2.1, node2]",
+            "spec.via[1]: \"node2\": invalid IP address syntax (expected an address without a prefix length)",
+        ),
+        (
+            "prefix: 10.0.0.0/24, via: [192.0.2.1, 7]",
+            "spec.via[1]: found 7 (expected an address, or {address: ..., weight: ...})",
+        ),
+        (
+            "prefix: 10.0.0.0/24, via: [192.0.2.1, {weight: 2}]",
+            "spec.via[1].address: is missing (expected an address without a prefix length)",
+        ),
+        (
+            "prefix: 10.0.0.0/24, via: [{address: 192.0.2.1, weight: 0}, 192.0.2.2]",
+            "spec.via[0].weight: found 0 (expected a whole number from 1 to 256)",
+        ),
+        (
+            "prefix: 10.0.0.0/24, via: [{address: 192.0.2.1, dev: eth0}, 192.0.2.2]",
+            "spec.via[0].dev: unknown field (expected one of address, weight)",
+        ),
+        (
+            "prefix: 10.0.0.0/24, via: [192.0.2.1, 'fd00::1']",
+            "spec.via[1]: fd00::1 is not of the family of 10.0.0.0/24 (expected a next hop of the same family)",
+        ),
+        (
+            "prefix: 10.0.0.0/24, via: [192.0.2.1, {address: 192.0.2.1, weight: 2}]",
+            "spec.via[1]: 192.0.2.1 is a next hop of the route already (expected each once, with the weight of all)",
         ),
         (
             "prefix: 10.0.0.0/24, via: 192.0.2.1, type: blackhole",

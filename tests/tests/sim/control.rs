@@ -284,6 +284,35 @@ fn flows_are_shared_by_weight() {
 }
 
 #[test]
+fn by_weight_too_a_change_moves_only_the_flows_that_it_must() {
+    let mut lab = lab(512);
+    let to = Ipv4Addr::new(10, 9, 0, 1);
+    lab.apply([weighted("10.9.0.0/16", &[(1, 1), (2, 3), (3, 4)])]);
+    lab.run();
+    apart(&mut lab);
+    let count = |ways: &[u8], n: u8| ways.iter().filter(|way| **way == n).count();
+    let before = ways(&mut lab, to, 800);
+    assert_eq!(count(&before, 0) + count(&before, 4), 0);
+    for (n, share) in [(1, 100), (2, 300), (3, 400)] {
+        assert!(count(&before, n).abs_diff(share) <= 60, "{n}: {}", count(&before, n));
+    }
+    // The heaviest goes: its flows go to the others by their weights, and no other moves.
+    lab.apply([weighted("10.9.0.0/16", &[(1, 1), (2, 3)])]);
+    let after = ways(&mut lab, to, 800);
+    for (was, is) in before.iter().zip(&after) {
+        assert!(*is != 3 && (was == is || *was == 3), "from {was} to {is}");
+    }
+    assert!(count(&after, 2).abs_diff(600) <= 60, "{}", count(&after, 2));
+    // A weight that grows takes flows from the other, and gives none.
+    lab.apply([weighted("10.9.0.0/16", &[(1, 3), (2, 3)])]);
+    let grown = ways(&mut lab, to, 800);
+    for (was, is) in after.iter().zip(&grown) {
+        assert!(was == is || *is == 1, "from {was} to {is}");
+    }
+    assert!(count(&grown, 1).abs_diff(400) <= 60, "{}", count(&grown, 1));
+}
+
+#[test]
 fn a_route_goes_where_the_route_to_its_next_hop_goes() {
     let mut lab = lab(512);
     let route = |prefix: &str, next: &str, source| {

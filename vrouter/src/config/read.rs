@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use api::{EncapMode, IpPool, Problem, Route, RouteEncap, RouteType};
+use api::{EncapMode, IpPool, NextHop, Problem, Route, RouteEncap, RouteType};
 use ipnet::IpNet;
-use toml_edit::{Array, Document, Item, Table};
+use toml_edit::{Array, Document, Item, Table, Value};
 
 use super::Host;
 use super::diagnostics::{Diagnostics, Place, Setting};
@@ -247,6 +247,33 @@ fn policy(section: &mut Section<'_, '_>) -> Policy {
     Policy { fail_closed: section.boolean("fail_closed") }
 }
 
+/// An address, or `{ address = "...", weight = N }`.
+fn next_hop(value: &Value) -> Result<NextHop, String> {
+    let Some(table) = value.as_inline_table() else {
+        let text = value.as_str().ok_or_else(|| format!("found {}", show_value(value)))?;
+        return Ok(NextHop::new(parse_address(text)?, 1));
+    };
+    if let Some((key, _)) = table.iter().find(|(key, _)| !["address", "weight"].contains(key)) {
+        return Err(format!("unknown key `{key}` beside address and weight"));
+    }
+    let address = match table.get("address") {
+        Some(Value::String(text)) => parse_address(text.value())?,
+        Some(other) => return Err(format!("address: found {}", show_value(other))),
+        None => return Err("address is missing".to_owned()),
+    };
+    let weight = match table.get("weight") {
+        Some(given) => {
+            let number = given.as_integer().and_then(|number| u32::try_from(number).ok());
+            let number = number.filter(|number| (1..=NextHop::MAX_WEIGHT).contains(number));
+            number.ok_or_else(|| {
+                format!("weight: found {}, which is not 1 to {}", show_value(given), NextHop::MAX_WEIGHT)
+            })?
+        }
+        None => 1,
+    };
+    Ok(NextHop::new(address, weight))
+}
+
 fn route(section: &mut Section<'_, '_>) -> Option<StaticRoute> {
     let name = resource_name(section);
     let prefix = section.parsed("prefix", PREFIX, |text| {
@@ -254,7 +281,7 @@ fn route(section: &mut Section<'_, '_>) -> Option<StaticRoute> {
     });
     section.missing("prefix", PREFIX);
     let via_given = section.take("via").is_some();
-    let via = section.parsed("via", ADDRESS, parse_address);
+    let via = section.one_or_list("via", ADDRESS, next_hop);
     let encaps = RouteEncap::NAMES.map(|(name, encap)| (name, Some(encap)));
     let encap = section.word("encap", &encaps, &["vxlan"], None);
     let kind = section.word("type", &RouteType::NAMES, &[], RouteType::Unicast);
@@ -262,12 +289,20 @@ fn route(section: &mut Section<'_, '_>) -> Option<StaticRoute> {
     let Setting { value: prefix, place } = prefix?;
     let name = name.unwrap_or_else(|| Route::default_name(&prefix));
     let mut resource = Route::terminal(name, prefix, *kind);
-    resource.spec.via = via.map(Setting::into_value);
+    let via_unreadable = via_given && via.is_none();
+    let via = via.unwrap_or_default();
+    resource.spec.via = via.iter().map(|next_hop| next_hop.value).collect();
     resource.spec.encap = *encap;
     resource.spec.metric = *metric;
     let mut problems = resource.problems();
     // A via that could not be read is already named, and is not missing.
-    problems.retain(|p| !(p.path == "spec.via" && via_given && resource.spec.via.is_none()));
+    problems.retain(|problem| !(via_unreadable && problem.path.starts_with("spec.via")));
+    for (index, Setting { place, .. }) in via.iter().enumerate() {
+        let of_one = problems.extract_if(.., |problem| problem.path == format!("spec.via[{index}]"));
+        for problem in of_one.collect::<Vec<_>>() {
+            section.error_at(place, problem.message, problem.expected);
+        }
+    }
     report(section, problems, &[("spec.prefix", "prefix"), ("spec.via", "via"), ("spec.encap", "encap")]);
     Some(StaticRoute { resource, place })
 }

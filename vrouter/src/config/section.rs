@@ -181,6 +181,29 @@ impl<'a, 'd> Section<'a, 'd> {
         Some(out)
     }
 
+    /// Takes one value that `read` understands, or an array of such; `expected` describes one.
+    /// `None` when the key is absent or one of them was not understood.
+    pub(super) fn one_or_list<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        read: impl Fn(&Value) -> Result<T, String>,
+    ) -> Option<Vec<Setting<T>>> {
+        let item = self.take(key)?;
+        if let Some(array) = item.as_array() {
+            let read = self.list(key, expected, read)?;
+            return (read.len() == array.len()).then_some(read);
+        }
+        let one = item.as_value().ok_or_else(|| format!("found {}", show(item))).and_then(read);
+        match one {
+            Ok(value) => Some(vec![Setting::new(value, self.place_of(key))]),
+            Err(message) => {
+                self.error(key, message, expected);
+                None
+            }
+        }
+    }
+
     /// Takes an array of strings that `parse` understands.
     pub(super) fn strings<T>(
         &mut self,

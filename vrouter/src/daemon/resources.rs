@@ -347,10 +347,13 @@ fn announcement(resource: &Resource) -> Event {
                 Some(RouteEncap::Ipip) => Encap::Ipip,
                 Some(_) => Encap::None,
             };
-            let target = match (route.spec.kind, route.spec.via) {
-                (RouteType::Unicast, Some(via)) => RouteTarget::Via(vec![via], encap),
-                (RouteType::Blackhole, _) => RouteTarget::Blackhole,
-                (RouteType::Prohibit, _) => RouteTarget::Prohibit,
+            let target = match route.spec.kind {
+                RouteType::Unicast => {
+                    let via = route.spec.via.iter();
+                    RouteTarget::Weighted(via.map(|to| (to.address, to.weight)).collect(), encap)
+                }
+                RouteType::Blackhole => RouteTarget::Blackhole,
+                RouteType::Prohibit => RouteTarget::Prohibit,
                 _ => RouteTarget::Unreachable,
             };
             Event::PutRoute(RouteSpec {

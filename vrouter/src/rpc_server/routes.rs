@@ -113,17 +113,23 @@ pub(super) async fn send_groups(node: Arc<Mutex<Node>>, to: Sender<Result<v1::Ne
 }
 
 fn group(node: &Node, view: &GroupView) -> v1::NextHopGroup {
+    let next_hops = shared(node, &view.paths, &view.hops);
+    let next_hops = next_hops.into_iter().map(|(_, shown)| shown).collect();
+    v1::NextHopGroup { id: view.id.raw(), routes: view.routes as u64, next_hops }
+}
+
+/// What paths come down to, each with its part of the flows of a group that has these hops.
+fn shared(node: &Node, paths: &[PathView], hops: &[(Hop, u64)]) -> Vec<(Option<Hop>, v1::NextHop)> {
     // Several paths may come down to one hop: it is shown by the first, with the share of all.
-    let mut left: Vec<(Hop, u64)> = view.hops.clone();
+    let mut left: Vec<(Hop, u64)> = hops.to_vec();
     let sum: u64 = left.iter().map(|(_, share)| share).sum();
-    let mut next_hops = Vec::new();
-    for (hop, mut shown) in view.paths.iter().flat_map(|path| next_hops_of(node, path)) {
-        if let Some(at) = left.iter().position(|(of, _)| Some(*of) == hop) {
+    let mut next_hops: Vec<_> = paths.iter().flat_map(|path| next_hops_of(node, path)).collect();
+    for (hop, shown) in &mut next_hops {
+        if let Some(at) = left.iter().position(|(of, _)| Some(*of) == *hop) {
             shown.share = left.swap_remove(at).1 as f64 / sum as f64;
         }
-        next_hops.push(shown);
     }
-    v1::NextHopGroup { id: view.id.raw(), routes: view.routes as u64, next_hops }
+    next_hops
 }
 
 fn net(text: &str) -> Result<AnyPrefix, Status> {
@@ -136,11 +142,10 @@ fn show(node: &Node, view: &RouteView) -> v1::Route {
     let (source, name) = origin(node, view);
     let mut next_hops: Vec<v1::NextHop> = Vec::new();
     let mut usable = false;
-    for path in &view.paths {
-        for (hop, shown) in next_hops_of(node, path) {
-            usable |= hop.is_some_and(|hop| is_usable(node, &hop, &shown));
-            next_hops.push(shown);
-        }
+    let hops = view.group.map_or(&[][..], |group| node.router.engine().group_hops(group));
+    for (hop, shown) in shared(node, &view.paths, hops) {
+        usable |= hop.is_some_and(|hop| is_usable(node, &hop, &shown));
+        next_hops.push(shown);
     }
     let drops = matches!(view.paths[0].path.next_hop, NextHop::Drop(_));
     let active = view.group.is_some() && usable;
@@ -241,9 +246,9 @@ fn shadowed(resource: &Resource, origin: &Origin, filter: &Filter) -> Option<v1:
         return None;
     }
     let next_hops = route.spec.via.iter().map(|via| v1::NextHop {
-        address: via.to_string(),
-        gateway: via.to_string(),
-        weight: 1,
+        address: via.address.to_string(),
+        gateway: via.address.to_string(),
+        weight: via.weight,
         ..v1::NextHop::default()
     });
     let route = v1::Route {

@@ -72,6 +72,47 @@ fn a_route_tells_the_way_to_its_neighbor_or_what_is_wrong() {
 }
 
 #[test]
+fn next_hops_share_flows_by_weight() {
+    let multipath = "[[route]]\nprefix = \"198.51.100.0/24\"\n\
+        via = [\"172.16.20.2\", { address = \"172.16.20.3\", weight = 3 }]\n";
+    let router = Site::new("weights").start(multipath);
+    let shares = |hops: &Value| {
+        let hops = hops.as_array().unwrap().iter();
+        let told = |hop: &Value| json!([hop["gateway"], hop["weight"], hop["share"]]);
+        Value::from(hops.map(told).collect::<Vec<_>>())
+    };
+    let of_config = json!([["172.16.20.2", 1, 0.25], ["172.16.20.3", 3, 0.75]]);
+    let shown = only(&router, "198.51.100.0/24");
+    assert_eq!(shares(&shown["next_hops"]), of_config);
+    assert_eq!(shares(&router.json("route get 198.51.100.7")["next_hops"]), of_config);
+    let group = |shown: &Value| {
+        let groups = router.json("show nexthops");
+        groups.as_array().unwrap().iter().find(|group| group["id"] == shown["group"]).unwrap().clone()
+    };
+    assert_eq!(shares(&group(&shown)["next_hops"]), of_config);
+    let text = router.vrctl("show nexthops").out;
+    assert!(text.contains("172.16.20.3 dev eth1 weight 3"), "{text}");
+    assert!(text.contains("25.0%, 75.0%"), "{text}");
+
+    // The same by the API, read back as it was given.
+    let via = "[{address: 172.16.20.2, weight: 2}, 172.16.20.3, {address: 172.16.20.4}]";
+    apply(&router, &[("three", "203.0.113.0/24", via)]);
+    let shown = only(&router, "203.0.113.0/24");
+    let of_api = json!([["172.16.20.2", 2, 0.5], ["172.16.20.3", 1, 0.25], ["172.16.20.4", 1, 0.25]]);
+    assert_eq!(shares(&shown["next_hops"]), of_api);
+    let given = router.json("get route three");
+    let via = json!([{ "address": "172.16.20.2", "weight": 2 }, "172.16.20.3", "172.16.20.4"]);
+    assert_eq!(given["spec"]["via"], via, "{given:#}");
+    apply(&router, &[("three", "203.0.113.0/24", "172.16.20.3")]);
+    let shown = only(&router, "203.0.113.0/24");
+    assert_eq!(shares(&shown["next_hops"]), json!([["172.16.20.3", 1, 1.0]]));
+    // All of a resource or nothing.
+    let wrong = router.apply(&route("three", "203.0.113.0/24", "[{address: 172.16.20.2, weight: 300}]"), "");
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.err.contains("spec.via[0].weight: found 300"), "{}", wrong.err);
+}
+
+#[test]
 fn candidates_that_lost_say_by_what() {
     let router = Site::new("lost").start("");
     apply(&router, &[("link", "172.16.20.0/24", "172.16.20.2")]);

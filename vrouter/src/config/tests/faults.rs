@@ -214,6 +214,30 @@ fn routes() {
             "3:7 route[0].via: fd00::1 is not of the family of 10.0.0.0/24 | a next hop of the same family",
         ),
         (
+            "prefix = \"10.0.0.0/24\"\nvia = []\n",
+            "3:7 route[0].via: via is missing | a next hop address, or type: blackhole, unreachable or prohibit",
+        ),
+        (
+            "prefix = \"10.0.0.0/24\"\nvia = [\"10.1.0.1\", 7]\n",
+            "3:20 route[0].via[1]: found 7 | an address such as \"172.16.20.253\"",
+        ),
+        (
+            "prefix = \"10.0.0.0/24\"\nvia = [{ address = \"10.1.0.1\", weight = 0 }]\n",
+            "3:8 route[0].via[0]: weight: found 0, which is not 1 to 256 | an address such as \"172.16.20.253\"",
+        ),
+        (
+            "prefix = \"10.0.0.0/24\"\nvia = [{ address = \"10.1.0.1\", wieght = 2 }]\n",
+            "3:8 route[0].via[0]: unknown key `wieght` beside address and weight | an address such as \"172.16.20.253\"",
+        ),
+        (
+            "prefix = \"10.0.0.0/24\"\nvia = { weight = 2 }\n",
+            "3:7 route[0].via: address is missing | an address such as \"172.16.20.253\"",
+        ),
+        (
+            "prefix = \"10.0.0.0/24\"\nvia = [\"10.1.0.1\", { address = \"10.1.0.1\" }]\n",
+            "3:20 route[0].via[1]: 10.1.0.1 is a next hop of the route already | each once, with the weight of all",
+        ),
+        (
             "prefix = \"10.0.0.0/24\"\nvia = \"10.1.0.1\"\nencap = \"vxlan\"\n",
             "4:9 route[0].encap: encap = \"vxlan\" is not supported by this release | none or ipip",
         ),

@@ -60,7 +60,10 @@ fn the_example_shows_every_key() {
     let route = &config.routes[0].resource;
     assert_eq!(route.metadata.name, "node2-ipv4");
     assert_eq!(route.spec.encap, Some(api::RouteEncap::Ipip));
-    assert_eq!(config.routes[2].resource.spec.kind, api::RouteType::Unreachable);
+    let next_hops = config.routes[2].resource.spec.via.iter().map(|to| (to.address.to_string(), to.weight));
+    let expected = [("172.16.20.2".to_owned(), 1), ("172.16.20.3".to_owned(), 3)];
+    assert_eq!(next_hops.collect::<Vec<_>>(), expected);
+    assert_eq!(config.routes[3].resource.spec.kind, api::RouteType::Unreachable);
     let pod = &config.pods[0].spec;
     assert_eq!(pod.name.to_string(), "default/busybox-g5rkr");
     assert_eq!((pod.interface.as_str(), pod.attach), ("eth0", Attach::Tap));
