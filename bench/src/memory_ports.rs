@@ -66,20 +66,19 @@ impl PortQueue for Source {
     fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
         let wanted = self.burst.min(burst.room());
         io.pool.warm(wanted, COPIED);
-        for received in 0..wanted {
-            let Some(mut frame) = io.pool.alloc() else { return received };
+        let mut received = 0;
+        let (area, frames) = io.pool.alloc_burst(wanted);
+        for mut frame in frames {
             let packet = &self.packets[self.next];
             self.next = if self.next + 1 == self.packets.len() { 0 } else { self.next + 1 };
-            let at = io.pool.area().landing(&frame, COPIED);
-            if let Some(bytes) = io.pool.area().header_mut(&mut frame, at) {
+            let at = area.landing(&frame, COPIED);
+            if let Some(bytes) = area.header_mut(&mut frame, at) {
                 *bytes = packet.bytes;
             }
-            if let Err(frame) = burst.push(frame, at, packet.len, port) {
-                io.pool.free(frame);
-                return received;
-            }
+            // There is room: no more frames than lanes were taken.
+            received += usize::from(burst.push(frame, at, packet.len, port).is_ok());
         }
-        wanted
+        received
     }
 
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
@@ -112,18 +111,24 @@ impl PortQueue for Sink {
     }
 
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
-        let (mut packets, mut bytes) = (0, 0);
-        for packet in batch.drain(..) {
-            packets += 1;
-            bytes += u64::from(packet.len);
-            if self.rotation == 0 {
-                io.pool.free(packet.frame);
-            } else if self.kept.len() < self.rotation {
-                self.kept.push(packet.frame);
-            } else {
-                io.pool.free(core::mem::replace(&mut self.kept[self.next], packet.frame));
-                self.next = if self.next + 1 == self.rotation { 0 } else { self.next + 1 };
+        let packets = batch.len() as u64;
+        let bytes = batch.iter().map(|packet| u64::from(packet.len)).sum();
+        let mut batch = batch.drain(..);
+        while self.kept.len() < self.rotation {
+            let Some(packet) = batch.next() else { return (packets, bytes) };
+            self.kept.push(packet.frame);
+        }
+        if self.rotation == 0 {
+            batch.for_each(|packet| io.pool.free(packet.frame));
+            return (packets, bytes);
+        }
+        while batch.len() > 0 {
+            let oldest = self.kept[self.next..].iter_mut();
+            let replaced = oldest.len().min(batch.len());
+            for (kept, packet) in oldest.zip(batch.by_ref().take(replaced)) {
+                io.pool.free(core::mem::replace(kept, packet.frame));
             }
+            self.next = (self.next + replaced) % self.rotation;
         }
         (packets, bytes)
     }

@@ -14,13 +14,23 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::frame::columns::ROWS;
+use crate::frame::columns::{Links, ROWS};
 use crate::frame::{Frame, FrameArea};
 use crate::ids::{AdjacencyId, PortId};
 use crate::vector;
 
 /// Lanes of a burst.
 pub const LANES: usize = ROWS;
+
+/// Up to so many packets are looked at one by one: reading what was just written lane by lane with
+/// wide registers makes the CPU wait, which pays only where many lanes are read.
+pub const FEW: u32 = 4;
+
+/// Whether a mask has few lanes.
+#[inline]
+pub fn are_few(mask: u64) -> bool {
+    mask.count_ones() <= FEW
+}
 
 /// The lanes whose bits are set in `mask`, in order.
 #[inline]
@@ -152,8 +162,8 @@ pub struct Meta {
     pub out_port: [PortId; LANES],
     /// Largest IP packet that the way out takes, from lookup on.
     pub mtu: [u32; LANES],
-    /// Destination MAC address of the way out, as the wire has it, from the lowest octet up.
-    pub mac: [u64; LANES],
+    /// Ethernet header of the way out, but for its type, from lookup on.
+    pub link: Links,
     /// The policy rule that let the packet pass or not; 0 before policy ran.
     pub rule: [u32; LANES],
 }
@@ -249,7 +259,7 @@ impl Default for Burst {
                 adjacency: [AdjacencyId(0); LANES],
                 out_port: [PortId::NONE; LANES],
                 mtu: [0; LANES],
-                mac: [0; LANES],
+                link: Links::default(),
                 rule: [0; LANES],
             },
         }
@@ -395,13 +405,13 @@ impl Burst {
     /// The lanes of `mask` whose way out is `port`.
     #[inline]
     pub fn toward(&self, port: PortId, mask: u64) -> u64 {
-        mask & equal(&self.meta.out_port, port)
+        with_port(&self.meta.out_port, port, mask)
     }
 
     /// The lanes of `mask` that entered at `port`.
     #[inline]
     pub fn came_from(&self, port: PortId, mask: u64) -> u64 {
-        mask & equal(&self.meta.in_port, port)
+        with_port(&self.meta.in_port, port, mask)
     }
 
     /// The frames of all lanes; [`Frame::NONE`] where there is no packet.
@@ -414,6 +424,12 @@ impl Burst {
     #[inline]
     pub fn frame(&self, lane: usize) -> &Frame {
         &self.frames[lane]
+    }
+
+    /// The frames of all lanes, to write to, beside the facts.
+    #[inline]
+    pub fn frames_mut(&mut self) -> (&mut [Frame; LANES], &mut Meta) {
+        (&mut self.frames, &mut self.meta)
     }
 
     /// The frame of a lane, to write to.
@@ -453,10 +469,19 @@ impl Burst {
     }
 }
 
+/// The lanes of `mask` with this port.
+#[inline]
+fn with_port(ports: &[PortId; LANES], port: PortId, mask: u64) -> u64 {
+    if are_few(mask) {
+        return lanes(mask).fold(0, |same, lane| same | u64::from(ports[lane] == port) << lane);
+    }
+    equal(ports, port, mask)
+}
+
 vector::widest! {
-    /// The lanes with this port.
-    fn equal(ports: &[PortId; LANES], port: PortId) -> u64 {
-        vector::mask(|lane| ports[lane] == port)
+    /// The lanes of `mask` with this port.
+    fn equal(ports: &[PortId; LANES], port: PortId, mask: u64) -> u64 {
+        vector::mask(mask, |lane| ports[lane] == port)
     }
 }
 

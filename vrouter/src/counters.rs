@@ -40,6 +40,50 @@ impl Counter {
     }
 }
 
+/// Packets of one tunnel in a row, to be counted at once.
+#[derive(Debug)]
+pub struct TunnelRun {
+    tunnel: TunnelId,
+    packets: u64,
+    bytes: u64,
+}
+
+impl TunnelRun {
+    /// None yet.
+    pub const NONE: TunnelRun = TunnelRun { tunnel: TunnelId::NONE, packets: 0, bytes: 0 };
+
+    /// Adds a packet; what came before is returned where it belongs to another tunnel.
+    #[inline]
+    #[must_use]
+    pub fn add(&mut self, tunnel: TunnelId, bytes: u32) -> Option<TunnelRun> {
+        let ended = (self.tunnel != tunnel)
+            .then(|| core::mem::replace(self, TunnelRun { tunnel, packets: 0, bytes: 0 }));
+        self.packets += 1;
+        self.bytes += u64::from(bytes);
+        ended
+    }
+}
+
+impl WorkerCounters {
+    /// Counts packets that went into a tunnel.
+    pub fn sent_by_tunnel(&self, run: TunnelRun) {
+        if run.packets > 0 {
+            let counters = self.tunnel(run.tunnel);
+            counters.tx_packets.add(run.packets);
+            counters.tx_bytes.add(run.bytes);
+        }
+    }
+
+    /// Counts packets that came out of a tunnel.
+    pub fn received_by_tunnel(&self, run: TunnelRun) {
+        if run.packets > 0 {
+            let counters = self.tunnel(run.tunnel);
+            counters.rx_packets.add(run.packets);
+            counters.rx_bytes.add(run.bytes);
+        }
+    }
+}
+
 /// What one worker counted on one port: two cache lines, the first for every packet.
 ///
 /// Gauges are set by the worker about twice a second.

@@ -376,6 +376,16 @@ impl FramePool {
         self.local.pop()
     }
 
+    /// Takes up to a burst of frames, fewer when the router is out of them; with the area.
+    #[inline]
+    pub fn alloc_burst(&mut self, count: usize) -> (&FrameArea, std::vec::Drain<'_, Frame>) {
+        if self.local.len() < count {
+            self.refill();
+        }
+        let first = self.local.len().saturating_sub(count);
+        (&self.store.area, self.local.drain(first..))
+    }
+
     #[cold]
     fn refill(&mut self) {
         while self.local.len() < Self::BATCH {

@@ -14,6 +14,8 @@
 
 /// Lanes of a mask.
 const LANES: usize = u64::BITS as usize;
+/// Lanes that are looked at together.
+const GROUP: usize = 16;
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 static HAS_AVX512: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
@@ -65,19 +67,41 @@ macro_rules! widest {
 }
 pub(crate) use widest;
 
-/// The lanes that pass a test, as a mask. The test is asked about all lanes.
+/// Groups of lanes that have to be looked at where all lanes of interest are in `over`: a small
+/// burst, whose lanes are the first ones, costs no more than a part of a large one.
 #[inline(always)]
-pub(crate) fn mask(test: impl Fn(usize) -> bool) -> u64 {
-    let mut passes = [0_u8; LANES];
-    for (lane, passes) in passes.iter_mut().enumerate() {
-        *passes = u8::from(test(lane));
-    }
-    bits(&passes)
+pub(crate) fn groups(over: u64) -> usize {
+    (LANES - over.leading_zeros() as usize).div_ceil(GROUP)
 }
 
-/// Sixty-four bytes of zero or one as bits.
+/// Does something for each lane of the groups of `over`, the lanes not in it included.
 #[inline(always)]
-pub(crate) fn bits(passes: &[u8; LANES]) -> u64 {
+pub(crate) fn each(over: u64, mut work: impl FnMut(usize)) {
+    for group in 0..groups(over) {
+        for row in 0..GROUP {
+            // The mask changes nothing; it says that a lane is an index of the arrays.
+            work((group * GROUP + row) & (LANES - 1));
+        }
+    }
+}
+
+/// The lanes of `over` that pass a test, as a mask. The test is asked about others as well.
+#[inline(always)]
+pub(crate) fn mask(over: u64, test: impl Fn(usize) -> bool) -> u64 {
+    let mut mask = 0;
+    for group in 0..groups(over) {
+        let mut passes = [0_u8; GROUP];
+        for (row, passes) in passes.iter_mut().enumerate() {
+            *passes = u8::from(test((group * GROUP + row) & (LANES - 1)));
+        }
+        mask |= bits(&passes) << (group * GROUP);
+    }
+    over & mask
+}
+
+/// Bytes of zero or one as bits.
+#[inline(always)]
+fn bits(passes: &[u8; GROUP]) -> u64 {
     let (eights, _) = passes.as_chunks::<8>();
     // The product brings the lowest bit of byte n to bit 56 + n.
     let byte = |eight: &[u8; 8]| u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
@@ -89,18 +113,27 @@ mod tests {
     use super::*;
 
     widest! {
-        fn wide_mask(odd: u64) -> u64 {
-            mask(|lane| odd >> lane & 1 == 1)
+        fn wide_mask(over: u64, odd: u64) -> u64 {
+            mask(over, |lane| odd >> lane & 1 == 1)
         }
     }
 
     #[test]
     fn a_mask_has_the_bits_of_the_lanes_that_pass() {
-        assert_eq!(mask(|_| false), 0);
-        assert_eq!(mask(|_| true), u64::MAX);
-        for odd in [1, 0x8000_0000_0000_0000, 0x0123_4567_89ab_cdef, 0xf0f0_0ff0_1111_8421] {
-            assert_eq!(mask(|lane| odd >> lane & 1 == 1), odd);
-            assert_eq!(wide_mask(odd), odd);
+        for over in [0, 1, 0x8000, 0x1_0000, 0xffff_ffff, 1 << 63, u64::MAX, 0x0f0f_3333_5555_0001] {
+            for odd in [0, u64::MAX, 0x8000_0000_0000_0000, 0x0123_4567_89ab_cdef, 0xf0f0_0ff0_1111_8421] {
+                assert_eq!(mask(over, |lane| odd >> lane & 1 == 1), over & odd);
+                assert_eq!(wide_mask(over, odd), over & odd);
+            }
+        }
+    }
+
+    #[test]
+    fn each_lane_of_interest_is_visited_once() {
+        for (over, lanes) in [(0, 0), (1, 16), (0x8000, 16), (0x1_0000, 32), (1 << 40, 48), (u64::MAX, 64)] {
+            let mut visited = Vec::new();
+            each(over, |lane| visited.push(lane));
+            assert_eq!(visited, (0..lanes).collect::<Vec<_>>());
         }
     }
 }

@@ -55,9 +55,13 @@ impl Inner {
 /// The outer header of one tunnel, prebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OuterIpv4 {
-    header: [u8; OVERHEAD],
-    /// The sum of the words that no packet changes; below 2^20.
-    partial_sum: u32,
+    /// The header in three parts as they lie in memory, first octet lowest, zero where a packet decides:
+    /// version to flags; TTL to source; destination.
+    front: u64,
+    back: u64,
+    destination: u32,
+    /// The sum of the words that no packet changes, with the first octet of each lowest; below 2^20.
+    partial_sum: u64,
 }
 
 impl OuterIpv4 {
@@ -68,21 +72,21 @@ impl OuterIpv4 {
 
     /// As [`Self::new`], with another TTL.
     pub fn with_ttl(src: Ipv4Addr, dst: Ipv4Addr, ttl: u8) -> OuterIpv4 {
-        let ([a, b, c, d], [e, f, g, h]) = (src.octets(), dst.octets());
-        let header = [0x45, 0, 0, 0, 0, 0, 0, 0, ttl, 0, 0, 0, a, b, c, d, e, f, g, h];
-        OuterIpv4 { header, partial_sum: checksum::sum(&header) as u32 }
+        let [source, destination] = [src, dst].map(|address| u32::from_le_bytes(address.octets()));
+        let (front, back) = (0x45, u64::from(ttl) | u64::from(source) << 32);
+        let halves = |word: u32| u64::from(word & 0xffff) + u64::from(word >> 16);
+        let partial_sum = front + u64::from(ttl) + halves(source) + halves(destination);
+        OuterIpv4 { front, back, destination, partial_sum }
     }
 
     /// Where the tunnel starts.
     pub fn src(&self) -> Ipv4Addr {
-        let [.., a, b, c, d, _, _, _, _] = self.header;
-        Ipv4Addr::new(a, b, c, d)
+        Ipv4Addr::from(((self.back >> 32) as u32).to_le_bytes())
     }
 
     /// Where the tunnel ends.
     pub fn dst(&self) -> Ipv4Addr {
-        let [.., a, b, c, d] = self.header;
-        Ipv4Addr::new(a, b, c, d)
+        Ipv4Addr::from(self.destination.to_le_bytes())
     }
 
     /// Writes the outer header into `out`, the 20 bytes in front of the inner packet.
@@ -97,30 +101,24 @@ impl OuterIpv4 {
     pub fn push(&self, out: &mut [u8], inner: &[u8], inner_len: u16, id: u16) -> Result<(), ParseError> {
         let out: &mut [u8; OVERHEAD] = out.try_into().map_err(|_| ParseError::BadLength)?;
         let total_len = inner_len.checked_add(OVERHEAD as u16).ok_or(ParseError::BadLength)?;
-        let start = inner.first_chunk::<8>().ok_or(ParseError::Truncated)?;
-        let first = u16::from_be_bytes([start[0], start[1]]);
-        let (kind, inner_tos, flags) = match start[0] >> 4 {
-            4 => {
-                let fragment = u16::from_be_bytes([start[6], start[7]]);
-                (Inner::Ipv4, start[1], fragment & DONT_FRAGMENT)
-            }
-            6 => (Inner::Ipv6, (first >> 4) as u8, 0),
+        let start = u64::from_le_bytes(*inner.first_chunk::<8>().ok_or(ParseError::Truncated)?);
+        let (kind, inner_tos, flags) = match start >> 4 & 0xf {
+            4 => (Inner::Ipv4, (start >> 8) as u8, (start >> 48) as u16 & DONT_FRAGMENT.swap_bytes()),
+            6 => (Inner::Ipv6, (start << 4 | start >> 12 & 0xf) as u8, 0),
             _ => return Err(ParseError::BadVersion),
         };
         let tos = ecn::encapsulate(inner_tos).in_tos(inner_tos);
-        let sum = self.partial_sum
-            + u32::from(tos)
-            + u32::from(total_len)
-            + u32::from(id)
-            + u32::from(flags)
-            + u32::from(kind.protocol());
-        *out = self.header;
-        out[1] = tos;
-        out[2..4].copy_from_slice(&total_len.to_be_bytes());
-        out[4..6].copy_from_slice(&id.to_be_bytes());
-        out[6..8].copy_from_slice(&flags.to_be_bytes());
-        out[9] = kind.protocol();
-        out[10..12].copy_from_slice(&(!checksum::fold(u64::from(sum))).to_be_bytes());
+        // Everything as it lies in memory, first octet lowest: a sum of words does not care (RFC 1071 2).
+        let [tos, protocol] = [tos, kind.protocol()].map(|octet| u64::from(octet) << 8);
+        let [total_len, id] = [total_len, id].map(|word| u64::from(word.swap_bytes()));
+        let flags = u64::from(flags);
+        let sum = self.partial_sum + tos + total_len + id + flags + protocol;
+        let checksum = u64::from(!checksum::fold(sum));
+        let front = self.front | tos | total_len << 16 | id << 32 | flags << 48;
+        let back = self.back | protocol | checksum << 16;
+        out[..8].copy_from_slice(&front.to_le_bytes());
+        out[8..16].copy_from_slice(&back.to_le_bytes());
+        out[16..].copy_from_slice(&self.destination.to_le_bytes());
         Ok(())
     }
 }

@@ -11,16 +11,24 @@
 //! With AVX-512 sixteen lanes are read and transposed at a time, at some seven instructions a
 //! lane for three pieces; elsewhere lane by lane. Both give the same columns (tested).
 //!
-//! Invariant: a lane that is not asked for, or whose bytes would leave its frame, reads zeroes.
+//! Headers go back the same way: [`FrameArea::put_words`], [`FrameArea::put_links`].
+//!
+//! Invariant: a lane that is not asked for, or whose bytes would leave its frame, reads zeroes and
+//! is not written.
 
 #![allow(unsafe_code, reason = "loads at computed addresses, vector instructions")]
 
 use super::{Frame, FrameArea};
+use crate::vector::{self, widest};
 
 /// Lanes of a column.
 pub const ROWS: usize = 64;
 /// Bytes that are read at once.
 const PIECE: usize = 16;
+/// Lanes that are handled at once.
+const GROUP: usize = 16;
+/// Bytes of an Ethernet header.
+const LINK: usize = 14;
 
 /// Sixteen bytes of each packet as four columns of words, the first byte lowest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +46,7 @@ static ZEROES: [u8; 256] = [0; 256];
 
 impl FrameArea {
     /// Reads `N` pieces of the frames in `mask`: piece `n` of a lane begins at `at[lane] + skips[n]`.
+    /// Columns are fresh; groups of sixteen lanes behind the last one in `mask` are left alone.
     #[inline]
     pub fn columns<const N: usize>(
         &self,
@@ -98,24 +107,112 @@ impl FrameArea {
         mask: u64,
         out: &mut [Columns; N],
     ) {
-        let base = self.memory.base().as_ptr().cast_const();
-        for first in (0..ROWS).step_by(16) {
-            let rows: [*const u8; 16] = core::array::from_fn(|row| {
-                let lane = first + row;
-                let held = (mask >> lane & 1 == 1) & self.holds(&frames[lane], at[lane], reach);
-                let place = (frames[lane].index() << self.shift) + usize::from(at[lane]);
-                if held { base.wrapping_add(place) } else { ZEROES.as_ptr() }
-            });
+        let held = vector::mask(mask, |lane| self.holds(&frames[lane], at[lane], reach));
+        for first in (0..vector::groups(mask) * GROUP).step_by(GROUP) {
+            let rows = self.rows(frames, at, held, first, ZEROES.as_ptr().cast_mut());
             for (columns, skip) in out.iter_mut().zip(skips) {
                 // SAFETY: each row begins `reach` or more bytes of a frame in the mapping (`holds`),
                 // whose only handle is borrowed in `frames`, or `ZEROES`; a piece at `skip` ends
                 // within `reach`, hence within either.
                 let words = unsafe { x86::transposed(&rows, usize::from(skip)) };
                 for (column, word) in columns.0.iter_mut().zip(words) {
-                    column[first..first + 16].copy_from_slice(&word);
+                    column[first..first + GROUP].copy_from_slice(&word);
                 }
             }
         }
+    }
+
+    /// Where the packets of a group of lanes begin; `instead` for lanes not in `held`.
+    #[inline(always)]
+    fn rows(
+        &self,
+        frames: &[Frame; ROWS],
+        at: &[u16; ROWS],
+        held: u64,
+        first: usize,
+        instead: *mut u8,
+    ) -> [*mut u8; GROUP] {
+        let base = self.memory.base().as_ptr();
+        core::array::from_fn(|row| {
+            let lane = first + row;
+            let place = (frames[lane].index() << self.shift) + usize::from(at[lane]);
+            if held >> lane & 1 == 1 { base.wrapping_add(place) } else { instead }
+        })
+    }
+
+    /// Writes a word of each packet in `mask`, at `at[lane]`, the first byte lowest. Returns the
+    /// lanes that were written: those whose frame has the place.
+    #[inline]
+    pub fn put_words(
+        &self,
+        frames: &mut [Frame; ROWS],
+        at: &[u16; ROWS],
+        mask: u64,
+        words: &[u32; ROWS],
+    ) -> u64 {
+        put_words(self, frames, at, mask, words)
+    }
+
+    /// Writes an Ethernet header of each packet in `mask`, at `at[lane]`. Returns the lanes that
+    /// were written: those whose frame has the place.
+    #[inline]
+    pub fn put_links(&self, frames: &mut [Frame; ROWS], at: &[u16; ROWS], mask: u64, links: &Links) -> u64 {
+        put_links(self, frames, at, mask, links)
+    }
+}
+
+/// Ethernet headers by lane, as they lie in memory, the first octet lowest.
+#[derive(Debug)]
+pub struct Links {
+    /// Destination, and the first two octets of the source.
+    pub front: [u64; ROWS],
+    /// The last four octets of the source.
+    pub back: [u32; ROWS],
+    /// The type.
+    pub ethertype: [u16; ROWS],
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Links { front: [0; ROWS], back: [0; ROWS], ethertype: [0; ROWS] }
+    }
+}
+
+widest! {
+    fn put_words(area: &FrameArea, frames: &mut [Frame; ROWS], at: &[u16; ROWS], mask: u64, words: &[u32; ROWS]) -> u64 {
+        let held = vector::mask(mask, |lane| area.holds(&frames[lane], at[lane], 4));
+        let mut elsewhere = [0_u8; 4];
+        for first in (0..vector::groups(held) * GROUP).step_by(GROUP) {
+            let rows = area.rows(frames, at, held, first, elsewhere.as_mut_ptr());
+            for (row, word) in rows.into_iter().zip(&words[first..]) {
+                // SAFETY: a row begins four bytes of a frame in the mapping (`holds`), whose only
+                // handle is borrowed to write in `frames`, or `elsewhere`, as long as that.
+                unsafe { row.cast::<[u8; 4]>().write(word.to_le_bytes()) };
+            }
+        }
+        held
+    }
+}
+
+widest! {
+    fn put_links(area: &FrameArea, frames: &mut [Frame; ROWS], at: &[u16; ROWS], mask: u64, links: &Links) -> u64 {
+        let held = vector::mask(mask, |lane| area.holds(&frames[lane], at[lane], LINK));
+        let mut elsewhere = [0_u8; LINK];
+        for first in (0..vector::groups(held) * GROUP).step_by(GROUP) {
+            let rows = area.rows(frames, at, held, first, elsewhere.as_mut_ptr());
+            for (n, row) in rows.into_iter().enumerate() {
+                let lane = first + n;
+                // SAFETY: a row begins LINK bytes of a frame in the mapping (`holds`), whose only
+                // handle is borrowed to write in `frames`, or `elsewhere`, as long as that: what is
+                // written, 8, 4 and 2 bytes, is LINK in all.
+                unsafe {
+                    row.cast::<[u8; 8]>().write(links.front[lane].to_le_bytes());
+                    row.add(8).cast::<[u8; 4]>().write(links.back[lane].to_le_bytes());
+                    row.add(12).cast::<[u8; 2]>().write(links.ethertype[lane].to_le_bytes());
+                }
+            }
+        }
+        held
     }
 }
 
@@ -129,7 +226,7 @@ mod x86 {
     /// Sixteen bytes can be read `skip` bytes behind each address.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    pub(super) unsafe fn transposed(rows: &[*const u8; 16], skip: usize) -> [[u32; 16]; 4] {
+    pub(super) unsafe fn transposed(rows: &[*mut u8; 16], skip: usize) -> [[u32; 16]; 4] {
         // SAFETY: the caller vouches for the address.
         let load = |row: usize| unsafe { _mm_loadu_si128(rows[row].add(skip).cast()) };
         // Rows n, n + 4, n + 8 and n + 12 side by side: the transposition within quarters then
@@ -201,5 +298,40 @@ mod tests {
             }
             frames.into_iter().for_each(|frame| pool.free(frame));
         }
+    }
+
+    #[test]
+    fn words_and_links_go_where_they_belong_and_nowhere_else() {
+        let mut pool = FramePool::new(FrameStore::new(FrameArea::new(70, 2048).unwrap()));
+        let mut frames = frames(&mut pool, 40);
+        let area = pool.area();
+        let at: [u16; ROWS] =
+            core::array::from_fn(|lane| [0, 256, 2048 - 14, 2048 - 13, 2048, 65_535][lane % 6]);
+        let before: Vec<_> = frames.iter().map(|frame| area.chunk(frame).to_vec()).collect();
+        let links = Links {
+            front: core::array::from_fn(|lane| lane as u64 * 0x0101_0101_0101_0101),
+            back: core::array::from_fn(|lane| !(lane as u32)),
+            ethertype: core::array::from_fn(|lane| 0x8000 | lane as u16),
+        };
+        let mask = 0x0000_00ff_ffff_0fff_u64 << 1;
+        let linked = area.put_links(&mut frames, &at, mask, &links);
+        let words: [u32; ROWS] = core::array::from_fn(|lane| 0xabcd_0000 + lane as u32);
+        let worded = area.put_words(&mut frames, &at, mask & 0x5555_5555_5555_5555, &words);
+        for (lane, mut expected) in before.into_iter().enumerate() {
+            let place = usize::from(at[lane]);
+            let asked = |mask: u64, bytes: usize| mask >> lane & 1 == 1 && lane < 40 && place + bytes <= 2048;
+            assert_eq!(linked >> lane & 1 == 1, asked(mask, 14), "lane {lane}");
+            assert_eq!(worded >> lane & 1 == 1, asked(mask & 0x5555_5555_5555_5555, 4), "lane {lane}");
+            if linked >> lane & 1 == 1 {
+                expected[place..place + 8].copy_from_slice(&links.front[lane].to_le_bytes());
+                expected[place + 8..place + 12].copy_from_slice(&links.back[lane].to_le_bytes());
+                expected[place + 12..place + 14].copy_from_slice(&links.ethertype[lane].to_le_bytes());
+            }
+            if worded >> lane & 1 == 1 {
+                expected[place..place + 4].copy_from_slice(&words[lane].to_le_bytes());
+            }
+            assert_eq!(area.chunk(&frames[lane]), expected, "lane {lane}");
+        }
+        frames.into_iter().for_each(|frame| pool.free(frame));
     }
 }

@@ -3,44 +3,63 @@
 //! The header was built with the adjacency; length, ECN, identification and
 //! checksum are patched here. Frames keep 256 bytes of headroom, so nothing moves.
 
-use encap::tunnel::ipip;
+use encap::tunnel::ipip::{self, OuterIpv4};
 use encap::wire::ethernet;
 
 use crate::burst::{Burst, lanes};
+use crate::counters::TunnelRun;
 use crate::drop_reason::DropReason;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::tables::Tables;
 
+/// Bytes of the inner header that the outer one follows.
+const START: usize = 8;
+
 /// Encapsulates the packets whose adjacency is a tunnel.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
+    let mut way = None;
+    let mut run = TunnelRun::NONE;
+    let mut done = 0;
     for lane in lanes(burst.alive & burst.tunnelled) {
-        let adjacency = &tables.adjacencies[burst.meta.adjacency[lane].index()];
-        let Some(outer) = &adjacency.tunnel else { continue };
-        let l3 = burst.meta.l3[lane] as usize;
+        let id = burst.meta.adjacency[lane];
+        let (outer, tunnel) = match way {
+            Some((known, outer, tunnel)) if known == id => (outer, tunnel),
+            _ => {
+                let adjacency = &tables.adjacencies[id.index()];
+                let Some(outer) = &adjacency.tunnel else { continue };
+                way = Some((id, outer, adjacency.tunnel_id));
+                (outer, adjacency.tunnel_id)
+            }
+        };
         let inner_len = burst.meta.ip_len[lane];
-        if l3 < ipip::OVERHEAD + ethernet::HEADER_LEN {
+        if !push(burst, lane, outer, inner_len as u16, state) {
             state.drop_packet(burst, lane, DropReason::NoHeadroom);
             continue;
         }
-        let id = state.next_ip_id();
-        let chunk = state.pool.area().chunk_mut(burst.frame_mut(lane));
-        let (front, inner) = chunk.split_at_mut(l3);
-        let Some(space) = front.last_chunk_mut::<{ ipip::OVERHEAD }>() else { continue };
-        if outer.push(space, inner, inner_len as u16, id).is_err() {
-            state.drop_packet(burst, lane, DropReason::NoHeadroom);
-            continue;
+        if let Some(ended) = run.add(tunnel, inner_len) {
+            state.counters.sent_by_tunnel(ended);
         }
-        let counters = state.counters.tunnel(adjacency.tunnel_id);
-        counters.tx_packets.add(1);
-        counters.tx_bytes.add(u64::from(inner_len));
         let meta = &mut burst.meta;
         meta.l3[lane] -= ipip::OVERHEAD as u16;
         meta.len[lane] += ipip::OVERHEAD as u16;
         meta.offset[lane] = meta.l3[lane] - ethernet::HEADER_LEN as u16;
         meta.ip_len[lane] += ipip::OVERHEAD as u32;
-        burst.v4 |= 1 << lane;
-        burst.v6 &= !(1 << lane);
+        done |= 1 << lane;
         state.tracer.note(burst, lane, Stage::Encap, u32::from(outer.dst()), inner_len);
     }
+    state.counters.sent_by_tunnel(run);
+    burst.v4 |= done;
+    burst.v6 &= !done;
+}
+
+/// Writes the outer header, if there is room for it and an Ethernet header.
+#[inline]
+fn push(burst: &mut Burst, lane: usize, outer: &OuterIpv4, inner_len: u16, state: &mut WorkerState) -> bool {
+    let Some(at) = burst.meta.l3[lane].checked_sub(ipip::OVERHEAD as u16) else { return false };
+    let id = state.next_ip_id();
+    let header = state.pool.area().header_mut::<{ ipip::OVERHEAD + START }>(burst.frame_mut(lane), at);
+    let Some(header) = header.filter(|_| usize::from(at) >= ethernet::HEADER_LEN) else { return false };
+    let (space, inner) = header.split_at_mut(ipip::OVERHEAD);
+    outer.push(space, inner, inner_len, id).is_ok()
 }

@@ -10,7 +10,7 @@ use encap::flow_hash;
 use encap::wire::ethernet::MacAddr;
 use fib::NO_ROUTE;
 
-use crate::burst::{Burst, LANES, lanes};
+use crate::burst::{Burst, LANES, Meta, lanes};
 use crate::drop_reason::DropReason;
 use crate::ids::{AdjacencyId, PortId};
 use crate::pipeline::icmp_error::{self, Unreachable};
@@ -18,21 +18,27 @@ use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::pipeline::{hold, receive};
 use crate::tables::{Action, Adjacency, Group, NeighborState, Tables};
+use crate::vector;
+
+/// Lanes that must go one way before they are noted side by side.
+const MANY: u32 = 8;
 
 /// Finds the adjacency of every packet.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    let mut groups = [NO_ROUTE; LANES];
     let (v4, v6) = (burst.alive & burst.v4, burst.alive & burst.v6);
+    burst.meta.group = [NO_ROUTE; LANES];
+    let meta = &mut burst.meta;
     if v4 != 0 {
-        tables.fib4.lookup_burst(&burst.meta.dst4, v4, &mut groups);
+        tables.fib4.lookup_burst(&meta.dst4, v4, &mut meta.group);
     }
     if v6 != 0 {
-        tables.fib6.lookup_burst(&burst.meta.dst6, v6, &mut groups);
+        tables.fib6.lookup_burst(&meta.dst6, v6, &mut meta.group);
     }
-    burst.meta.group = groups;
     let mut way = None;
-    for lane in lanes(burst.alive) {
-        let raw = groups[lane];
+    let mut many = burst.alive.count_ones() >= MANY;
+    let mut rest = burst.alive;
+    while let Some(lane) = lanes(rest).next() {
+        let raw = burst.meta.group[lane];
         let found = match way {
             Some(found @ Way { group, .. }) if group == raw => {
                 state.tracer.note(burst, lane, Stage::Lookup, raw, found.adjacency.0);
@@ -40,14 +46,29 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             }
             _ => match resolve(burst, lane, raw, tables, state) {
                 Found::Way(found) => *way.insert(found),
-                Found::FlowsWay(found) => found,
+                Found::FlowsWay(found) => {
+                    found.note(burst, lane);
+                    rest &= rest - 1;
+                    continue;
+                }
                 Found::Nothing => {
                     way = None;
+                    rest &= rest - 1;
                     continue;
                 }
             },
         };
-        found.note(burst, lane);
+        // Most bursts go few ways. Where one does not, looking for others that go along costs more
+        // than it saves.
+        let along = if many { same_group(&burst.meta, raw, rest) } else { 0 };
+        many &= along.count_ones() >= MANY;
+        if !many || along & burst.traced != 0 {
+            found.note(burst, lane);
+            rest &= rest - 1;
+            continue;
+        }
+        found.note_all(burst, along);
+        rest &= !along;
     }
 }
 
@@ -59,10 +80,67 @@ struct Way {
     adjacency: AdjacencyId,
     port: PortId,
     mtu: u32,
-    mac: u64,
+    /// Destination and source MAC address, as [`Links`](crate::frame::columns::Links) has them.
+    link: (u64, u32),
     direct: bool,
     to_host: bool,
     tunnelled: bool,
+}
+
+impl Way {
+    /// Notes the way of one packet.
+    #[inline(always)]
+    fn note(&self, burst: &mut Burst, lane: usize) {
+        let meta = &mut burst.meta;
+        meta.adjacency[lane] = self.adjacency;
+        meta.out_port[lane] = self.port;
+        meta.mtu[lane] = self.mtu;
+        meta.link.front[lane] = self.link.0;
+        meta.link.back[lane] = self.link.1;
+        self.mark(burst, 1 << lane);
+    }
+
+    /// Notes the way of all packets of a mask.
+    #[inline]
+    fn note_all(&self, burst: &mut Burst, mask: u64) {
+        note_all(self, &mut burst.meta, mask);
+        self.mark(burst, mask);
+    }
+
+    #[inline(always)]
+    fn mark(&self, burst: &mut Burst, mask: u64) {
+        let where_so = |so: bool| if so { mask } else { 0 };
+        burst.direct |= where_so(self.direct);
+        burst.to_host |= where_so(self.to_host);
+        burst.tunnelled |= where_so(self.tunnelled);
+    }
+}
+
+vector::widest! {
+    fn same_group(meta: &Meta, group: u32, mask: u64) -> u64 {
+        vector::mask(mask, |lane| meta.group[lane] == group)
+    }
+}
+
+vector::widest! {
+    fn note_all(way: &Way, meta: &mut Meta, mask: u64) {
+        vector::each(mask, |lane| {
+            let along = mask >> lane & 1 == 1;
+            meta.adjacency[lane] = if along { way.adjacency } else { meta.adjacency[lane] };
+            meta.out_port[lane] = if along { way.port } else { meta.out_port[lane] };
+            meta.mtu[lane] = if along { way.mtu } else { meta.mtu[lane] };
+            meta.link.front[lane] = if along { way.link.0 } else { meta.link.front[lane] };
+            meta.link.back[lane] = if along { way.link.1 } else { meta.link.back[lane] };
+        });
+    }
+}
+
+/// The MAC addresses of an Ethernet header as they are kept for `rewrite`: the first octet lowest.
+#[inline]
+fn link(destination: MacAddr, source: MacAddr) -> (u64, u32) {
+    let octets = |mac: MacAddr| mac.to_u64().swap_bytes() >> 16;
+    let (destination, source) = (octets(destination), octets(source));
+    (destination | source << 48, (source >> 16) as u32)
 }
 
 /// What was found for a packet.
@@ -73,20 +151,6 @@ enum Found {
     FlowsWay(Way),
     /// The packet goes nowhere, at least now: it has left the burst.
     Nothing,
-}
-
-impl Way {
-    #[inline(always)]
-    fn note(&self, burst: &mut Burst, lane: usize) {
-        let meta = &mut burst.meta;
-        meta.adjacency[lane] = self.adjacency;
-        meta.out_port[lane] = self.port;
-        meta.mtu[lane] = self.mtu;
-        meta.mac[lane] = self.mac;
-        burst.direct |= u64::from(self.direct) << lane;
-        burst.to_host |= u64::from(self.to_host) << lane;
-        burst.tunnelled |= u64::from(self.tunnelled) << lane;
-    }
 }
 
 /// Follows a packet's group to where it goes; packets that cannot go there now leave the burst.
@@ -109,7 +173,7 @@ fn resolve(burst: &mut Burst, lane: usize, raw: u32, tables: &Tables, state: &mu
         adjacency: id,
         port: adjacency.port,
         mtu: adjacency.mtu,
-        mac: wire_order(adjacency.destination_mac),
+        link: link(adjacency.destination_mac, adjacency.source_mac),
         direct: adjacency.action == Action::Direct,
         to_host: adjacency.local,
         tunnelled: adjacency.tunnel.is_some(),
@@ -120,7 +184,7 @@ fn resolve(burst: &mut Burst, lane: usize, raw: u32, tables: &Tables, state: &mu
             NeighborState::Usable(mac)
                 if state.hold.is_empty() || !must_queue(burst, lane, adjacency, state) =>
             {
-                way.mac = wire_order(mac);
+                way.link = link(mac, adjacency.source_mac);
             }
             NeighborState::Usable(_) | NeighborState::Unresolved => {
                 hold::wait(burst, lane, adjacency, tables, state);
@@ -150,12 +214,6 @@ fn resolve(burst: &mut Burst, lane: usize, raw: u32, tables: &Tables, state: &mu
         Group::One(_) if state.hold.is_empty() => Found::Way(way),
         _ => Found::FlowsWay(way),
     }
-}
-
-/// A MAC address as `rewrite` stores it: the first octet lowest.
-#[inline]
-fn wire_order(mac: MacAddr) -> u64 {
-    mac.to_u64().swap_bytes() >> 16
 }
 
 /// Whether earlier packets to the same next hop still wait: the order of a flow is kept.

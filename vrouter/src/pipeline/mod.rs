@@ -74,7 +74,7 @@ fn forward(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     conntrack::open(burst, tables, state);
     ttl_mtu::run(burst, tables, state);
     encap::run(burst, tables, state);
-    rewrite::run(burst, tables, state);
+    rewrite::run(burst, state);
     hook::run(HookPoint::BeforeOutput, burst, tables, state);
     output::run(burst, tables, state);
     burst.clear();

@@ -14,15 +14,15 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-mod plain;
+pub(super) mod plain;
 #[cfg(test)]
 mod tests;
 
 use encap::wire::ethernet::{self, EtherType};
 use encap::wire::{checksum, icmpv6, ipv4, ipv6, ipv6_ext, protocol};
 
-use self::plain::Gate;
-use crate::burst::{Burst, Checksum, Gso, lanes};
+use self::plain::{Gate, Ordinary};
+use crate::burst::{Burst, Checksum, Gso, are_few, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
 use crate::pipeline::state::WorkerState;
@@ -75,7 +75,10 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Asked
 }
 
 fn from_port(burst: &mut Burst, mask: u64, port: &Port, asked: &mut Asked, state: &mut WorkerState) {
-    let ordinary = plain::packets(burst, mask & !burst.offloaded(), &Gate::of(port), state.pool.area());
+    let ordinary = match mask & !burst.offloaded() {
+        few if are_few(few) => Ordinary::default(),
+        many => plain::packets(burst, many, &Gate::of(port), state.pool.area()),
+    };
     let (mut v4, mut v6, mut ip_in_ip) = (ordinary.v4, ordinary.v6, ordinary.ip_in_ip);
     for lane in lanes(mask & !(v4 | v6)) {
         let bit = 1 << lane;

@@ -6,8 +6,9 @@
 //! without don't-fragment, else answered by ICMP with the MTU that fits
 //! (RFC 1191 4, RFC 8201 3).
 
-use crate::burst::{Burst, Gso, GsoKind, Meta, lanes};
+use crate::burst::{Burst, Gso, GsoKind, LANES, Meta, are_few, lanes};
 use crate::drop_reason::DropReason;
+use crate::frame::columns::Columns;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::pipeline::{fragment, icmp_error};
@@ -18,8 +19,9 @@ use encap::wire::checksum;
 /// Ages and measures every packet.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     let aging = !(burst.originated | burst.from_host | burst.to_host);
-    let plain = burst.alive & aging & fits(&burst.meta) & !burst.offloaded() & !burst.traced;
-    let aged = age_v4(burst, plain & burst.v4, state) | age_v6(burst, plain & burst.v6, state);
+    let plain = burst.alive & aging & !burst.offloaded() & !burst.traced;
+    let plain = if are_few(plain) { 0 } else { fits(&burst.meta, plain) };
+    let aged = age(burst, plain, state);
     for lane in lanes(burst.alive & !aged) {
         let v4 = burst.v4 >> lane & 1 == 1;
         let ages = aging >> lane & 1 == 1;
@@ -55,46 +57,51 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
 
 vector::widest! {
     /// Packets that need no cutting.
-    fn fits(meta: &Meta) -> u64 {
-        vector::mask(|lane| meta.ip_len[lane] <= meta.mtu[lane])
+    fn fits(meta: &Meta, mask: u64) -> u64 {
+        vector::mask(mask, |lane| meta.ip_len[lane] <= meta.mtu[lane])
     }
 }
 
-/// Ages IPv4 packets that live on, as nearly all do; which they were.
+/// Ages packets that live on, as nearly all do; which they were.
 #[inline]
-fn age_v4(burst: &mut Burst, mask: u64, state: &WorkerState) -> u64 {
-    let (mut aged, area) = (0, state.pool.area());
-    for lane in lanes(mask) {
-        let l3 = burst.meta.l3[lane];
-        let Some(header) = area.header_mut::<12>(burst.frame_mut(lane), l3) else { continue };
-        let Some(word) = header.last_chunk_mut::<4>() else { continue };
-        // TTL, protocol and checksum as they lie in memory.
-        let third = u32::from_le_bytes(*word);
-        if third & 0xff <= 1 {
-            continue;
-        }
-        // RFC 1624 3: a TTL lower by one is a checksum higher by 0x100, in one's complement; with
-        // the octets as they lie here, higher by one. All ones become zero, as there.
-        let sum = (third >> 16) + 1;
-        let sum = sum + u32::from(sum >= 0xffff);
-        *word = ((third & 0xffff) - 1 | sum << 16).to_le_bytes();
-        aged |= 1 << lane;
+fn age(burst: &mut Burst, mask: u64, state: &WorkerState) -> u64 {
+    if mask == 0 {
+        return 0;
     }
-    aged
+    let (area, v4) = (state.pool.area(), burst.v4);
+    let (frames, meta) = burst.frames_mut();
+    let mut start = [Columns::default()];
+    area.columns(frames, &meta.l3, [0], mask, &mut start);
+    let (mut words, mut places) = ([0; LANES], [0; LANES]);
+    let living = aged(&start[0], mask, v4, &meta.l3, &mut words, &mut places);
+    area.put_words(frames, &places, living, &words)
 }
 
-/// Ages IPv6 packets that live on; which they were.
-#[inline]
-fn age_v6(burst: &mut Burst, mask: u64, state: &WorkerState) -> u64 {
-    let (mut aged, area) = (0, state.pool.area());
-    for lane in lanes(mask) {
-        let l3 = burst.meta.l3[lane];
-        let Some([.., hops]) = area.header_mut::<8>(burst.frame_mut(lane), l3) else { continue };
-        let lives = *hops > 1;
-        *hops -= u8::from(lives);
-        aged |= u64::from(lives) << lane;
+vector::widest! {
+    /// The word of each header that holds the TTL, aged, and where it lies; which packets live on.
+    fn aged(start: &Columns, mask: u64, v4: u64, l3: &[u16; LANES], words: &mut [u32; LANES], places: &mut [u16; LANES]) -> u64 {
+        let [_, second, third, _] = &start.0;
+        vector::each(mask, |lane| {
+            let is_v4 = v4 >> lane & 1 == 1;
+            words[lane] = if is_v4 { aged_v4(third[lane]) } else { second[lane].wrapping_sub(1 << 24) };
+            places[lane] = l3[lane].wrapping_add(if is_v4 { 8 } else { 4 });
+        });
+        vector::mask(mask, |lane| {
+            let hops = if v4 >> lane & 1 == 1 { third[lane] & 0xff } else { second[lane] >> 24 };
+            hops > 1
+        })
     }
-    aged
+}
+
+/// TTL, protocol and checksum, as they lie in memory, with the TTL one less.
+///
+/// RFC 1624 3: the checksum is then higher by 0x100, in one's complement; with the octets as they
+/// lie here, higher by one. All ones become zero, as there.
+#[inline(always)]
+fn aged_v4(third: u32) -> u32 {
+    let sum = (third >> 16) + 1;
+    let sum = sum + u32::from(sum >= 0xffff);
+    (third & 0xffff).wrapping_sub(1) | sum << 16
 }
 
 /// What the MTU is compared with: the packet, or one segment of a super-packet.

@@ -20,7 +20,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use encap::wire::{ethernet, ipv4, ipv6, protocol};
 
-use crate::burst::{Burst, LANES, Meta, lanes};
+use crate::burst::{Burst, Meta, lanes};
 use crate::frame::FrameArea;
 use crate::frame::columns::Columns;
 use crate::tables::{Port, Role};
@@ -63,11 +63,11 @@ impl Gate {
 
 /// The lanes that passed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ordinary {
+pub(in crate::pipeline) struct Ordinary {
     /// IPv4.
-    pub(super) v4: u64,
+    pub(in crate::pipeline) v4: u64,
     /// IPv6.
-    pub(super) v6: u64,
+    pub(in crate::pipeline) v6: u64,
     /// IPv4 that carries another IP packet.
     pub(super) ip_in_ip: u64,
 }
@@ -78,26 +78,54 @@ pub(super) fn packets(burst: &mut Burst, mask: u64, gate: &Gate, area: &FrameAre
     let mut columns = <[Columns; 3]>::default();
     area.columns(burst.frames(), &burst.meta.offset, PIECES, mask, &mut columns);
     let ordinary = checks(&mut burst.meta, mask, gate, &columns);
-    for lane in lanes(ordinary.v6) {
-        let at = burst.meta.l3[lane] + 24;
-        burst.meta.dst6[lane] =
-            area.header(burst.frame(lane), at).map_or(Ipv6Addr::UNSPECIFIED, |octets| (*octets).into());
-    }
+    destinations_v6(burst, ordinary.v6, area);
     ordinary
+}
+
+/// Parses the ordinary ones among packets that have lost an outer header: what they begin with, 14
+/// bytes behind `offset`, is judged by its version alone.
+pub(in crate::pipeline) fn inner(burst: &mut Burst, mask: u64, area: &FrameArea) -> Ordinary {
+    let mut columns = <[Columns; 2]>::default();
+    area.columns(burst.frames(), &burst.meta.offset, [PIECES[1], PIECES[2]], mask, &mut columns);
+    let ordinary = inner_checks(&mut burst.meta, mask, &columns);
+    destinations_v6(burst, ordinary.v6, area);
+    ordinary
+}
+
+fn destinations_v6(burst: &mut Burst, mask: u64, area: &FrameArea) {
+    for lane in lanes(mask) {
+        let octets = area.header(burst.frame(lane), burst.meta.l3[lane] + 24);
+        burst.meta.dst6[lane] = octets.map_or(Ipv6Addr::UNSPECIFIED, |octets| (*octets).into());
+    }
 }
 
 vector::widest! {
     fn checks(meta: &mut Meta, mask: u64, gate: &Gate, columns: &[Columns; 3]) -> Ordinary {
         let [link, front, back] = columns;
-        let starts = vector::mask(|lane| link.0[3][lane] & 0x00ff_ffff == IPV4_START);
-        let ours = mask & vector::mask(|lane| passes(gate, link, lane));
-        let v4 = ours & starts;
-        let v6 = ours & !starts & vector::mask(|lane| link.0[3][lane] & 0x00f0_ffff == IPV6_START);
-        let v4 = if v4 == 0 { 0 } else { ipv4(meta, v4, front, back) };
-        let v6 = if v6 == 0 { 0 } else { ipv6(meta, v6, front, back) };
-        let nested = vector::mask(|lane| matches!(meta.protocol[lane], protocol::IPIP | protocol::IPV6));
-        Ordinary { v4, v6, ip_in_ip: v4 & nested }
+        let ours = vector::mask(mask, |lane| passes(gate, link, lane));
+        let v4 = vector::mask(ours, |lane| link.0[3][lane] & 0x00ff_ffff == IPV4_START);
+        let v6 = vector::mask(ours & !v4, |lane| link.0[3][lane] & 0x00f0_ffff == IPV6_START);
+        network(meta, v4, v6, front, back)
     }
+}
+
+vector::widest! {
+    fn inner_checks(meta: &mut Meta, mask: u64, columns: &[Columns; 2]) -> Ordinary {
+        let [front, back] = columns;
+        let v4 = vector::mask(mask, |lane| front.0[0][lane] & 0xff == IPV4_START >> 16);
+        let v6 = vector::mask(mask & !v4, |lane| front.0[0][lane] & 0xf0 == IPV6_START >> 16);
+        network(meta, v4, v6, front, back)
+    }
+}
+
+/// Checks the network headers of packets that begin like IPv4 and like IPv6.
+#[inline(always)]
+fn network(meta: &mut Meta, v4: u64, v6: u64, front: &Columns, back: &Columns) -> Ordinary {
+    let v4 = if v4 == 0 { 0 } else { ipv4(meta, v4, front, back) };
+    let v6 = if v6 == 0 { 0 } else { ipv6(meta, v6, front, back) };
+    let nested =
+        |lane: usize| (meta.protocol[lane] == protocol::IPIP) | (meta.protocol[lane] == protocol::IPV6);
+    Ordinary { v4, v6, ip_in_ip: vector::mask(v4, nested) }
 }
 
 /// Whether the frame is for us, and from the station that may send it.
@@ -112,8 +140,8 @@ fn passes(gate: &Gate, link: &Columns, lane: usize) -> bool {
 /// Checks IPv4 headers and notes the facts of those that pass.
 #[inline(always)]
 fn ipv4(meta: &mut Meta, mask: u64, front: &Columns, back: &Columns) -> u64 {
-    let passed = mask & vector::mask(|lane| ipv4_passes(front, back, meta.len[lane], lane));
-    for lane in 0..LANES {
+    let passed = vector::mask(mask, |lane| ipv4_passes(front, back, meta.len[lane], lane));
+    vector::each(mask, |lane| {
         let [first, _, third, source] = front.0.each_ref().map(|column| column[lane]);
         let passed = passed >> lane & 1 == 1;
         let total = ((first >> 16) as u16).swap_bytes();
@@ -128,7 +156,7 @@ fn ipv4(meta: &mut Meta, mask: u64, front: &Columns, back: &Columns) -> u64 {
         let destination = Ipv4Addr::from(back.0[0][lane].to_le_bytes());
         meta.dst4[lane] = if passed { destination } else { meta.dst4[lane] };
         meta.protocol[lane] = if passed { (third >> 8) as u8 } else { meta.protocol[lane] };
-    }
+    });
     passed
 }
 
@@ -158,8 +186,8 @@ fn ipv4_passes(front: &Columns, back: &Columns, len: u16, lane: usize) -> bool {
 /// Checks IPv6 headers and notes the facts of those that pass, but for the destination.
 #[inline(always)]
 fn ipv6(meta: &mut Meta, mask: u64, front: &Columns, back: &Columns) -> u64 {
-    let passed = mask & vector::mask(|lane| ipv6_passes(front, back, meta.len[lane], lane));
-    for lane in 0..LANES {
+    let passed = vector::mask(mask, |lane| ipv6_passes(front, back, meta.len[lane], lane));
+    vector::each(mask, |lane| {
         let second = front.0[1][lane];
         let passed = passed >> lane & 1 == 1;
         let total = (second as u16).swap_bytes().wrapping_add(IPV6);
@@ -170,7 +198,7 @@ fn ipv6(meta: &mut Meta, mask: u64, front: &Columns, back: &Columns) -> u64 {
         note16(&mut meta.len[lane], total.wrapping_add(ETHERNET));
         meta.ip_len[lane] = if passed { u32::from(total) } else { meta.ip_len[lane] };
         meta.protocol[lane] = if passed { (second >> 16) as u8 } else { meta.protocol[lane] };
-    }
+    });
     passed
 }
 
