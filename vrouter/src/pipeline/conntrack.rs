@@ -22,6 +22,7 @@
 mod fragments;
 mod read;
 mod reconsider;
+mod report;
 
 use acl::conntrack::{Found, Headers, Refused, SideVerdict, Tick, has_ports};
 use acl::{Action, Direction, RuleId, Verdict};
@@ -29,9 +30,11 @@ use acl::{Action, Direction, RuleId, Verdict};
 use crate::burst::{Burst, LANES, lanes};
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, Timestamp};
+use crate::pipeline::flow_log::Event;
 use crate::pipeline::state::WorkerState;
 use crate::tables::{PolicyTables, Port, Tables};
 use fragments::{FirstFragments, Word};
+pub(super) use report::log;
 
 /// Entries of the flow table that each burst looks at for expired flows.
 const SWEEP: u32 = 16;
@@ -53,6 +56,8 @@ pub struct FlowState {
     /// As policy wants to be asked; lanes in `filled`.
     asked: acl::Headers,
     filled: u64,
+    /// Of the lanes asked about last, those of which Log rules or staged policies say something.
+    noted: u64,
     egress: [Verdict; LANES],
     ingress: [Verdict; LANES],
     fragments: FirstFragments,
@@ -68,6 +73,7 @@ impl FlowState {
             reason: [DropReason::FlowInvalid; LANES],
             asked: acl::Headers::new(),
             filled: 0,
+            noted: 0,
             egress: [DENIED; LANES],
             ingress: [DENIED; LANES],
             fragments: FirstFragments::new(seed),
@@ -90,14 +96,15 @@ impl FlowState {
             Direction::Egress => &mut self.egress,
             Direction::Ingress => &mut self.ingress,
         };
-        let allowed = match port.and_then(|port| port.policy.as_ref()) {
-            Some(policy) => policy.program(direction).decide(&self.asked, mask, verdicts).allowed,
+        let decided = match port.and_then(|port| port.policy.as_ref()) {
+            Some(policy) => policy.program(direction).decide(&self.asked, mask, verdicts),
             None => {
                 lanes(mask).for_each(|lane| verdicts[lane] = DENIED);
-                0
+                acl::Decided::default()
             }
         };
-        mask & !allowed
+        self.noted = decided.noted;
+        mask & !decided.allowed
     }
 
     fn fill(&mut self, lane: usize, policy: &PolicyTables) {
@@ -163,10 +170,13 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     if found.stale_egress | found.stale_ingress != 0 {
         reconsider::run(flows, tables, now);
     }
-    let found = &mut flows.found;
-    let denied = found.hit & found.denied;
-    policy.flows.track(&flows.headers, found.hit & !denied, now, found);
-    burst.known |= found.hit & !denied;
+    let denied = flows.found.hit & flows.found.denied;
+    policy.flows.track(&flows.headers, flows.found.hit & !denied, now, &mut flows.found);
+    let known = flows.found.hit & !denied;
+    let counted = known & !flows.found.related & !burst.held;
+    report::count_known(flows, counted, burst, &state.counters.rules);
+    let found = &flows.found;
+    burst.known |= known;
     burst.opens |= found.first | read.untracked;
     burst.untracked |= read.untracked;
     burst.unfit |= found.invalid | found.unrelated | read.malformed;
@@ -189,13 +199,23 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
 /// Drops a packet of a flow that policy has turned against.
 #[cold]
 fn drop_denied(burst: &mut Burst, lane: usize, tables: &Tables, state: &mut WorkerState) {
-    let flow = state.flows.found.flow[lane];
-    let verdict = |side| tables.policy.flows.verdict(flow, side);
-    let (verdict, reason) = match verdict(Direction::Egress) {
-        Some(egress) if egress.action == Action::Deny => (Some(egress), DropReason::PolicyEgress),
-        _ => (verdict(Direction::Ingress), DropReason::PolicyIngress),
+    let found = &state.flows.found;
+    let turned = found.reply >> lane & 1 == 1;
+    let sides = tables.policy.flows.get(found.flow[lane], tick(state.now));
+    let (direction, side, reason) = match sides {
+        Some(flow) if flow.egress.verdict.action == Action::Deny => {
+            (Direction::Egress, flow.egress, DropReason::PolicyEgress)
+        }
+        // A flow that has ended meanwhile has no sides to show.
+        flow => {
+            let side = flow.map_or(SideVerdict::NONE, |flow| flow.ingress);
+            (Direction::Ingress, side, DropReason::PolicyIngress)
+        }
     };
-    burst.meta.rule[lane] = verdict.map_or(0, |verdict| verdict.rule.0);
+    let rule = side.verdict.rule;
+    burst.meta.rule[lane] = rule.0;
+    state.counters.rules.add(rule.0, 1, burst.meta.ip_len[lane].into());
+    log(burst, lane, (Event::Denied, direction, rule), PortId(side.endpoint), turned, state);
     state.drop_packet(burst, lane, reason);
 }
 

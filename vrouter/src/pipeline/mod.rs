@@ -26,6 +26,7 @@ pub mod conntrack;
 pub mod decap;
 pub mod dest_policy;
 pub mod encap;
+pub mod flow_log;
 pub mod fragment;
 pub mod gateway;
 pub mod hold;

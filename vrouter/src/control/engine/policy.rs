@@ -23,6 +23,7 @@ use super::{Engine, EngineError};
 use crate::control::desired::{PortRole, PortSpec};
 use crate::control::policy::endpoint::Endpoint;
 use crate::control::policy::{EndpointKey, PolicyWorld};
+use crate::counters::WorkerCounters;
 use crate::ids::{MAX_PORTS, PortId};
 use crate::publish::Epoch;
 use crate::tables::{PolicyTables, Port, PortPolicy, Role};
@@ -41,6 +42,8 @@ pub(super) struct PolicySide {
     ports: BTreeMap<EndpointKey, PortId>,
     /// Endpoints that resources describe; these win over what is known of the port.
     described: BTreeSet<EndpointKey>,
+    /// Who counts rules: there must be room before a verdict can name one.
+    counters: Vec<Arc<WorkerCounters>>,
     /// The world has changed since it was published.
     changed: bool,
     /// Tables that not every worker had adopted in time: addresses keep their classes until then.
@@ -55,6 +58,7 @@ impl PolicySide {
             generations: vec![PolicyGenerations::default(); MAX_PORTS],
             ports: BTreeMap::new(),
             described: BTreeSet::new(),
+            counters: Vec::new(),
             changed: false,
             awaited: None,
         }
@@ -177,6 +181,8 @@ impl Engine {
             return false;
         }
         let mut publish = self.policy.world.publish().published.tries.is_some();
+        let last = self.policy.world.names().book().len();
+        self.policy.counters.iter().for_each(|worker| worker.rules.reserve(last));
         let ports: Vec<(EndpointKey, PortId)> =
             self.policy.ports.iter().map(|(key, id)| (key.clone(), *id)).collect();
         for (key, id) in ports {
@@ -221,6 +227,16 @@ impl Engine {
     /// Notes tables that some worker has not adopted in time.
     pub(super) fn await_policy(&mut self, epoch: Option<Epoch>) {
         self.policy.awaited = epoch;
+    }
+
+    /// Says which workers count what rules decide.
+    pub fn count_rules_in(&mut self, workers: Vec<Arc<WorkerCounters>>) {
+        self.policy.counters = workers;
+    }
+
+    /// The policy of the router.
+    pub fn policy(&self) -> &PolicyWorld {
+        &self.policy.world
     }
 
     /// The name of a policy rule.

@@ -89,6 +89,11 @@ impl RuleNames {
         id
     }
 
+    /// The number of a name, if it has one.
+    pub fn find(&self, name: &RuleName) -> Option<RuleId> {
+        self.book.find(&name.to_string())
+    }
+
     /// The name of a number.
     pub fn name(&self, id: RuleId) -> Option<&RuleName> {
         self.names.get(&id)
