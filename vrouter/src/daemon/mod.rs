@@ -9,6 +9,7 @@
 //! Everything runs on one thread beside the workers.
 
 pub mod check;
+pub mod flow_log;
 pub mod host;
 pub mod kernel_neighbors;
 pub mod load;

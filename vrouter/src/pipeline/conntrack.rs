@@ -35,6 +35,7 @@ use crate::pipeline::state::WorkerState;
 use crate::tables::{PolicyTables, Port, Tables};
 use fragments::{FirstFragments, Word};
 pub(super) use report::log;
+pub use report::opener;
 
 /// Entries of the flow table that each burst looks at for expired flows.
 const SWEEP: u32 = 16;

@@ -11,6 +11,7 @@
 //! A generation is raised with or after what it stands for, so a verdict that was made while classes
 //! moved is asked for again. Flows of other ports are left alone.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use acl::conntrack::{Conntrack, PolicyGenerations};
 use acl::model::Family;
 use acl::{ProgramId, RuleId};
 use api::Resource;
+use ipnet::IpNet;
 
 use super::{Engine, EngineError};
 use crate::control::desired::{PortRole, PortSpec};
@@ -109,7 +111,47 @@ fn endpoint(spec: &PortSpec) -> Option<Endpoint> {
     })
 }
 
+/// What a policy world is made of, on its own.
+#[derive(Clone, Debug)]
+pub struct PolicyParts {
+    resources: Vec<Resource>,
+    endpoints: Vec<(EndpointKey, Endpoint)>,
+}
+
+impl PolicyParts {
+    /// The world, settled.
+    pub fn world(self) -> PolicyWorld {
+        let mut world = PolicyWorld::new();
+        self.resources.iter().for_each(|resource| world.apply(resource));
+        self.endpoints.into_iter().for_each(|(key, endpoint)| world.put_endpoint(key, Some(endpoint)));
+        world.publish();
+        world.settle();
+        world
+    }
+}
+
 impl Engine {
+    /// What the policy world would be made of, if these were the resources of policy.
+    pub fn policy_parts<'a>(&self, resources: impl Iterator<Item = &'a Resource>) -> PolicyParts {
+        let resources: Vec<Resource> = resources.cloned().collect();
+        let described: BTreeSet<EndpointKey> = resources.iter().filter_map(described).collect();
+        let specs = self.desired.ports.values();
+        let endpoints = specs.filter_map(|spec| Some((endpoint_key(&spec.name), endpoint(spec)?)));
+        let endpoints = endpoints.filter(|(key, _)| !described.contains(key)).collect();
+        PolicyParts { resources, endpoints }
+    }
+
+    /// Addresses of the node itself.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let roles = self.desired.ports.values().map(|spec| &spec.role);
+        let addresses = roles.flat_map(|role| match role {
+            PortRole::Uplink { addresses, .. } => addresses.iter().map(IpNet::addr).collect(),
+            PortRole::Host { addresses } => addresses.clone(),
+            PortRole::Pod { .. } => Vec::new(),
+        });
+        addresses.collect()
+    }
+
     /// A resource exists, or says something else.
     pub(super) fn put_policy(&mut self, resource: &Resource) {
         self.policy.described.extend(described(resource));

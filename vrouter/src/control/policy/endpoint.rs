@@ -11,6 +11,7 @@
 //! Forward, untracked and pre-DNAT stages without a policy are not there at all. In the last two the end
 //! of a tier never denies.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use acl::model::{Rule, RuleAction};
@@ -252,5 +253,14 @@ impl EndpointKey {
         let pod = &workload.spec.pod;
         let name = if pod.is_empty() { &workload.metadata.name } else { pod };
         EndpointKey::workload(&workload.metadata.namespace, name)
+    }
+}
+
+impl fmt::Display for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndpointKey::Workload { namespace, name } => write!(f, "{namespace}/{name}"),
+            EndpointKey::Host { name } => f.write_str(name),
+        }
     }
 }

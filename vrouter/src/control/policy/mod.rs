@@ -40,6 +40,6 @@ pub mod world;
 mod tests;
 
 pub use endpoint::{EndpointKey, EndpointPrograms, Failsafe, HostPrograms};
-pub use query::{Answer, Query, QueryError, Questions, SideAnswer, StepText};
+pub use query::{Answer, Packet, Query, QueryError, Questions, SideAnswer, StepText};
 pub use rule_names::{RuleName, RuleNames};
 pub use world::{Change, PolicyWorld};

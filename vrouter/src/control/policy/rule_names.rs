@@ -53,6 +53,21 @@ pub enum RuleName {
     },
 }
 
+impl RuleName {
+    /// The tier and the policy or profile, with its namespace, that a rule belongs to.
+    pub fn tier_and_policy(&self) -> (Option<String>, Option<String>) {
+        match self {
+            RuleName::Policy { tier, namespace, name, .. } => {
+                let full = if namespace.is_empty() { name.clone() } else { format!("{namespace}/{name}") };
+                (Some(tier.clone()), Some(full))
+            }
+            RuleName::TierEnd { tier, .. } => (Some(tier.clone()), None),
+            RuleName::Profile { name, .. } => (None, Some(name.clone())),
+            RuleName::Failsafe { .. } | RuleName::NoMatch { .. } => (None, None),
+        }
+    }
+}
+
 impl fmt::Display for RuleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use acl::conntrack::has_ports;
+use acl::conntrack::{Addresses, Tuple, has_ports};
 use acl::{Direction, Note, RuleId};
 
 use super::{FlowState, read};
@@ -100,4 +100,17 @@ pub(in crate::pipeline) fn log(
     let at = state.now;
     let entry = Entry { at, event, direction, port, rule, source, destination, protocol, transport, len };
     state.flow_log.push(entry, lost);
+}
+
+/// The packet that opened a flow, as policy was asked about it.
+pub fn opener(tuple: &Tuple) -> (IpAddr, IpAddr, Option<(u16, u16)>) {
+    let (source, destination) = match tuple.addresses {
+        Addresses::V4(source, destination) => (source.into(), destination.into()),
+        Addresses::V6(source, destination) => (source.into(), destination.into()),
+    };
+    let transport = match read::is_icmp(tuple.protocol) {
+        true => Some((read::question(tuple).into(), 0)),
+        false => has_ports(tuple.protocol).then_some((tuple.src_port, tuple.dst_port)),
+    };
+    (source, destination, transport)
 }
