@@ -86,7 +86,9 @@ pub(super) fn judge(
     documents: &str,
     deletions: &[String],
 ) -> Result<Result<Resources, Vec<v1::ApplyResult>>, Status> {
-    let (mut results, resources) = read(documents);
+    // A text without a resource is refused, but not where there is none.
+    let nothing = documents.is_empty() && !deletions.is_empty();
+    let (mut results, resources) = if nothing { (Vec::new(), Some(Vec::new())) } else { read(documents) };
     let Some(resources) = resources else { return Ok(Err(skip(results))) };
     let mut deleted = Vec::with_capacity(deletions.len());
     for deletion in deletions {
