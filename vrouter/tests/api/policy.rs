@@ -34,26 +34,30 @@ fn connect(from: &Netns) -> bool {
     from.run("timeout 1 bash -c :>/dev/tcp/10.100.36.104/81").code == Some(0)
 }
 
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().expect("a list").iter()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
 /// The counted rules of `show policy`: place, packets.
 fn counted(router: &Router, words: &str) -> Vec<(String, u64)> {
     let shown = router.json(&format!("show policy --counted {words}"));
     let mut out = Vec::new();
     let mut add = |name: &str, rules: &Value| {
-        for rule in rules.as_array().unwrap() {
+        for rule in list(rules) {
             let index = rule.get("index").map_or("end".to_owned(), ToString::to_string);
-            let place = format!("{name} {} {index}", rule["direction"].as_str().unwrap());
-            out.push((place, rule["packets"].as_u64().unwrap()));
+            let place = format!("{name} {} {index}", text(&rule["direction"]));
+            out.push((place, rule["packets"].as_u64().expect("a number")));
         }
     };
-    for tier in shown["tiers"].as_array().unwrap() {
-        for policy in tier["policies"].as_array().unwrap() {
-            add(policy["name"].as_str().unwrap(), &policy["rules"]);
-        }
-        add(tier["name"].as_str().unwrap(), &tier["ends"]);
+    for tier in list(&shown["tiers"]) {
+        list(&tier["policies"]).for_each(|policy| add(text(&policy["name"]), &policy["rules"]));
+        add(text(&tier["name"]), &tier["ends"]);
     }
-    for profile in shown["profiles"].as_array().unwrap() {
-        add(profile["name"].as_str().unwrap(), &profile["rules"]);
-    }
+    list(&shown["profiles"]).for_each(|profile| add(text(&profile["name"]), &profile["rules"]));
     out
 }
 
