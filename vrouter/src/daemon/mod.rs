@@ -14,6 +14,7 @@ pub mod host;
 pub mod kernel_neighbors;
 pub mod load;
 pub mod node;
+pub mod not_enforced;
 pub mod pods;
 pub mod resources;
 pub mod run;

@@ -169,6 +169,8 @@ impl Node {
 
     async fn bring_up(&mut self) -> Result<(), NodeError> {
         self.workers = Some(self.router.start()?);
+        let name = self.config.node.name.clone().into_value();
+        self.router.apply(Event::SetNode(name))?;
         self.load_resources()?;
         let blocks = self.config.node.blocks.iter().map(|block| **block).collect();
         self.router.apply(Event::SetBlocks(blocks))?;

@@ -103,12 +103,6 @@ impl Resources {
         all.filter(|(_, resource)| !matches!(resource, Resource::IpPool(_) | Resource::Route(_)))
     }
 
-    /// What resources ask for that this router does not do, though it accepts them.
-    pub fn not_enforced(&self) -> impl Iterator<Item = (&Resource, Problem)> {
-        self.of_policy()
-            .flat_map(|(_, resource)| not_enforced(resource).into_iter().map(move |told| (resource, told)))
-    }
-
     fn problems(&self) -> Vec<Problem> {
         api::check_set(self.0.values().map(|given| &given.resource))
     }
@@ -126,11 +120,6 @@ pub enum Applied {
 }
 
 impl Node {
-    /// What a resource asks for that this router does not do, though it accepts the resource.
-    pub fn not_enforced(&self, resource: &Resource) -> Vec<Problem> {
-        not_enforced(resource)
-    }
-
     /// Takes the resources of the configuration and of the durable state.
     pub(super) fn load_resources(&mut self) -> Result<(), NodeError> {
         let mut next = Resources::default();
@@ -191,7 +180,7 @@ impl Node {
         }
         self.check_pods_in_pools(next)?;
         if *self.config.policy.fail_closed {
-            let refused: Vec<Problem> = new.iter().flat_map(|resource| self.not_enforced(resource)).collect();
+            let refused = self.refused(next, new);
             if !refused.is_empty() {
                 return Err(refused);
             }
@@ -340,17 +329,6 @@ impl Node {
         self.resources = next;
         Ok(())
     }
-}
-
-/// What a resource asks for that this router does not do, though it accepts the resource. Under
-/// `fail_closed` it is refused for it.
-fn not_enforced(resource: &Resource) -> Vec<Problem> {
-    let mut out = resource.not_enforced();
-    if let Resource::HostEndpoint(_) = resource {
-        let message = "is not enforced: selectors see the host endpoint, but its own policy is not applied";
-        out.push(Problem::new("spec", message, "").of(0, resource.kind().as_str(), &resource.full_name()));
-    }
-    out
 }
 
 fn words(problems: &[Problem]) -> String {

@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 
 use acl::{Action, Direction, RuleId};
-use api::{DefaultAction, Kind};
+use api::DefaultAction;
 
 use crate::control::policy::EndpointKey;
 use crate::control::policy::overview::{PolicyView, RuleView};
 use crate::daemon::Node;
+use crate::daemon::not_enforced::NotEnforced;
 use crate::rpc::v1;
-
-/// What Calico puts before the name of a Kubernetes NetworkPolicy.
-const KUBERNETES_PREFIX: &str = "knp.default.";
 
 /// The word of a direction.
 pub(super) fn direction_word(direction: Direction) -> String {
@@ -33,8 +31,9 @@ impl Filter<'_> {
     fn wants(&self, policy: &PolicyView<'_>) -> bool {
         let Filter(request) = self;
         let full = format!("{}/{}", policy.namespace, policy.name);
-        let bare = policy.name.strip_prefix(KUBERNETES_PREFIX).unwrap_or(policy.name);
-        let names = [policy.name, bare, &full, &format!("{}/{bare}", policy.namespace)];
+        let resource = policy.resource_name();
+        let bare = resource.rsplit('/').next().unwrap_or_default();
+        let names = [policy.name, bare, &full, &resource];
         (request.name.is_empty() || names.contains(&request.name.as_str()))
             && (request.namespace.is_empty() || request.namespace == policy.namespace)
             && self.has_endpoint(&policy.endpoints)
@@ -55,13 +54,14 @@ impl Filter<'_> {
 /// Every tier, policy and rule that a request asks for.
 pub(super) fn list(node: &Node, request: &v1::ListPoliciesRequest) -> v1::ListPoliciesReply {
     let (filter, world) = (Filter(request), node.router.engine().policy());
+    let told = node.not_enforced();
     let mut tiers = Vec::new();
     for tier in world.tiers() {
         if !request.tier.is_empty() && request.tier != tier.name {
             continue;
         }
         let wanted = tier.policies.iter().filter(|policy| filter.wants(policy));
-        let policies: Vec<v1::Policy> = wanted.map(|policy| show(node, policy)).collect();
+        let policies: Vec<v1::Policy> = wanted.map(|policy| show(node, &told, policy)).collect();
         // A tier without policies is shown where all are, or where it is asked for.
         let narrowed =
             ![&request.namespace, &request.name, &request.endpoint].into_iter().all(String::is_empty);
@@ -136,7 +136,7 @@ fn show_rule(node: &Node, view: &RuleView<'_>) -> v1::PolicyRule {
     }
 }
 
-fn show(node: &Node, policy: &PolicyView<'_>) -> v1::Policy {
+fn show(node: &Node, told: &[NotEnforced], policy: &PolicyView<'_>) -> v1::Policy {
     let types = policy.types.iter().map(|kind| match kind {
         api::PolicyType::Ingress => "ingress",
         api::PolicyType::Egress => "egress",
@@ -151,24 +151,17 @@ fn show(node: &Node, policy: &PolicyView<'_>) -> v1::Policy {
         types: types.map(str::to_owned).collect(),
         endpoints: policy.endpoints.iter().map(ToString::to_string).collect(),
         rules: policy.rules.iter().map(|rule| show_rule(node, rule)).collect(),
-        conditions: conditions(node, policy),
+        conditions: conditions(told, policy),
     }
 }
 
 /// What a policy asks for that is not enforced.
-fn conditions(node: &Node, policy: &PolicyView<'_>) -> Vec<v1::Condition> {
-    let of_kubernetes =
-        matches!(policy.kind, Kind::KubernetesNetworkPolicy | Kind::StagedKubernetesNetworkPolicy);
-    let name = match of_kubernetes {
-        true => policy.name.strip_prefix(KUBERNETES_PREFIX).unwrap_or(policy.name),
-        false => policy.name,
+fn conditions(told: &[NotEnforced], policy: &PolicyView<'_>) -> Vec<v1::Condition> {
+    let name = policy.resource_name();
+    let show = |told: &NotEnforced| v1::Condition {
+        name: told.problem.path.clone(),
+        ok: told.note,
+        message: told.problem.message.clone(),
     };
-    let name = match policy.namespace {
-        "" => name.to_owned(),
-        namespace => format!("{namespace}/{name}"),
-    };
-    let told = node.resources.get(policy.kind, &name).map(|given| node.not_enforced(&given.resource));
-    let show =
-        |problem: api::Problem| v1::Condition { name: problem.path, ok: false, message: problem.message };
-    told.unwrap_or_default().into_iter().map(show).collect()
+    told.iter().filter(|told| told.is_of(policy.kind, &name)).map(show).collect()
 }

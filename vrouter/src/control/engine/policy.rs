@@ -21,6 +21,7 @@ use acl::{ProgramId, RuleId};
 use api::Resource;
 use ipnet::IpNet;
 
+use super::host_endpoints::HostEndpoints;
 use super::{Engine, EngineError};
 use crate::control::desired::{PortRole, PortSpec};
 use crate::control::policy::endpoint::Endpoint;
@@ -44,6 +45,8 @@ pub(super) struct PolicySide {
     ports: BTreeMap<EndpointKey, PortId>,
     /// Endpoints that resources describe; these win over what is known of the port.
     described: BTreeSet<EndpointKey>,
+    /// Host endpoints, and where each is.
+    pub(super) hosts: HostEndpoints,
     /// Who counts rules: there must be room before a verdict can name one.
     counters: Vec<Arc<WorkerCounters>>,
     /// The world has changed since it was published.
@@ -60,6 +63,7 @@ impl PolicySide {
             generations: vec![PolicyGenerations::default(); MAX_PORTS],
             ports: BTreeMap::new(),
             described: BTreeSet::new(),
+            hosts: HostEndpoints::default(),
             counters: Vec::new(),
             changed: false,
             awaited: None,
@@ -68,9 +72,12 @@ impl PolicySide {
 
     /// The policy part of the tables of these ports.
     pub(super) fn tables(&self, ports: &[Option<Arc<Port>>]) -> PolicyTables {
+        let hosts = || ports.iter().flatten().filter_map(|port| port.host_policy.as_ref());
         let trie = |family| self.world.engine().trie(family).clone();
         PolicyTables {
-            in_use: ports.iter().flatten().any(|port| port.role == Role::Pod),
+            in_use: ports.iter().flatten().any(|port| port.role == Role::Pod || port.host_policy.is_some()),
+            hosts: hosts().next().is_some(),
+            untracked: hosts().any(|policy| policy.untracked.iter().any(Option::is_some)),
             classes4: trie(Family::V4),
             classes6: trie(Family::V6),
             generations: self.generations[..ports.len()].into(),
@@ -78,7 +85,16 @@ impl PolicySide {
         }
     }
 
-    fn raise(&mut self, id: PortId, egress: bool, ingress: bool) {
+    pub(super) fn world(&self) -> &PolicyWorld {
+        &self.world
+    }
+
+    /// Says that something which the world does not know of changes programs of ports.
+    pub(super) fn touch(&mut self) {
+        self.changed = true;
+    }
+
+    pub(super) fn raise(&mut self, id: PortId, egress: bool, ingress: bool) {
         let Some(generations) = self.generations.get_mut(id.index()) else { return };
         generations.egress = generations.egress.wrapping_add(u16::from(egress));
         generations.ingress = generations.ingress.wrapping_add(u16::from(ingress));
@@ -155,6 +171,7 @@ impl Engine {
     /// A resource exists, or says something else.
     pub(super) fn put_policy(&mut self, resource: &Resource) {
         self.policy.described.extend(described(resource));
+        self.policy.hosts.put(resource);
         self.policy.world.apply(resource);
         self.policy.changed = true;
     }
@@ -162,6 +179,7 @@ impl Engine {
     /// A resource is gone.
     pub(super) fn remove_policy(&mut self, resource: &Resource) {
         self.policy.world.remove(resource);
+        self.policy.hosts.remove(resource);
         if let Some(key) = described(resource)
             && self.policy.described.remove(&key)
             && let Some(id) = self.policy.ports.get(&key)
@@ -190,6 +208,8 @@ impl Engine {
     pub(super) fn police_port(&mut self, spec: &PortSpec, id: PortId) {
         let key = endpoint_key(&spec.name);
         let endpoint = endpoint(spec);
+        // Another host endpoint may be at the port now.
+        self.policy.changed |= endpoint.is_none() && !self.policy.hosts.is_empty();
         if endpoint.is_some() {
             self.policy.ports.insert(key.clone(), id);
         } else if self.policy.ports.get(&key) == Some(&id) {
@@ -243,7 +263,7 @@ impl Engine {
             self.policy.raise(id, egress, ingress);
             publish = true;
         }
-        publish
+        publish | self.renew_host_policy()
     }
 
     /// Gives addresses their new classes, once every worker has the tables that were published last.
@@ -257,8 +277,9 @@ impl Engine {
         }
         self.policy.awaited = None;
         let concerned = self.policy.world.settle();
-        let ids: Vec<PortId> =
+        let mut ids: Vec<PortId> =
             concerned.iter().filter_map(|key| self.policy.ports.get(key)).copied().collect();
+        ids.extend(self.ports_of_hosts(&concerned));
         if ids.is_empty() {
             return;
         }

@@ -195,9 +195,31 @@ impl Failsafe {
         direction: Direction,
         nets: &mut impl FnMut(&IpNet) -> acl::model::SetId,
     ) -> Rule {
+        let mut rule = self.rule_for(id, direction, nets);
+        rule.destination.ports = vec![self.port..=self.port];
+        rule
+    }
+
+    /// The rule that lets answers of connections to the port pass, which go the other way.
+    pub fn answer_rule(
+        &self,
+        id: RuleId,
+        direction: Direction,
+        nets: &mut impl FnMut(&IpNet) -> acl::model::SetId,
+    ) -> Rule {
+        let mut rule = self.rule_for(id, direction, nets);
+        rule.source.ports = vec![self.port..=self.port];
+        rule
+    }
+
+    fn rule_for(
+        &self,
+        id: RuleId,
+        direction: Direction,
+        nets: &mut impl FnMut(&IpNet) -> acl::model::SetId,
+    ) -> Rule {
         let mut rule = Rule::new(id, RuleAction::Allow);
         rule.protocol = Some(self.protocol);
-        rule.destination.ports = vec![self.port..=self.port];
         if let Some(net) = &self.net {
             match direction {
                 Direction::Ingress => rule.source.all_of.push(nets(net)),

@@ -46,6 +46,19 @@ pub struct PolicyView<'a> {
     pub rules: Vec<RuleView<'a>>,
 }
 
+/// What Calico puts before the name of a Kubernetes NetworkPolicy.
+const KUBERNETES_PREFIX: &str = "knp.default.";
+
+impl PolicyView<'_> {
+    /// The name of the resource that it is, with its namespace.
+    pub fn resource_name(&self) -> String {
+        let kubernetes =
+            matches!(self.kind, Kind::KubernetesNetworkPolicy | Kind::StagedKubernetesNetworkPolicy);
+        let own = self.name.strip_prefix(KUBERNETES_PREFIX).filter(|_| kubernetes).unwrap_or(self.name);
+        if self.namespace.is_empty() { own.to_owned() } else { format!("{}/{own}", self.namespace) }
+    }
+}
+
 /// A tier.
 #[derive(Clone, Debug)]
 pub struct TierView<'a> {

@@ -221,7 +221,7 @@ impl PolicyWorld {
         let at = direction as usize;
         let mut tiers = Vec::with_capacity(plan.tiers.len() + 1);
         if plan.failsafe.is_some() && !self.failsafe[at].is_empty() {
-            tiers.push(self.failsafe_tier(direction, nets));
+            tiers.push(self.failsafe_tier(direction, plan.stage, nets));
         }
         for (name, _, policies) in &plan.tiers {
             let mut made = Vec::with_capacity(policies.len());
@@ -249,16 +249,22 @@ impl PolicyWorld {
         Ruleset { tiers, profiles, no_match }
     }
 
-    fn failsafe_tier(&mut self, direction: Direction, nets: &mut Vec<SetId>) -> Tier {
+    fn failsafe_tier(&mut self, direction: Direction, stage: Stage, nets: &mut Vec<SetId>) -> Tier {
         let id = self.names.id(RuleName::Failsafe { direction });
         let ports: Vec<Failsafe> = self.failsafe[direction as usize].clone();
+        // Answers of untracked connections are known by their source port alone.
+        let answers: Vec<Failsafe> = match stage {
+            Stage::Untracked => self.failsafe[1 - direction as usize].clone(),
+            _ => Vec::new(),
+        };
         let engine = &mut self.engine;
         let mut net = |prefix: &ipnet::IpNet| {
             let set = engine.nets(std::slice::from_ref(prefix));
             nets.push(set);
             set
         };
-        let rules = ports.iter().map(|port| port.rule(id, direction, &mut net)).collect();
+        let mut rules: Vec<_> = ports.iter().map(|port| port.rule(id, direction, &mut net)).collect();
+        rules.extend(answers.iter().map(|port| port.answer_rule(id, direction, &mut net)));
         let policies = vec![Policy { staged: false, end: id, rules }];
         Tier { policies, end: TierEnd::Pass, end_id: id }
     }

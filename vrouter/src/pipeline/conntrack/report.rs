@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use acl::conntrack::{Addresses, Tuple, has_ports};
-use acl::{Direction, Note, RuleId};
+use acl::{Direction, Note, Program, RuleId};
 
 use super::{FlowState, read};
 use crate::burst::{Burst, lanes};
@@ -11,7 +11,6 @@ use crate::counters::RuleCounters;
 use crate::ids::PortId;
 use crate::pipeline::flow_log::{Entry, Event};
 use crate::pipeline::state::WorkerState;
-use crate::tables::Port;
 
 /// Packets that follow one another in a burst and are of the same rules, as they mostly are.
 struct Run {
@@ -45,22 +44,9 @@ pub(super) fn count_known(flows: &FlowState, mask: u64, burst: &Burst, counters:
 }
 
 impl FlowState {
-    /// Of the lanes that were asked about last, those of which Log rules or staged policies say something.
-    pub(in crate::pipeline) fn noted(&self) -> u64 {
-        self.noted
-    }
-
-    /// What Log rules and staged policies of a port say of a lane that was asked about.
-    pub(in crate::pipeline) fn notes(
-        &self,
-        direction: Direction,
-        lane: usize,
-        port: Option<&Port>,
-        note: &mut impl FnMut(Note),
-    ) {
-        if let Some(policy) = port.and_then(|port| port.policy.as_ref()) {
-            policy.program(direction).notes(&self.asked, lane, note);
-        }
+    /// What Log rules and staged policies of a program say of a lane that was asked about.
+    pub(in crate::pipeline) fn notes(&self, program: &Program, lane: usize, note: &mut impl FnMut(Note)) {
+        program.notes(&self.asked, lane, note);
     }
 }
 
