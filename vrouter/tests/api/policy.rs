@@ -161,3 +161,72 @@ fn a_running_router_explains_and_compares() {
     std::fs::write(router.site.directory.join("bad.yaml"), POLICY.replace("Allow", "Perhaps")).unwrap();
     assert!(router.refusal("policy diff bad.yaml").contains("Perhaps"));
 }
+
+/// A host endpoint of all interfaces, and two policies of it.
+const HOST: &str = "
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: { name: node1, labels: { host: node1 } }
+spec: { node: node1, interfaceName: '*' }
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: { name: forward }
+spec:
+  selector: host == 'node1'
+  applyOnForward: true
+  ingress: [ { action: Allow, protocol: TCP } ]
+";
+const OWN: &str = "
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: { name: own }
+spec:
+  selector: host == 'node1'
+  types: [Ingress, Egress]
+  ingress: [ { action: Allow, protocol: UDP } ]
+";
+
+#[test]
+fn what_of_host_endpoints_is_not_enforced_is_told() {
+    let (router, p1, _p2) = start("policy-host");
+    assert!(p1.pings("172.16.20.1", 1), "the node answers its pods");
+    let applied = router.apply(&format!("{HOST}---{OWN}"), "");
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+    // What pods send to the node is asked about.
+    assert!(!p1.pings("172.16.20.1", 1));
+    until("the denial is told", || {
+        let denials = router.json("show denials --dst 172.16.20.1");
+        list(&denials).any(|denial| denial["rule"] == "tier default ingress default")
+    });
+    let shown = router.json("show policy own");
+    let conditions = &shown["tiers"][0]["policies"][0]["conditions"];
+    let told: Vec<(&str, bool)> =
+        list(conditions).map(|told| (text(&told["name"]), told["ok"] == json!(true))).collect();
+    assert_eq!(told, [("spec.ingress", true), ("spec.egress", false)], "{conditions:#}");
+    assert_eq!(shown["tiers"][0]["policies"][0]["endpoints"], json!(["node1"]));
+    assert_eq!(router.json("show policy forward")["tiers"][0]["policies"][0]["conditions"], json!([]));
+    let status = router.json("status")["conditions"].to_string();
+    assert!(status.contains("HostEndpoint node1") && status.contains("eth1"), "{status}");
+}
+
+#[test]
+fn what_cannot_be_enforced_is_refused_where_all_must_be() {
+    let site = Site::new("policy-closed");
+    let router = site.start("[policy]\nfail_closed = true\n");
+    let applied = router.apply(HOST, "");
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+    let refused = router.apply(OWN, "");
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.err.contains("spec.egress") && refused.err.contains("is not enforced"),
+        "{}",
+        refused.err
+    );
+    let elsewhere = HOST.replace("'*'", "eth9").replace("name: node1,", "name: other,");
+    let refused = router.apply(&elsewhere, "");
+    assert!(refused.err.contains("no uplink of this router"), "{}", refused.err);
+    // Another node's is no matter of this one.
+    let applied = router.apply(&elsewhere.replace("node: node1", "node: node2"), "");
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+}
