@@ -70,6 +70,21 @@ impl RuleBook {
         id
     }
 
+    /// The number of the rule with this name, if it has one.
+    pub fn find(&self, name: &str) -> Option<RuleId> {
+        self.ids.get(name).copied()
+    }
+
+    /// How many rules have numbers: the last number.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether no rule has a number.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// The name of a rule; `None` for [`RuleId::NONE`] and unknown numbers.
     pub fn name(&self, id: RuleId) -> Option<&str> {
         let at = (id.0 as usize).checked_sub(1)?;

@@ -151,7 +151,8 @@ fn modules_use_only_what_is_below_them() {
 #[test]
 fn the_command_line_tool_uses_the_api_and_what_answers_without_a_router() {
     // Questions about files of policies are answered by what a router compiles them with.
-    let offline = [("policy.rs", "vrouter::control::policy")];
+    // What a router answers is put into the same form.
+    let offline = [("policy.rs", "vrouter::control::policy"), ("ask.rs", "vrouter::control::policy")];
     for (file, source) in sources(&root().join("vrouter/src/bin/vrctl")) {
         for (at, _) in code(&source).match_indices("vrouter::") {
             let rest = &code(&source)[at..];

@@ -10,7 +10,11 @@
 //! that wait at this moment. Readers sum over workers; a worker adds with a plain
 //! load and store, so counting costs no locked instruction.
 
+mod rules;
+
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub use rules::{RuleCounters, RuleTotals};
 
 use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, NeighborSlot, PortId, TRACE_SLOTS, TunnelId};
@@ -177,6 +181,8 @@ pub struct LoopCounters {
     pub trace_lost: [Counter; TRACE_SLOTS],
     /// Frames in the worker's own free list now (gauge).
     pub free_frames: Counter,
+    /// Packets that policy has something to say of and that found no room in the flow log.
+    pub flow_log_lost: Counter,
 }
 
 /// All counters of one worker.
@@ -187,6 +193,8 @@ pub struct WorkerCounters {
     /// Packets that wait now, by neighbour slot (gauges).
     waiting: Box<[Counter]>,
     tunnels: Box<[TunnelCounters]>,
+    /// What policy rules counted.
+    pub rules: RuleCounters,
     /// The worker's own.
     pub run: LoopCounters,
 }
@@ -198,6 +206,7 @@ impl Default for WorkerCounters {
             drops: (0..MAX_PORTS).map(|_| PortDrops::default()).collect(),
             waiting: (0..NeighborSlot::COUNT).map(|_| Counter::default()).collect(),
             tunnels: (0..TunnelId::COUNT).map(|_| TunnelCounters::default()).collect(),
+            rules: RuleCounters::default(),
             run: LoopCounters::default(),
         }
     }

@@ -75,6 +75,7 @@ drop_reasons! {
     // policy
     SpoofedSource, "spoofed-source", "a pod's packet does not carry one of the pod's own source addresses";
     PolicyEgress, "policy-egress", "denied by the egress policy of the source pod";
+    PolicyHost, "policy-host", "denied by the policy of a host endpoint where the packet enters or leaves the node";
     PolicyIngress, "policy-ingress", "denied by the ingress policy of the destination pod";
     FlowInvalid, "flow-invalid", "the packet does not fit the state of its flow, or cannot begin one";
     FlowUnrelated, "flow-unrelated", "an ICMP error about a packet of no known flow";

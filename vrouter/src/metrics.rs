@@ -9,6 +9,7 @@
 
 mod families;
 mod node;
+mod policy;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

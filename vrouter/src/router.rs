@@ -31,10 +31,11 @@ use std::collections::BTreeMap;
 use crossbeam_queue::ArrayQueue;
 
 use crate::control::{Engine, EngineError, Event, NeighborRequest, PortSpec};
-use crate::counters::WorkerCounters;
+use crate::counters::{RuleTotals, WorkerCounters};
 use crate::frame::{FramePool, FrameStore};
 use crate::ids::{PortId, Timestamp, TunnelId, WorkerId};
 use crate::neighbor_ports::NeighborPorts;
+use crate::pipeline::flow_log;
 use crate::pipeline::punt::{Punt, PuntQueue};
 use crate::pipeline::trace::{Record, Tracer};
 use crate::port::PortQueue;
@@ -130,6 +131,7 @@ pub struct Router {
     punts: PuntQueue,
     slow_path: Arc<Doorbell>,
     records: Arc<ArrayQueue<Box<Record>>>,
+    flow_log: flow_log::Ring,
     ports: Vec<PortPlacement>,
     neighbors: NeighborPorts,
     idle: IdleMode,
@@ -454,6 +456,23 @@ impl Router {
             // There is room for every record of a worker.
             let _ = handle.returned.push(record);
         }
+    }
+
+    /// The next packet that policy has denied or was told to log.
+    pub fn next_flow_log_entry(&self) -> Option<flow_log::Entry> {
+        self.flow_log.pop()
+    }
+
+    /// Packets that would have been logged but for a port's budget or a full ring.
+    pub fn flow_log_lost(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.counters.run.flow_log_lost.get()).sum()
+    }
+
+    /// What a policy rule counted, over all workers.
+    pub fn rule_totals(&self, rule: acl::RuleId) -> RuleTotals {
+        let mut sum = RuleTotals::default();
+        self.handles.iter().for_each(|handle| sum += handle.counters.rules.get(rule.0));
+        sum
     }
 
     /// What a tunnel counted, over all workers.

@@ -29,7 +29,7 @@ use fib::Fib;
 
 use crate::drop_reason::DropReason;
 pub use chunked::Chunked;
-pub use policy::{PolicyTables, PortPolicy, flow_table};
+pub use policy::{HostPolicy, HostStage, PolicyTables, PortPolicy, flow_table};
 
 use crate::ids::{AdjacencyId, MAX_PORTS, NeighborSlot, PortId, TunnelId};
 
@@ -76,6 +76,8 @@ pub struct Port {
     pub addresses6: Box<[Ipv6Addr]>,
     /// Policy of the workload endpoint; a pod without is denied both ways. Unused on other roles.
     pub policy: Option<PortPolicy>,
+    /// Policy of the host endpoint at an uplink or the host port.
+    pub host_policy: Option<Arc<HostPolicy>>,
 }
 
 /// What to do with a packet.
@@ -350,6 +352,16 @@ impl Tables {
     #[inline]
     pub fn port(&self, id: PortId) -> Option<&Port> {
         self.ports.get(id.index()).and_then(|p| p.as_deref())
+    }
+
+    /// Whether packets to an address are for the node itself.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        let group = match address {
+            IpAddr::V4(address) => self.fib4.lookup(address),
+            IpAddr::V6(address) => self.fib6.lookup(address),
+        };
+        let group = group.and_then(|group| self.groups.get(group.index()));
+        group.is_some_and(|group| self.adjacencies[group.pick(|| 0).index()].local)
     }
 
     /// The number of the port with this name.

@@ -18,6 +18,7 @@ use vrouter::control::{Encap, IpipMode, Pool, PortRole, RouteSpec, RouteTarget};
 use vrouter::counters::WorkerCounters;
 use vrouter::frame::{FrameArea, FramePool, FrameStore};
 use vrouter::ids::{PortId, Timestamp};
+use vrouter::pipeline::flow_log::FlowLog;
 use vrouter::pipeline::punt::PuntSender;
 use vrouter::pipeline::state::WorkerState;
 use vrouter::port::memory::{MemoryHost, WirePacket};
@@ -52,6 +53,7 @@ pub fn worker_state(frames: u32) -> WorkerState {
         Arc::new(WorkerCounters::default()),
         PuntSender::new(Arc::new(crossbeam(64))),
         Arc::new(crossbeam(64)),
+        FlowLog::new(Arc::new(crossbeam(64))),
         Vec::new(),
         1,
     )

@@ -177,7 +177,9 @@ fn cases() -> Vec<Case> {
 }
 
 /// Reasons that a frame alone does not reach; each has a test of its own below.
-const BY_CIRCUMSTANCE: [DropReason; 12] = [
+const BY_CIRCUMSTANCE: [DropReason; 13] = [
+    // policy::hosts
+    PolicyHost,
     FlowTableFull,
     FlowLimit,
     BadChecksumOffload,

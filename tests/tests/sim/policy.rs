@@ -8,6 +8,8 @@ use vrouter::{Event, Router};
 use vrouter_tests::lab::{Lab, moved, pod_spec};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Ip4, Mac};
 
+mod counts;
+mod hosts;
 mod kubernetes;
 
 const TCP: u8 = 6;

@@ -9,12 +9,14 @@
 //! | here | events, ports, routes |
 //! | `ports` | ports, their numbers and the routes that they bring |
 //! | `glean` | news of neighbours, routes to those that traffic asks for |
+//! | `host_endpoints` | which host endpoint is at which port |
 //! | `policy` | programs of pod ports, and flows that must be asked about again |
 //! | `tunnels` | from whom tunnel packets are taken |
 //! | `commit` | from the desired state to tables and FIB |
 
 mod commit;
 mod glean;
+mod host_endpoints;
 #[cfg(test)]
 mod incremental;
 mod policy;
@@ -39,6 +41,7 @@ use crate::ids::{MAX_PORTS, PortId, Timestamp};
 use crate::publish::{Epoch, Publisher};
 use crate::sys::huge_pages;
 use crate::tables::{GATEWAY_V4, GATEWAY_V6, NeighborTable, Port, Tables, TraceFilter, TunnelPeers};
+pub use host_endpoints::HostPlace;
 use policy::PolicySide;
 use tunnels::TunnelEnds;
 
@@ -249,6 +252,7 @@ impl Engine {
                 self.changed.peers = true;
             }
             Event::SetBlocks(blocks) => self.set_blocks(blocks),
+            Event::SetNode(name) => self.set_node(name),
             Event::PutPolicy(resource) => self.put_policy(&resource),
             Event::RemovePolicy(resource) => self.remove_policy(&resource),
             Event::SetTrace(filters) => {

@@ -39,6 +39,8 @@ pub enum Event {
     RemovePeer(Ipv4Addr),
     /// This node's own pod blocks.
     SetBlocks(Vec<IpNet>),
+    /// The node's name, by which host endpoints know it; until then every host endpoint is this node's.
+    SetNode(String),
     /// A resource of policy exists: a tier, policy, profile, network set, or something that selectors
     /// name. Other resources change nothing.
     PutPolicy(Box<api::Resource>),

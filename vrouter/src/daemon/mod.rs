@@ -9,10 +9,12 @@
 //! Everything runs on one thread beside the workers.
 
 pub mod check;
+pub mod flow_log;
 pub mod host;
 pub mod kernel_neighbors;
 pub mod load;
 pub mod node;
+pub mod not_enforced;
 pub mod pods;
 pub mod resources;
 pub mod run;

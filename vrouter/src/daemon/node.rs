@@ -23,6 +23,7 @@ use crate::agent::netlink::Netlink;
 use crate::agent::state_store::{StateError, StateStore};
 use crate::config::{self, Config};
 use crate::control::Event;
+use crate::daemon::flow_log::FlowLogHistory;
 use crate::daemon::host::HostSide;
 use crate::daemon::kernel_neighbors::KernelNeighbor;
 use crate::daemon::load::Loads;
@@ -92,6 +93,8 @@ pub struct Node {
     pub host: Option<HostSide>,
     /// Pools and routes.
     pub resources: Resources,
+    /// What policy denied or logged lately.
+    pub flow_log: FlowLogHistory,
     /// When it started.
     pub started: Instant,
     /// What is not well, by part, for status.
@@ -143,6 +146,7 @@ impl Node {
             pods: BTreeMap::new(),
             host: None,
             resources: Resources::default(),
+            flow_log: FlowLogHistory::default(),
             started: Instant::now(),
             problems,
             netlink: Netlink::connect()?,
@@ -165,6 +169,8 @@ impl Node {
 
     async fn bring_up(&mut self) -> Result<(), NodeError> {
         self.workers = Some(self.router.start()?);
+        let name = self.config.node.name.clone().into_value();
+        self.router.apply(Event::SetNode(name))?;
         self.load_resources()?;
         let blocks = self.config.node.blocks.iter().map(|block| **block).collect();
         self.router.apply(Event::SetBlocks(blocks))?;

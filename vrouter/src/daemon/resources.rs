@@ -98,15 +98,9 @@ impl Resources {
     }
 
     /// Resources of policy, by key.
-    fn of_policy(&self) -> impl Iterator<Item = (&(String, String), &Resource)> {
+    pub fn of_policy(&self) -> impl Iterator<Item = (&(String, String), &Resource)> {
         let all = self.0.iter().map(|(key, given)| (key, &given.resource));
         all.filter(|(_, resource)| !matches!(resource, Resource::IpPool(_) | Resource::Route(_)))
-    }
-
-    /// What resources ask for that this router does not do, though it accepts them.
-    pub fn not_enforced(&self) -> impl Iterator<Item = (&Resource, Problem)> {
-        self.of_policy()
-            .flat_map(|(_, resource)| not_enforced(resource).into_iter().map(move |told| (resource, told)))
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -159,18 +153,11 @@ impl Node {
         self.all_configured().into_iter().find(|resource| resource.kind() == kind && resource.name() == name)
     }
 
-    /// Applies well-formed resources together.
-    ///
-    /// # Errors
-    /// What is wrong with the set that would result; nothing has changed then.
-    pub async fn apply_resources(
-        &mut self,
-        resources: Vec<Resource>,
-        dry_run: bool,
-    ) -> Result<(Vec<Applied>, u64), Vec<Problem>> {
+    /// The resources in force with others among them, and what becomes of each of these.
+    fn with_resources(&self, resources: &[Resource]) -> (Resources, Vec<Applied>) {
         let mut next = self.resources.clone();
         let mut applied = Vec::with_capacity(resources.len());
-        for resource in &resources {
+        for resource in resources {
             let outcome = match next.get(resource.kind(), &resource.full_name()) {
                 None => Applied::Created,
                 Some(old) if old.resource == *resource => Applied::Unchanged,
@@ -182,17 +169,55 @@ impl Node {
                 next.put(resource.clone(), Origin::Api);
             }
         }
+        (next, applied)
+    }
+
+    /// Whether a set of resources may be in force, some of which are new.
+    fn judge(&self, next: &Resources, new: &[Resource]) -> Result<(), Vec<Problem>> {
         let problems = next.problems();
         if !problems.is_empty() {
             return Err(problems);
         }
-        self.check_pods_in_pools(&next)?;
+        self.check_pods_in_pools(next)?;
         if *self.config.policy.fail_closed {
-            let refused: Vec<Problem> = resources.iter().flat_map(not_enforced).collect();
+            let refused = self.refused(next, new);
             if !refused.is_empty() {
                 return Err(refused);
             }
         }
+        Ok(())
+    }
+
+    /// The resources that would be in force if well-formed ones were applied and others deleted.
+    ///
+    /// # Errors
+    /// What is wrong with the set that would result.
+    pub fn judge_resources(
+        &self,
+        resources: &[Resource],
+        deleted: &[(Kind, &str)],
+    ) -> Result<Resources, Vec<Problem>> {
+        let (mut next, _) = self.with_resources(resources);
+        for (kind, name) in deleted {
+            if next.0.remove(&Resources::key_of(*kind, name)).is_none() {
+                return Err(vec![Problem::new("", format!("there is no {kind} {name}"), "")]);
+            }
+        }
+        self.judge(&next, resources)?;
+        Ok(next)
+    }
+
+    /// Applies well-formed resources together.
+    ///
+    /// # Errors
+    /// What is wrong with the set that would result; nothing has changed then.
+    pub async fn apply_resources(
+        &mut self,
+        resources: Vec<Resource>,
+        dry_run: bool,
+    ) -> Result<(Vec<Applied>, u64), Vec<Problem>> {
+        let (next, applied) = self.with_resources(&resources);
+        self.judge(&next, &resources)?;
         if dry_run {
             return Ok((applied, self.router.engine().generation()));
         }
@@ -304,25 +329,6 @@ impl Node {
         self.resources = next;
         Ok(())
     }
-}
-
-/// What a resource asks for that this router does not do, though it accepts the resource. Under
-/// `fail_closed` it is refused for it.
-fn not_enforced(resource: &Resource) -> Vec<Problem> {
-    let mut out = resource.not_enforced();
-    if let Resource::HostEndpoint(_) = resource {
-        let message = "is not enforced: selectors see the host endpoint, but its own policy is not applied";
-        out.push(Problem::new("spec", message, "").of(0, resource.kind().as_str(), &resource.full_name()));
-    }
-    let logs = |spec: &api::PolicySpec| {
-        spec.ingress.iter().chain(&spec.egress).any(|rule| rule.action == api::Action::Log)
-    };
-    if resource.policy_spec().is_some_and(logs) {
-        let message = "writes no log: packets go on to the next rule";
-        let problem = Problem::new("spec", format!("action Log {message}"), "");
-        out.push(problem.of(0, resource.kind().as_str(), &resource.full_name()));
-    }
-    out
 }
 
 fn words(problems: &[Problem]) -> String {

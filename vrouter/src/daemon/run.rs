@@ -148,6 +148,7 @@ impl Node {
         self.watch_pods();
         self.watch_workers();
         self.watch_load();
+        self.take_flow_log();
         self.router.expire_gleaned();
         self.forget_gone_neighbors();
         if let Err(error) = self.router.commit() {

@@ -21,6 +21,7 @@ pub(super) fn families(node: &Node) -> Vec<Family> {
     of_tunnels(node, &mut out);
     of_workers(node, &mut out);
     of_tables(node, &mut out);
+    super::policy::of_policy(node, &mut out);
     out
 }
 

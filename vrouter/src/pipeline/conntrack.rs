@@ -22,16 +22,21 @@
 mod fragments;
 mod read;
 mod reconsider;
+mod report;
 
 use acl::conntrack::{Found, Headers, Refused, SideVerdict, Tick, has_ports};
-use acl::{Action, Direction, RuleId, Verdict};
+use acl::{Action, Decided, Direction, Program, RuleId, Verdict};
 
 use crate::burst::{Burst, LANES, lanes};
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, Timestamp};
+use crate::pipeline::flow_log::Event;
+use crate::pipeline::host_policy;
 use crate::pipeline::state::WorkerState;
-use crate::tables::{PolicyTables, Port, Tables};
+use crate::tables::{PolicyTables, Role, Tables};
 use fragments::{FirstFragments, Word};
+pub(super) use report::log;
+pub use report::opener;
 
 /// Entries of the flow table that each burst looks at for expired flows.
 const SWEEP: u32 = 16;
@@ -39,6 +44,8 @@ const SWEEP: u32 = 16;
 const IDLE_SWEEP: u32 = 256;
 /// What an endpoint without a program says.
 const DENIED: Verdict = Verdict { action: Action::Deny, rule: RuleId::NONE };
+/// What is said where no policy has a say.
+const PASSED: Verdict = Verdict { action: Action::Allow, rule: RuleId::NONE };
 
 /// What the flow and policy stages of one worker know of the burst. Only lanes in the burst's masks
 /// mean anything.
@@ -53,6 +60,10 @@ pub struct FlowState {
     /// As policy wants to be asked; lanes in `filled`.
     asked: acl::Headers,
     filled: u64,
+    /// Lanes that untracked policy of a host endpoint has let pass.
+    exempt: u64,
+    /// Lanes that a host endpoint was asked about: where they enter, where they leave.
+    hosts: [u64; 2],
     egress: [Verdict; LANES],
     ingress: [Verdict; LANES],
     fragments: FirstFragments,
@@ -68,36 +79,63 @@ impl FlowState {
             reason: [DropReason::FlowInvalid; LANES],
             asked: acl::Headers::new(),
             filled: 0,
+            exempt: 0,
+            hosts: [0; 2],
             egress: [DENIED; LANES],
             ingress: [DENIED; LANES],
             fragments: FirstFragments::new(seed),
         }
     }
 
-    /// Asks a port's policy about the packets of `mask`; returns those that are denied. The verdicts
-    /// stay for [`verdict`](Self::verdict) and [`open`].
+    /// Asks a program about the packets of `mask`; without one all are denied. The verdicts stay for
+    /// [`verdict`](Self::verdict) and [`open`], each in its slot.
     pub(super) fn ask(
         &mut self,
-        direction: Direction,
+        slot: Direction,
         mask: u64,
-        port: Option<&Port>,
+        program: Option<&Program>,
         policy: &PolicyTables,
-    ) -> u64 {
+    ) -> Decided {
         for lane in lanes(mask & !self.filled) {
             self.fill(lane, policy);
         }
-        let verdicts = match direction {
+        let verdicts = self.slot(slot);
+        let Some(program) = program else {
+            lanes(mask).for_each(|lane| verdicts[lane] = DENIED);
+            return Decided { denied: mask, ..Decided::default() };
+        };
+        let verdicts = match slot {
             Direction::Egress => &mut self.egress,
             Direction::Ingress => &mut self.ingress,
         };
-        let allowed = match port.and_then(|port| port.policy.as_ref()) {
-            Some(policy) => policy.program(direction).decide(&self.asked, mask, verdicts).allowed,
-            None => {
-                lanes(mask).for_each(|lane| verdicts[lane] = DENIED);
-                0
-            }
-        };
-        mask & !allowed
+        let decided = program.decide(&self.asked, mask, verdicts);
+        if decided.open != 0 {
+            self.pass(slot, decided.open);
+        }
+        decided
+    }
+
+    fn slot(&mut self, slot: Direction) -> &mut [Verdict; LANES] {
+        match slot {
+            Direction::Egress => &mut self.egress,
+            Direction::Ingress => &mut self.ingress,
+        }
+    }
+
+    /// Notes that no policy has a say in the packets of `mask`.
+    pub(super) fn pass(&mut self, slot: Direction, mask: u64) {
+        let verdicts = self.slot(slot);
+        lanes(mask).for_each(|lane| verdicts[lane] = PASSED);
+    }
+
+    /// Notes that a host endpoint is asked about the packets of `mask`: its verdict belongs to their flow.
+    pub(super) fn polices(&mut self, slot: Direction, mask: u64) {
+        self.hosts[usize::from(slot == Direction::Ingress)] |= mask;
+    }
+
+    /// Lanes that untracked policy of a host endpoint has let pass.
+    pub(super) fn exempt(&self) -> u64 {
+        self.exempt
     }
 
     fn fill(&mut self, lane: usize, policy: &PolicyTables) {
@@ -151,22 +189,34 @@ fn tick(now: Timestamp) -> Tick {
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     let policy = &tables.policy;
     let mask = burst.alive & (burst.v4 | burst.v6) & !burst.originated & !burst.known;
-    if !policy.in_use || mask == 0 {
+    if !policy.in_use {
+        return;
+    }
+    (state.flows.filled, state.flows.exempt, state.flows.hosts) = (0, 0, [0; 2]);
+    if mask == 0 {
         return;
     }
     let now = tick(state.now);
+    let mut read = read::burst(&mut state.flows, burst, mask, state.pool.area());
+    if policy.untracked {
+        let passed = host_policy::untracked(read.tracked | read.untracked, burst, tables, state);
+        state.flows.exempt = passed;
+        read.tracked &= burst.alive & !passed;
+        read.untracked = (read.untracked | passed) & burst.alive;
+    }
     let flows = &mut *state.flows;
-    flows.filled = 0;
-    let read = read::burst(flows, burst, mask, state.pool.area());
     let (headers, found) = (&flows.headers, &mut flows.found);
     policy.flows.lookup(headers, read.tracked, &policy.generations, now, found);
     if found.stale_egress | found.stale_ingress != 0 {
         reconsider::run(flows, tables, now);
     }
-    let found = &mut flows.found;
-    let denied = found.hit & found.denied;
-    policy.flows.track(&flows.headers, found.hit & !denied, now, found);
-    burst.known |= found.hit & !denied;
+    let denied = flows.found.hit & flows.found.denied;
+    policy.flows.track(&flows.headers, flows.found.hit & !denied, now, &mut flows.found);
+    let known = flows.found.hit & !denied;
+    let counted = known & !flows.found.related & !burst.held;
+    report::count_known(flows, counted, burst, &state.counters.rules);
+    let found = &flows.found;
+    burst.known |= known;
     burst.opens |= found.first | read.untracked;
     burst.untracked |= read.untracked;
     burst.unfit |= found.invalid | found.unrelated | read.malformed;
@@ -189,13 +239,35 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
 /// Drops a packet of a flow that policy has turned against.
 #[cold]
 fn drop_denied(burst: &mut Burst, lane: usize, tables: &Tables, state: &mut WorkerState) {
-    let flow = state.flows.found.flow[lane];
-    let verdict = |side| tables.policy.flows.verdict(flow, side);
-    let (verdict, reason) = match verdict(Direction::Egress) {
-        Some(egress) if egress.action == Action::Deny => (Some(egress), DropReason::PolicyEgress),
-        _ => (verdict(Direction::Ingress), DropReason::PolicyIngress),
+    let found = &state.flows.found;
+    let turned = found.reply >> lane & 1 == 1;
+    let sides = tables.policy.flows.get(found.flow[lane], tick(state.now));
+    let (mut direction, side, mut reason) = match sides {
+        Some(flow) if flow.egress.verdict.action == Action::Deny => {
+            (Direction::Egress, flow.egress, DropReason::PolicyEgress)
+        }
+        // A flow that has ended meanwhile has no sides to show.
+        flow => {
+            let side = flow.map_or(SideVerdict::NONE, |flow| flow.ingress);
+            (Direction::Ingress, side, DropReason::PolicyIngress)
+        }
     };
-    burst.meta.rule[lane] = verdict.map_or(0, |verdict| verdict.rule.0);
+    match tables.port(PortId(side.endpoint)).map(|port| port.role) {
+        Some(Role::Uplink { .. }) => {
+            // A host endpoint's ingress is where the flow enters.
+            direction = match direction {
+                Direction::Egress => Direction::Ingress,
+                Direction::Ingress => Direction::Egress,
+            };
+            reason = DropReason::PolicyHost;
+        }
+        Some(Role::Host) => reason = DropReason::PolicyHost,
+        _ => {}
+    }
+    let rule = side.verdict.rule;
+    burst.meta.rule[lane] = rule.0;
+    state.counters.rules.add(rule.0, 1, burst.meta.ip_len[lane].into());
+    log(burst, lane, (Event::Denied, direction, rule), PortId(side.endpoint), turned, state);
     state.drop_packet(burst, lane, reason);
 }
 
@@ -207,7 +279,8 @@ pub(super) fn sent_fragments(burst: &mut Burst, mask: u64, state: &mut WorkerSta
 
 /// Opens the flows of those that both policies have let pass.
 pub fn open(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    let ours = burst.alive & (burst.from_pod | burst.to_pod) & !burst.originated;
+    let [entered, left] = state.flows.hosts;
+    let ours = burst.alive & (burst.from_pod | burst.to_pod | entered | left) & !burst.originated;
     if !tables.policy.in_use || ours & (burst.opens | burst.fragments) == 0 {
         return;
     }
@@ -219,15 +292,16 @@ pub fn open(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             true => side_verdict(&state.flows, direction, lane, port, &tables.policy),
             false => SideVerdict::NONE,
         };
-        let egress = side(Direction::Egress, bit(burst.from_pod), burst.meta.in_port[lane]);
-        let ingress = side(Direction::Ingress, bit(burst.to_pod) && !from_host, burst.meta.out_port[lane]);
+        let polices_out = bit(burst.to_pod) && !from_host || bit(left);
+        let egress = side(Direction::Egress, bit(burst.from_pod | entered), burst.meta.in_port[lane]);
+        let ingress = side(Direction::Ingress, polices_out, burst.meta.out_port[lane]);
         let FlowState { headers, found, .. } = &*state.flows;
         match tables.policy.flows.insert(headers, lane, egress, ingress, now, found) {
             Err(refused) if !from_host => state.drop_packet(burst, lane, why(refused)),
             _ => {}
         }
     }
-    let fragments = burst.alive & ours & burst.fragments & !burst.from_host;
+    let fragments = burst.alive & ours & burst.fragments & (!burst.from_host | left);
     if fragments != 0 {
         fragments::run(burst, fragments, Word::OfBoth, state);
     }

@@ -1,5 +1,7 @@
 //! Stage 7: may the destination pod receive this packet?
 //!
+//! Around it, the policy of host endpoints: `host_policy`.
+//!
 //! Evaluated on the node of the destination, after decapsulation, for packets that open a flow; those
 //! of known flows pass. What the node itself sends to its pods is not policed, as in Calico, and
 //! neither is what the router originates.
@@ -8,22 +10,22 @@ use acl::Direction;
 
 use crate::burst::{Burst, lanes};
 use crate::drop_reason::DropReason;
-use crate::pipeline::police::Side;
+use crate::pipeline::host_policy;
+use crate::pipeline::police::{Asked, Side, out_port, take_port};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::tables::{Role, Tables};
 
-const INGRESS: Side = Side {
-    direction: Direction::Ingress,
-    port: |burst, lane| burst.meta.out_port[lane],
-    stage: Stage::DestPolicy,
-    reason: DropReason::PolicyIngress,
-};
+const INGRESS: Side =
+    Side { slot: Direction::Ingress, stage: Stage::DestPolicy, reason: DropReason::PolicyIngress };
 
 /// Polices what pods receive.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     if !tables.policy.in_use {
         return;
+    }
+    if tables.policy.hosts {
+        host_policy::entering(burst.alive, burst, tables, state);
     }
     let pod = |port| tables.port(port).is_some_and(|port| port.role == Role::Pod);
     let mut last = (crate::ids::PortId::NONE, false);
@@ -43,5 +45,14 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     if noted != 0 {
         INGRESS.note_known(noted, burst, state);
     }
-    INGRESS.police(burst.alive & received & burst.opens, burst, tables, state);
+    let mut rest = burst.alive & received & burst.opens;
+    while let Some((id, group)) = take_port(&mut rest, burst, out_port) {
+        let policy = tables.port(id).and_then(|port| port.policy.as_ref());
+        let program = policy.map(|policy| policy.program(Direction::Ingress));
+        let asked = Asked { program, port: id, direction: Direction::Ingress, counted: group };
+        INGRESS.police(group, &asked, burst, tables, state);
+    }
+    if tables.policy.hosts {
+        host_policy::leaving(burst.alive, burst, tables, state);
+    }
 }

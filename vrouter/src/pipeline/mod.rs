@@ -10,6 +10,9 @@
 //!                                       icmp_error, fragment  --(originated burst)--> lookup
 //! ```
 //!
+//! The policy of host endpoints is asked within two of these: of untracked packets in `conntrack`, of others
+//! in `dest_policy`, around the pod's own.
+//!
 //! Each stage is one file with one function over the whole burst. A packet that
 //! leaves early is dropped (one [`DropReason`](crate::drop_reason::DropReason),
 //! one counter), punted, held, or turned into a reply.
@@ -26,10 +29,12 @@ pub mod conntrack;
 pub mod decap;
 pub mod dest_policy;
 pub mod encap;
+pub mod flow_log;
 pub mod fragment;
 pub mod gateway;
 pub mod hold;
 pub mod hook;
+mod host_policy;
 pub mod icmp_error;
 pub mod lookup;
 pub mod output;

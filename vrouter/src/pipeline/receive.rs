@@ -13,6 +13,7 @@ use crate::burst::Burst;
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
 use crate::ids::PortId;
+use crate::pipeline::host_policy;
 use crate::pipeline::icmp_error::{self, Unreachable};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Outcome;
@@ -34,6 +35,11 @@ pub fn packet(
     let icmp = if v4 { protocol::ICMP } else { protocol::ICMPV6 };
     let whole = burst.fragments >> lane & 1 == 0;
     if burst.meta.protocol[lane] == icmp && whole {
+        if asks_for_echo(burst, lane, v4, state.pool.area())
+            && !host_policy::admits(burst, lane, tables, state)
+        {
+            return;
+        }
         match echo(burst, lane, v4, state.pool.area()) {
             Ok(()) if v4 || !is_link_local(burst.meta.dst6[lane]) => answer(burst, lane, state),
             Ok(()) => answer_on_link(burst, lane, tables, state),
@@ -55,6 +61,12 @@ pub fn packet(
     };
     icmp_error::unreachable(burst, lane, answer, tables, state);
     state.drop_packet(burst, lane, DropReason::NotLocal);
+}
+
+fn asks_for_echo(burst: &Burst, lane: usize, v4: bool, area: &FrameArea) -> bool {
+    let header_len = usize::from(burst.meta.l4[lane] - burst.meta.l3[lane]);
+    let request = if v4 { icmpv4::ECHO_REQUEST } else { icmpv6::ECHO_REQUEST };
+    burst.network(lane, area).get(header_len) == Some(&request)
 }
 
 /// Turns an echo request into its reply. `Err(None)`: it is no echo request.

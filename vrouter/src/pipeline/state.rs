@@ -10,6 +10,7 @@ use crate::drop_reason::DropReason;
 use crate::frame::{Frame, FramePool};
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
 use crate::pipeline::conntrack::FlowState;
+use crate::pipeline::flow_log::FlowLog;
 use crate::pipeline::hold::HoldQueue;
 use crate::pipeline::hook::Hook;
 use crate::pipeline::icmp_error::TokenBucket;
@@ -105,6 +106,8 @@ pub struct WorkerState {
     pub hooks: Vec<Hook>,
     /// Follows packets through the stages when asked to.
     pub tracer: Tracer,
+    /// Where packets go that policy has denied or was told to log.
+    pub flow_log: FlowLog,
     /// Seed of the flow hash.
     pub hash_seed: u32,
 }
@@ -116,6 +119,7 @@ impl WorkerState {
         counters: Arc<WorkerCounters>,
         punt: PuntSender,
         records: Arc<ArrayQueue<Box<Record>>>,
+        flow_log: FlowLog,
         hooks: Vec<Hook>,
         seed: u64,
     ) -> Self {
@@ -133,6 +137,7 @@ impl WorkerState {
             ip_id: seed as u16,
             hooks,
             tracer: Tracer::new(records),
+            flow_log,
             hash_seed: (seed >> 32) as u32 | 1,
         }
     }

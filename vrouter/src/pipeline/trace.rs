@@ -39,6 +39,8 @@ pub enum Stage {
     /// Next-hop group; adjacency.
     Lookup,
     /// Rule; 0 allowed, 1 denied.
+    HostPolicy,
+    /// Rule; 0 allowed, 1 denied.
     DestPolicy,
     /// Size; MTU that it exceeds, or `u32::MAX` where it fits.
     TtlMtu,

@@ -12,6 +12,7 @@ use crate::counters::WorkerCounters;
 use crate::frame::{FrameArea, FramePool, FrameStore};
 use crate::ids::{Timestamp, WorkerId};
 use crate::neighbor_ports::NeighborPorts;
+use crate::pipeline::flow_log::{self, FlowLog};
 use crate::pipeline::hook::{Hook, HookPoint, Stage};
 use crate::pipeline::punt::{PuntQueue, PuntSender};
 use crate::pipeline::state::WorkerState;
@@ -123,6 +124,7 @@ impl RouterBuilder {
         let count = self.workers as usize;
         let punts: PuntQueue = Arc::new(ArrayQueue::new(PUNT_DEPTH));
         let records = Arc::new(ArrayQueue::new(trace::RECORDS * count));
+        let flow_log: flow_log::Ring = Arc::new(ArrayQueue::new(flow_log::DEPTH));
         let bells = (0..count)
             .map(|_| Doorbell::new())
             .collect::<io::Result<Vec<_>>>()
@@ -131,7 +133,7 @@ impl RouterBuilder {
         let owners = Arc::new(Owners::new());
         let mut subscribers = Vec::new();
         let flows = Arc::new(flow_table(self.flows).map_err(RouterError::Flows)?);
-        let engine = Engine::new(flows, |first| {
+        let mut engine = Engine::new(flows, |first| {
             let (publisher, all) = publish::channel(first, count);
             subscribers = all;
             publisher
@@ -150,6 +152,7 @@ impl RouterBuilder {
                 counters.clone(),
                 PuntSender::new(punts.clone()),
                 records.clone(),
+                FlowLog::new(flow_log.clone()),
                 hooks,
                 seed,
             );
@@ -175,6 +178,7 @@ impl RouterBuilder {
                 punt_wake: Arc::new(move || wake.ring()),
             }));
         }
+        engine.count_rules_in(handles.iter().map(|handle| handle.counters.clone()).collect());
         Ok(Router {
             engine,
             store,
@@ -184,6 +188,7 @@ impl RouterBuilder {
             punts,
             slow_path,
             records,
+            flow_log,
             ports: Vec::new(),
             neighbors: NeighborPorts::new(self.seed),
             idle: self.idle,

@@ -31,7 +31,7 @@ pub(super) fn compile(node: &Node, filter: Option<PacketFilter>) -> Result<Trace
     })
 }
 
-fn net(text: &str) -> Result<Option<IpNet>, Status> {
+pub(super) fn net(text: &str) -> Result<Option<IpNet>, Status> {
     if text.is_empty() {
         return Ok(None);
     }

@@ -12,11 +12,17 @@
 mod capture;
 mod drops;
 mod error;
+mod explain;
 mod filter;
+mod flow_log;
+mod flows;
 mod follow;
+mod headers;
 mod memory;
 pub(crate) mod neighbors;
 mod pods;
+pub(crate) mod policy;
+mod policy_diff;
 pub(crate) mod ports;
 mod resources;
 mod routes;
@@ -45,8 +51,8 @@ use follow::{Followers, Sink};
 const MODE: u32 = 0o660;
 /// The largest request that is taken: resources of a large site in one text.
 const LARGEST_REQUEST: usize = 64 << 20;
-/// Routes of a list that wait for a slow client.
-const ROUTES_ON_THE_WAY: usize = 256;
+/// Items of a list that wait for a slow client.
+const ITEMS_ON_THE_WAY: usize = 256;
 
 /// Binds the API's socket, for its owner and group. A socket that nobody listens on is
 /// removed first.
@@ -137,7 +143,7 @@ impl Router for Service {
 
     async fn list_routes(&self, request: Request<v1::ListRoutesRequest>) -> Answer<Self::ListRoutesStream> {
         let filter = routes::Filter::new(request.into_inner())?;
-        let (to, routes) = tokio::sync::mpsc::channel(ROUTES_ON_THE_WAY);
+        let (to, routes) = tokio::sync::mpsc::channel(ITEMS_ON_THE_WAY);
         tokio::spawn(routes::send(self.node.clone(), filter, to));
         Ok(Response::new(Box::pin(ReceiverStream::new(routes))))
     }
@@ -148,7 +154,7 @@ impl Router for Service {
         &self,
         _: Request<v1::ListNextHopGroupsRequest>,
     ) -> Answer<Self::ListNextHopGroupsStream> {
-        let (to, groups) = tokio::sync::mpsc::channel(ROUTES_ON_THE_WAY);
+        let (to, groups) = tokio::sync::mpsc::channel(ITEMS_ON_THE_WAY);
         tokio::spawn(routes::send_groups(self.node.clone(), to));
         Ok(Response::new(Box::pin(ReceiverStream::new(groups))))
     }
@@ -214,6 +220,40 @@ impl Router for Service {
         let reply =
             self.change(|mut node| async move { resources::delete(&mut node, &request).await }).await?;
         Ok(Response::new(reply))
+    }
+
+    async fn list_policies(
+        &self,
+        request: Request<v1::ListPoliciesRequest>,
+    ) -> Answer<v1::ListPoliciesReply> {
+        Ok(Response::new(self.read(|node| policy::list(node, request.get_ref())).await))
+    }
+
+    type ListFlowLogStream = Items<v1::FlowLogEntry>;
+
+    async fn list_flow_log(
+        &self,
+        request: Request<v1::ListFlowLogRequest>,
+    ) -> Answer<Self::ListFlowLogStream> {
+        let (to, entries) = tokio::sync::mpsc::channel(ITEMS_ON_THE_WAY);
+        tokio::spawn(flow_log::send(self.node.clone(), request.into_inner(), to));
+        Ok(Response::new(Box::pin(ReceiverStream::new(entries))))
+    }
+
+    type ListFlowsStream = Items<v1::Flow>;
+
+    async fn list_flows(&self, request: Request<v1::ListFlowsRequest>) -> Answer<Self::ListFlowsStream> {
+        let (to, flows) = tokio::sync::mpsc::channel(ITEMS_ON_THE_WAY);
+        tokio::spawn(flows::send(self.node.clone(), request.into_inner(), to));
+        Ok(Response::new(Box::pin(ReceiverStream::new(flows))))
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::ExplainReply> {
+        Ok(Response::new(self.read(|node| explain::explain(node, request.get_ref())).await?))
+    }
+
+    async fn diff_policy(&self, request: Request<v1::DiffPolicyRequest>) -> Answer<v1::DiffPolicyReply> {
+        Ok(Response::new(policy_diff::diff(self.node.clone(), request.into_inner()).await?))
     }
 
     type TraceStream = Items<v1::TraceRecord>;

@@ -5,13 +5,13 @@ use tonic::Status;
 
 use crate::daemon::Node;
 use crate::daemon::pods::Origin;
-use crate::daemon::resources::{Applied, Given};
+use crate::daemon::resources::{Applied, Given, Resources};
 use crate::rpc::v1;
 use crate::rpc_server::error;
 
-/// Applies a text, whole or not at all.
-pub(super) async fn apply(node: &mut Node, request: v1::ApplyRequest) -> v1::ApplyReply {
-    let objects = api::read(&request.documents);
+/// The resources of a text, with a result for each of its objects; `None` where one is refused.
+fn read(documents: &str) -> (Vec<v1::ApplyResult>, Option<Vec<Resource>>) {
+    let objects = api::read(documents);
     let mut results: Vec<v1::ApplyResult> = objects
         .iter()
         .map(|object| v1::ApplyResult {
@@ -43,8 +43,24 @@ pub(super) async fn apply(node: &mut Node, request: v1::ApplyRequest) -> v1::App
             }
         }
     }
+    (results, (!refused).then_some(resources))
+}
+
+/// Says of the objects without a fault that they were not applied either.
+fn skip(mut results: Vec<v1::ApplyResult>) -> Vec<v1::ApplyResult> {
+    for result in &mut results {
+        if result.outcome() == v1::ApplyOutcome::Unspecified {
+            result.set_outcome(v1::ApplyOutcome::Skipped);
+        }
+    }
+    results
+}
+
+/// Applies a text, whole or not at all.
+pub(super) async fn apply(node: &mut Node, request: v1::ApplyRequest) -> v1::ApplyReply {
+    let (mut results, resources) = read(&request.documents);
     let mut generation = node.router.engine().generation();
-    if !refused {
+    if let Some(resources) = resources {
         match node.apply_resources(resources, request.dry_run).await {
             Ok((applied, reached)) => {
                 generation = reached;
@@ -60,12 +76,38 @@ pub(super) async fn apply(node: &mut Node, request: v1::ApplyRequest) -> v1::App
             Err(problems) => blame(&mut results, &problems),
         }
     }
-    for result in &mut results {
-        if result.outcome() == v1::ApplyOutcome::Unspecified {
-            result.set_outcome(v1::ApplyOutcome::Skipped);
+    v1::ApplyReply { results: skip(results), generation }
+}
+
+/// The resources that would be in force if a text were applied and others, `KIND/NAME`, deleted; or
+/// why it cannot be applied.
+pub(super) fn judge(
+    node: &Node,
+    documents: &str,
+    deletions: &[String],
+) -> Result<Result<Resources, Vec<v1::ApplyResult>>, Status> {
+    // A text without a resource is refused, but not where there is none.
+    let nothing = documents.is_empty() && !deletions.is_empty();
+    let (mut results, resources) = if nothing { (Vec::new(), Some(Vec::new())) } else { read(documents) };
+    let Some(resources) = resources else { return Ok(Err(skip(results))) };
+    let mut deleted = Vec::with_capacity(deletions.len());
+    for deletion in deletions {
+        let (of, name) = deletion.split_once('/').ok_or_else(|| {
+            Status::invalid_argument(format!("deletions: {deletion:?}: expected KIND/NAME"))
+        })?;
+        deleted.push((kind(of)?, name));
+    }
+    match node.judge_resources(&resources, &deleted) {
+        Ok(next) => Ok(Ok(next)),
+        Err(problems) => {
+            if results.is_empty() {
+                let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                return Err(Status::failed_precondition(words.join("; ")));
+            }
+            blame(&mut results, &problems);
+            Ok(Err(skip(results)))
         }
     }
-    v1::ApplyReply { results, generation }
 }
 
 fn refuse<'a>(result: &mut v1::ApplyResult, problems: impl Iterator<Item = &'a api::Problem>) {

@@ -53,10 +53,10 @@ fn conditions(node: &Node) -> Vec<v1::Condition> {
     let mut out: Vec<v1::Condition> =
         well.map(|name| v1::Condition { name, ok: true, message: String::new() }).collect();
     // Accepted as they are, so the node is well.
-    out.extend(node.resources.not_enforced().map(|(resource, told)| v1::Condition {
-        name: format!("{} {}", resource.kind(), resource.full_name()),
+    out.extend(node.not_enforced().into_iter().map(|told| v1::Condition {
+        name: format!("{} {}", told.problem.kind, told.problem.name),
         ok: true,
-        message: format!("{} {}", told.path, told.message),
+        message: format!("{} {}", told.problem.path, told.problem.message),
     }));
     out.extend(node.router.engine().policy_problems().into_iter().map(|problem| v1::Condition {
         name: "policy".to_owned(),

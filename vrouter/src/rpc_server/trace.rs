@@ -88,6 +88,7 @@ fn stage_name(stage: Stage) -> &'static str {
         Stage::Decap => "decap",
         Stage::SourcePolicy => "source-policy",
         Stage::Lookup => "lookup",
+        Stage::HostPolicy => "host-policy",
         Stage::DestPolicy => "dest-policy",
         Stage::TtlMtu => "ttl-mtu",
         Stage::Fragment => "fragment",
@@ -104,7 +105,7 @@ fn words(node: &Node, tables: &Tables, note: Note, route: &str) -> String {
     match note.stage {
         Stage::Parse => parsed(note.first, note.second),
         Stage::Decap => format!("ipip from {}, {} bytes inside", Ipv4Addr::from(note.first), note.second),
-        Stage::SourcePolicy | Stage::DestPolicy => {
+        Stage::SourcePolicy | Stage::HostPolicy | Stage::DestPolicy => {
             let verdict = if note.second == 0 { "allowed" } else { "denied" };
             match rule(node, note.first) {
                 name if name.is_empty() => format!("{verdict} by rule {}", note.first),

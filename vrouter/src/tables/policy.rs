@@ -30,11 +30,69 @@ impl PortPolicy {
     }
 }
 
+/// When the policy of a host endpoint is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostStage {
+    /// About what is for the node itself, and what it sends.
+    Normal,
+    /// About what the node forwards.
+    Forward,
+    /// Before connection tracking.
+    Untracked,
+    /// Before destination translation; ingress alone.
+    PreDnat,
+}
+
+/// Programs of both directions, ingress first; `None`: no policy.
+type HostPrograms = [Option<Arc<Program>>; 2];
+
+/// The policy of a host endpoint.
+#[derive(Clone, Debug)]
+pub struct HostPolicy {
+    /// The endpoint is all interfaces of its host: those of tunnels too, and what its pods send to it.
+    pub wildcard: bool,
+    /// For the node's own packets.
+    pub normal: HostPrograms,
+    /// For forwarded packets.
+    pub forward: HostPrograms,
+    /// Before connection tracking.
+    pub untracked: HostPrograms,
+    /// Before destination translation.
+    pub pre_dnat: HostPrograms,
+}
+
+impl HostPolicy {
+    fn stages(&self) -> [&HostPrograms; 4] {
+        [&self.normal, &self.forward, &self.untracked, &self.pre_dnat]
+    }
+
+    /// The program of a stage and direction.
+    #[inline]
+    pub fn program(&self, stage: HostStage, direction: Direction) -> Option<&Program> {
+        self.stages()[stage as usize][direction as usize].as_deref()
+    }
+
+    /// Whether both are the same programs.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let pairs = self.stages().into_iter().flatten().zip(other.stages().into_iter().flatten());
+        let mut same = pairs.map(|pair| match pair {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        });
+        self.wildcard == other.wildcard && same.all(|same| same)
+    }
+}
+
 /// What the endpoints' programs share.
 #[derive(Clone, Debug)]
 pub struct PolicyTables {
     /// Whether any port has a policy. Without one no packet is looked at.
     pub in_use: bool,
+    /// Whether any port has a host endpoint's policy.
+    pub hosts: bool,
+    /// Whether any of them is untracked.
+    pub untracked: bool,
     /// Classes of IPv4 addresses.
     pub classes4: Arc<AddressTrie>,
     /// Classes of IPv6 addresses.

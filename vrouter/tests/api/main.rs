@@ -9,6 +9,7 @@ mod checks;
 mod life;
 mod node;
 mod packets;
+mod policy;
 mod reads;
 mod routes;
 mod writes;

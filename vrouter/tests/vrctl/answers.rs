@@ -2,6 +2,8 @@
 
 use vrouter::rpc::v1::*;
 
+pub(crate) use crate::policy_answers::*;
+
 pub(crate) fn status() -> StatusReply {
     StatusReply {
         node: "node1".into(),

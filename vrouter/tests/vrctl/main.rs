@@ -6,6 +6,7 @@ mod capture;
 mod mock;
 mod offline;
 mod policy;
+mod policy_answers;
 mod reads;
 mod writes;
 

@@ -149,6 +149,34 @@ impl Router for Mock {
         }
     }
 
+    async fn list_policies(&self, request: Request<ListPoliciesRequest>) -> Answer<ListPoliciesReply> {
+        self.answer(request, answers::policies())
+    }
+
+    type ListFlowLogStream = Items<FlowLogEntry>;
+
+    async fn list_flow_log(&self, request: Request<ListFlowLogRequest>) -> Answer<Self::ListFlowLogStream> {
+        self.note(&request);
+        Ok(Response::new(packets(answers::flow_log(), true)))
+    }
+
+    type ListFlowsStream = Items<Flow>;
+
+    async fn list_flows(&self, request: Request<ListFlowsRequest>) -> Answer<Self::ListFlowsStream> {
+        self.note(&request);
+        Ok(Response::new(packets(answers::flows(), true)))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Answer<ExplainReply> {
+        let answers = request.get_ref().questions.iter().map(answers::explained).collect();
+        self.answer(request, ExplainReply { answers })
+    }
+
+    async fn diff_policy(&self, request: Request<DiffPolicyRequest>) -> Answer<DiffPolicyReply> {
+        let reply = answers::difference(api::read(&request.get_ref().documents));
+        self.answer(request, reply)
+    }
+
     type TraceStream = Items<TraceRecord>;
 
     async fn trace(&self, request: Request<TraceRequest>) -> Answer<Self::TraceStream> {

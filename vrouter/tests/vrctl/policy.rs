@@ -91,3 +91,115 @@ fn cases_are_compared() {
     let run = vrctl(&server, "policy test cases --resources resources");
     assert_eq!((run.code, run.err.as_str()), (Some(1), "vrctl: cases:1: from: is missing\n"));
 }
+
+#[test]
+fn a_running_router_explains_in_the_same_form() {
+    let server = Server::start("explain-live");
+    let ask = "explain --from 10.0.0.2 --to x/a --proto tcp --dport";
+    assert_eq!(
+        good(&server, &format!("{ask} 81")),
+        "\
+denied
+egress   Allow  not policed
+ingress  Deny   tier default ingress default
+  tier default NetworkPolicy x/web ingress[0]  no: the destination port
+"
+    );
+    assert!(server.requests()[0].contains("first: Some(49152), second: Some(81)"), "{:?}", server.requests());
+    let lines = "{\"from\": \"10.0.0.2\", \"to\": \"x/a\", \"proto\": \"tcp\", \"dport\": 80}\n".repeat(1500);
+    fs::write(server.directory.join("batch"), &lines).expect("the directory is ours");
+    let out = good(&server, "explain --batch batch");
+    assert_eq!(out.lines().count(), 1500);
+    let first: Value = serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
+    let side = json!({"verdict": "Allow", "tier": null, "policy": null, "rule": null});
+    assert_eq!((&first["allowed"], &first["egress"]), (&json!(true), &side));
+    fs::write(server.directory.join("batch"), lines + &lines_to_c()).expect("the directory is ours");
+    let run = vrctl(&server, "explain --batch batch");
+    assert_eq!(run.code, Some(1));
+    assert!(run.err.contains("batch:1501: \"x/c\" is not known"), "{}", run.err);
+}
+
+fn lines_to_c() -> String {
+    "{\"from\": \"x/a\", \"to\": \"x/c\", \"proto\": \"tcp\", \"dport\": 80}\n".to_owned()
+}
+
+#[test]
+fn policy_flows_and_denials_are_shown() {
+    let server = Server::start("show-policy");
+    let cases = [
+        (
+            "show policy",
+            "\
+TIER     POLICY  RULE         ACTION  PACKETS  BYTES  ENDPOINTS  NOTES
+default  x/web   ingress[0]   Allow         7    700          1  spec.ingress[0].http is not enforced
+default  x/web   ingress[1]   Log           0      0          1  spec.ingress[0].http is not enforced
+default  none    -            -             0      0          0  staged
+default  -       ingress end  Deny          3    300          0  -
+-        kns.x   egress[0]    Allow         0      0          2  -
+-        -       ingress end  Deny          0      0          0  -
+",
+        ),
+        (
+            "show policy --counted",
+            "\
+TIER     POLICY  RULE         ACTION  PACKETS  BYTES  ENDPOINTS  NOTES
+default  x/web   ingress[0]   Allow         7    700          1  spec.ingress[0].http is not enforced
+default  -       ingress end  Deny          3    300          0  -
+",
+        ),
+        (
+            "show flows",
+            "\
+FROM            TO      PROTOCOL  PHASE            EXPIRES  PACKETS  REPLIES  EGRESS  INGRESS
+10.0.0.2:40000  x/a:80  tcp       tcp-established  1h0m           4        3  -       tier default NetworkPolicy x/web ingress[0] (to be asked again)
+",
+        ),
+    ];
+    for (verb, expected) in cases {
+        assert_eq!(good(&server, verb), expected, "{verb}");
+    }
+    let wide = good(&server, "show policy -o wide");
+    let conditions = "protocol=TCP source.selector=role == \"client\" destination.ports=[80]; (app";
+    let sorted = "destination.ports=[80] protocol=TCP source.selector=role == \"client\"; (app";
+    assert!(wide.contains(conditions) || wide.contains(sorted), "{wide}");
+    let shown: Value = serde_json::from_str(&good(&server, "show policy -o json")).expect("JSON");
+    assert_eq!(shown["tiers"][1]["policies"][0]["rules"][0]["packets"], json!(7));
+    let run = vrctl(&server, "show denials --pod x/a --dport 81 --rule default");
+    assert_eq!(
+        run.out,
+        "\
+TIME                EVENT   DIRECTION  FROM            TO       PROTOCOL      RULE
+00:00:01.000000007  denied  ingress    10.0.0.2:40000  x/a:81   tcp           tier default ingress default
+00:00:01.000000007  denied  ingress    fd00::2         fd00::1  icmpv6 128/0  tier default ingress default
+"
+    );
+    assert_eq!(run.err, "vrctl: 5 more packets are not listed: there were too many at a time\n");
+    let asked = server.requests().pop().expect("a request");
+    assert!(asked.contains("pod: \"x/a\", rule: \"default\""), "{asked}");
+    let followed = vrctl(&server, "show denials --follow").out;
+    assert_eq!(
+        followed.lines().next(),
+        Some("00:00:01.000000007 denied ingress 10.0.0.2:40000 > x/a:81 tcp by tier default ingress default")
+    );
+}
+
+#[test]
+fn a_change_is_compared_before_it_is_made() {
+    let server = Server::start("diff");
+    fs::write(server.directory.join("new.yaml"), RESOURCES).expect("the directory is ours");
+    assert_eq!(
+        good(&server, "policy diff new.yaml --delete networkpolicy/x/web"),
+        "\
+CHANGE   OF    FROM            TO      PROTOCOL  PACKETS  THEN
+stopped  flow  10.0.0.2:40000  x/a:80  tcp             7  tier default ingress default
+12 flows and 2 denials compared: 3 would be stopped, 0 would pass, 2 of them not listed
+"
+    );
+    let asked = server.requests().pop().expect("a request");
+    assert!(asked.contains("deletions: [\"networkpolicy/x/web\"]"), "{asked}");
+    fs::write(server.directory.join("bad.yaml"), "kind: What").expect("the directory is ours");
+    let run = vrctl(&server, "policy diff bad.yaml");
+    assert_eq!(run.code, Some(1));
+    assert!(run.err.starts_with("vrctl: refused, nothing was compared"), "{}", run.err);
+    assert_eq!(vrctl(&server, "policy diff").code, Some(2));
+}

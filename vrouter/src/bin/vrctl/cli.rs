@@ -94,7 +94,7 @@ pub(crate) enum Verb {
     Trace(TraceArguments),
     /// Takes matching packets into a pcapng file, each with its verdict.
     Capture(CaptureArguments),
-    /// What policy says of a packet, and why, from resource files; no router is asked.
+    /// What policy says of a packet, and why: in force on the router, or from resource files.
     Explain(ExplainArguments),
     /// Judges policies before they are in force.
     Policy {
@@ -108,9 +108,9 @@ pub(crate) enum Verb {
 /// A packet, or a file of packets.
 #[derive(Args)]
 pub(crate) struct ExplainArguments {
-    /// Directory of resources: YAML and JSON files.
+    /// Asks no router, but a directory of resources: YAML and JSON files.
     #[arg(long, value_name = "DIR")]
-    pub(crate) resources: PathBuf,
+    pub(crate) resources: Option<PathBuf>,
     /// Source: a pod or an address.
     #[arg(long, value_name = "NS/POD|ADDR", required_unless_present = "batch")]
     pub(crate) from: Option<String>,
@@ -147,6 +147,44 @@ pub(crate) enum PolicyVerb {
         #[arg(long, value_name = "DIR")]
         resources: PathBuf,
     },
+    /// Which open flows and recent denials would have another verdict if a file were applied.
+    Diff {
+        /// YAML or JSON; - reads stdin.
+        #[arg(value_name = "FILE", required_unless_present = "deletions")]
+        file: Option<String>,
+        /// A resource that would be deleted; repeat for each.
+        #[arg(long = "delete", value_name = "KIND/NAME")]
+        deletions: Vec<String>,
+        /// Lists at most so many differences; all are counted.
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        count: u64,
+    },
+}
+
+/// Conditions on headers; all must hold.
+#[derive(Args)]
+pub(crate) struct HeaderArguments {
+    /// Only from or to this pod.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) pod: Option<String>,
+    /// Source prefix or address.
+    #[arg(long, value_name = "CIDR", value_parser = parse_net)]
+    pub(crate) src: Option<IpNet>,
+    /// Destination prefix or address.
+    #[arg(long, value_name = "CIDR", value_parser = parse_net)]
+    pub(crate) dst: Option<IpNet>,
+    /// IP protocol: tcp, udp, icmp, icmpv6, sctp or a number.
+    #[arg(long, value_name = "PROTOCOL", value_parser = parse_protocol)]
+    pub(crate) proto: Option<u8>,
+    /// Source port.
+    #[arg(long, value_name = "N")]
+    pub(crate) sport: Option<u16>,
+    /// Destination port.
+    #[arg(long, value_name = "N")]
+    pub(crate) dport: Option<u16>,
+    /// Only where the name of a rule has this in it, such as a policy's name.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) rule: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -190,6 +228,52 @@ pub(crate) enum Show {
     Tunnels,
     /// Attached pods.
     Pods,
+    /// Tiers, policies and rules in the order in which they are asked, with what each counted.
+    Policy {
+        /// Only policies of this name.
+        #[arg(value_name = "[NAMESPACE/]NAME")]
+        name: Option<String>,
+        /// Only this tier.
+        #[arg(long)]
+        tier: Option<String>,
+        /// Only policies of this namespace.
+        #[arg(short, long)]
+        namespace: Option<String>,
+        /// Only what applies to this pod or host endpoint.
+        #[arg(long, value_name = "NAMESPACE/POD|HOST")]
+        endpoint: Option<String>,
+        /// Only rules that counted something.
+        #[arg(long)]
+        counted: bool,
+    },
+    /// Open flows, what each carried, and the rules that let it pass.
+    Flows {
+        #[command(flatten)]
+        headers: HeaderArguments,
+        /// Only flows that have come this far, such as tcp-established.
+        #[arg(long)]
+        phase: Option<String>,
+        /// The conditions may hold for the answers instead.
+        #[arg(long)]
+        both_ways: bool,
+        /// At most so many; 0: all.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        count: u64,
+    },
+    /// Packets that policy denied lately, and the rule that did.
+    Denials {
+        #[command(flatten)]
+        headers: HeaderArguments,
+        /// Also packets that Log rules matched.
+        #[arg(long)]
+        logged: bool,
+        /// Goes on with what comes.
+        #[arg(short, long)]
+        follow: bool,
+        /// The latest so many; 0: all that are kept.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        count: u64,
+    },
 }
 
 #[derive(Subcommand)]

@@ -2,7 +2,7 @@
 
 use vrouter::rpc::v1::PacketFilter;
 
-use crate::cli::FilterArguments;
+use crate::cli::{FilterArguments, HeaderArguments};
 
 /// IP protocols by name (IANA's assigned numbers).
 const PROTOCOLS: [(&str, u8); 10] = [
@@ -49,6 +49,21 @@ impl From<FilterArguments> for PacketFilter {
             src_port: arguments.sport.map(u32::from),
             dst_port: arguments.dport.map(u32::from),
             drops_only: arguments.drops_only,
+        }
+    }
+}
+
+impl HeaderArguments {
+    /// The conditions on addresses, protocol and ports.
+    pub(crate) fn packet_filter(&self) -> PacketFilter {
+        let text = |net: Option<ipnet::IpNet>| net.map(|net| net.to_string()).unwrap_or_default();
+        PacketFilter {
+            src: text(self.src),
+            dst: text(self.dst),
+            protocol: self.proto.map(u32::from),
+            src_port: self.sport.map(u32::from),
+            dst_port: self.dport.map(u32::from),
+            ..PacketFilter::default()
         }
     }
 }

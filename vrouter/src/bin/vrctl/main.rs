@@ -9,16 +9,20 @@
 //!  pods      pod attach, pod detach              trace      trace
 //!  capture   capture, with pcapng                output     table, wide, json, yaml
 //!  policy    explain, policy test: from files, without a router
+//!  ask       explain, policy diff: of a router
+//!  rules     show policy                         flows      show flows, show denials
 //! ```
 //!
 //! Exit status: 0; 1 when the router refuses or cannot be reached, with the reason on stderr; 2 when
 //! the command line is wrong.
 
+mod ask;
 mod capture;
 mod cli;
 mod connect;
 mod failure;
 mod filter;
+mod flows;
 mod offline;
 mod output;
 mod packet_line;
@@ -26,6 +30,7 @@ mod pods;
 mod policy;
 mod resources;
 mod routes;
+mod rules;
 mod show;
 mod stream;
 mod trace;
@@ -68,7 +73,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Route { verb: RouteVerb::Get { address, routes: Some(routes), batch } } => {
             return offline::route(&routes, address, batch.as_deref(), format);
         }
-        Verb::Explain(arguments) => return policy::explain(arguments, format),
+        Verb::Explain(mut arguments) => match arguments.resources.take() {
+            Some(directory) => return policy::explain(&directory, arguments, format),
+            None => Verb::Explain(arguments),
+        },
         Verb::Policy { verb: PolicyVerb::Test { cases, resources } } => {
             return policy::test(&cases, &resources);
         }
@@ -88,7 +96,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Delete { kind, name, file } => resources::delete(&mut client, kind.zip(name), file).await,
         Verb::Trace(arguments) => trace::trace(&mut client, arguments, format).await,
         Verb::Capture(arguments) => capture::capture(&mut client, arguments).await,
+        Verb::Explain(arguments) => ask::explain(&mut client, arguments, format).await,
+        Verb::Policy { verb: PolicyVerb::Diff { file, deletions, count } } => {
+            ask::diff(&mut client, file.as_deref(), deletions, count, format).await
+        }
         // What needs no router is done; the command line asks for an address where there are no routes.
-        Verb::Route { .. } | Verb::Completions { .. } | Verb::Explain(_) | Verb::Policy { .. } => Ok(()),
+        Verb::Route { .. } | Verb::Completions { .. } | Verb::Policy { .. } => Ok(()),
     }
 }

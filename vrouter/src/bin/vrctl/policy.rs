@@ -1,4 +1,5 @@
-//! `explain` and `policy test`: what policy says of packets, from resource files, without a router.
+//! `explain --resources` and `policy test`: what policy says of packets, from resource files, without a
+//! router; and how questions are read and answers printed, whoever answers.
 //!
 //! One packet a line in files: `{"from": "x/a", "to": "10.0.0.1", "proto": "tcp", "dport": 80}`, with
 //! `sport`, `icmp_type` and `icmp_code` where wanted. A line of a test file holds `expect` beside it:
@@ -11,7 +12,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use vrouter::control::policy::{Answer, PolicyWorld, Query, Questions, SideAnswer};
+use vrouter::control::policy::{Answer, PolicyWorld, Query, Questions, SideAnswer, StepText};
 
 use crate::cli::{ExplainArguments, Format};
 use crate::failure::Failure;
@@ -124,37 +125,63 @@ fn side(name: &str, answer: &SideAnswer) -> String {
     }
 }
 
-/// `vrctl explain`.
-pub(crate) fn explain(arguments: ExplainArguments, format: Format) -> Result<(), Failure> {
-    let world = load(&arguments.resources)?;
-    let questions = Questions::new(&world);
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    if let Some(file) = arguments.batch {
-        let reader =
-            BufReader::new(fs::File::open(&file).map_err(|error| format!("{}: {error}", file.display()))?);
-        for (number, line) in reader.lines().enumerate() {
-            let line = line?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            let answer = query(&line).and_then(|(query, rest)| {
-                unknown(&rest)?;
-                questions.ask(&query).map_err(|error| error.to_string())
-            });
-            let answer = answer.map_err(|error| format!("{}:{}: {error}", file.display(), number + 1))?;
-            serde_json::to_writer(&mut out, &answer).map_err(std::io::Error::from)?;
-            out.write_all(b"\n")?;
-        }
-        return Ok(out.flush()?);
-    }
+/// The packets of a file, each with its place there.
+pub(crate) fn batch(file: &Path) -> Result<impl Iterator<Item = Result<(String, Query), Failure>>, Failure> {
+    let name = file.display().to_string();
+    let reader = BufReader::new(fs::File::open(file).map_err(|error| format!("{name}: {error}"))?);
+    Ok(reader.lines().enumerate().filter_map(move |(number, line)| {
+        let line = match line {
+            Ok(line) if line.trim().is_empty() => return None,
+            Ok(line) => line,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let place = format!("{name}:{}", number + 1);
+        let query = query(&line).and_then(|(query, rest)| unknown(&rest).map(|()| query));
+        Some(match query {
+            Ok(query) => Ok((place, query)),
+            Err(error) => Err(format!("{place}: {error}").into()),
+        })
+    }))
+}
+
+/// Writes the answer about a packet of a batch.
+pub(crate) fn answer_line(out: &mut impl Write, answer: &Answer) -> Result<(), Failure> {
+    serde_json::to_writer(&mut *out, answer).map_err(std::io::Error::from)?;
+    Ok(out.write_all(b"\n")?)
+}
+
+/// The packet of the command line.
+pub(crate) fn asked(arguments: ExplainArguments) -> Result<Query, Failure> {
     let (Some(from), Some(to), Some(protocol)) = (arguments.from, arguments.to, arguments.proto) else {
         return Err("--from, --to and --proto, or --batch, must be given".to_owned().into());
     };
     let ports = [arguments.sport, arguments.dport];
     let icmp = [arguments.icmp_type.map(u16::from), arguments.icmp_code.map(u16::from)];
-    let query = packet(from, to, protocol, ports, icmp)?;
+    Ok(packet(from, to, protocol, ports, icmp)?)
+}
+
+/// `vrctl explain --resources DIRECTORY`.
+pub(crate) fn explain(directory: &Path, arguments: ExplainArguments, format: Format) -> Result<(), Failure> {
+    let world = load(directory)?;
+    let questions = Questions::new(&world);
+    if let Some(file) = arguments.batch {
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        for asked in batch(&file)? {
+            let (place, query) = asked?;
+            let answer = questions.ask(&query).map_err(|error| format!("{place}: {error}"))?;
+            answer_line(&mut out, &answer)?;
+        }
+        return Ok(out.flush()?);
+    }
+    let query = asked(arguments)?;
     let answer = questions.ask(&query).map_err(|error| error.to_string())?;
     let steps = questions.steps(&query).map_err(|error| error.to_string())?;
+    print(&answer, &steps, format)
+}
+
+/// Prints an answer and the rules that were asked, the source's first.
+pub(crate) fn print(answer: &Answer, steps: &[Vec<StepText>; 2], format: Format) -> Result<(), Failure> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
     match format {
         Format::Json | Format::Yaml => {
             let mut value = json!(answer);

@@ -13,7 +13,7 @@ use crate::connect::Client;
 use crate::failure::Failure;
 use crate::output::{self, Column};
 
-fn read(file: &str) -> Result<String, Failure> {
+pub(crate) fn read(file: &str) -> Result<String, Failure> {
     let mut text = String::new();
     let outcome = if file == "-" {
         io::stdin().read_to_string(&mut text).map(|_| ())
@@ -42,12 +42,16 @@ pub(crate) async fn apply(
             }
         }
     }
-    let refused: Vec<String> = reply.results.iter().flat_map(problems).collect();
-    if refused.is_empty() && !reply.results.iter().any(is_refused) {
-        Ok(())
-    } else {
-        Err(Failure::Message(format!("refused, nothing was applied\n{}", refused.join("\n"))))
+    judge(&reply.results, "nothing was applied")
+}
+
+/// Fails if an object was refused, with the reasons.
+pub(crate) fn judge(results: &[ApplyResult], so: &str) -> Result<(), Failure> {
+    if !results.iter().any(is_refused) {
+        return Ok(());
     }
+    let refused: Vec<String> = results.iter().flat_map(problems).collect();
+    Err(Failure::Message(format!("refused, {so}\n{}", refused.join("\n"))))
 }
 
 fn is_refused(result: &ApplyResult) -> bool {

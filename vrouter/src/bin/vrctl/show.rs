@@ -12,7 +12,7 @@ use crate::cli::{Format, Show};
 use crate::connect::Client;
 use crate::failure::Failure;
 use crate::output::{self, Column, bytes, span};
-use crate::{pods, routes};
+use crate::{flows, pods, routes, rules};
 
 pub(crate) async fn status(client: &mut Client, format: Format) -> Result<(), Failure> {
     let status = client.status(v1::StatusRequest {}).await?.into_inner();
@@ -86,6 +86,37 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
             output::list(&reply.tunnels, &TUNNELS, format)
         }
         Show::Pods => pods::list(client, format).await,
+        Show::Policy { name, tier, namespace, endpoint, counted } => {
+            let request = v1::ListPoliciesRequest {
+                tier: tier.unwrap_or_default(),
+                namespace: namespace.unwrap_or_default(),
+                name: name.unwrap_or_default(),
+                endpoint: endpoint.unwrap_or_default(),
+            };
+            rules::list(client, request, counted, format).await
+        }
+        Show::Flows { headers, phase, both_ways, count } => {
+            let request = v1::ListFlowsRequest {
+                filter: Some(headers.packet_filter()),
+                pod: headers.pod.unwrap_or_default(),
+                rule: headers.rule.unwrap_or_default(),
+                phase: phase.unwrap_or_default(),
+                both_ways,
+                count,
+            };
+            flows::list(client, request, format).await
+        }
+        Show::Denials { headers, logged, follow, count } => {
+            let request = v1::ListFlowLogRequest {
+                follow,
+                logged,
+                filter: Some(headers.packet_filter()),
+                pod: headers.pod.unwrap_or_default(),
+                rule: headers.rule.unwrap_or_default(),
+                count,
+            };
+            flows::denials(client, request, format).await
+        }
     }
 }
 

@@ -91,7 +91,7 @@ fn text(record: &TraceRecord) -> String {
 }
 
 /// Hours, minutes, seconds and nanoseconds of the day, UTC.
-fn time_of_day(timestamp_ns: u64) -> String {
+pub(crate) fn time_of_day(timestamp_ns: u64) -> String {
     let (seconds, rest) = (timestamp_ns / 1_000_000_000, timestamp_ns % 1_000_000_000);
     let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
     format!("{hours:02}:{minutes:02}:{:02}.{rest:09}", seconds % 60)

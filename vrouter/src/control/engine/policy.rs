@@ -11,6 +11,7 @@
 //! A generation is raised with or after what it stands for, so a verdict that was made while classes
 //! moved is asked for again. Flows of other ports are left alone.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,11 +19,14 @@ use acl::conntrack::{Conntrack, PolicyGenerations};
 use acl::model::Family;
 use acl::{ProgramId, RuleId};
 use api::Resource;
+use ipnet::IpNet;
 
+use super::host_endpoints::HostEndpoints;
 use super::{Engine, EngineError};
 use crate::control::desired::{PortRole, PortSpec};
 use crate::control::policy::endpoint::Endpoint;
 use crate::control::policy::{EndpointKey, PolicyWorld};
+use crate::counters::WorkerCounters;
 use crate::ids::{MAX_PORTS, PortId};
 use crate::publish::Epoch;
 use crate::tables::{PolicyTables, Port, PortPolicy, Role};
@@ -41,6 +45,10 @@ pub(super) struct PolicySide {
     ports: BTreeMap<EndpointKey, PortId>,
     /// Endpoints that resources describe; these win over what is known of the port.
     described: BTreeSet<EndpointKey>,
+    /// Host endpoints, and where each is.
+    pub(super) hosts: HostEndpoints,
+    /// Who counts rules: there must be room before a verdict can name one.
+    counters: Vec<Arc<WorkerCounters>>,
     /// The world has changed since it was published.
     changed: bool,
     /// Tables that not every worker had adopted in time: addresses keep their classes until then.
@@ -55,6 +63,8 @@ impl PolicySide {
             generations: vec![PolicyGenerations::default(); MAX_PORTS],
             ports: BTreeMap::new(),
             described: BTreeSet::new(),
+            hosts: HostEndpoints::default(),
+            counters: Vec::new(),
             changed: false,
             awaited: None,
         }
@@ -62,9 +72,12 @@ impl PolicySide {
 
     /// The policy part of the tables of these ports.
     pub(super) fn tables(&self, ports: &[Option<Arc<Port>>]) -> PolicyTables {
+        let hosts = || ports.iter().flatten().filter_map(|port| port.host_policy.as_ref());
         let trie = |family| self.world.engine().trie(family).clone();
         PolicyTables {
-            in_use: ports.iter().flatten().any(|port| port.role == Role::Pod),
+            in_use: ports.iter().flatten().any(|port| port.role == Role::Pod || port.host_policy.is_some()),
+            hosts: hosts().next().is_some(),
+            untracked: hosts().any(|policy| policy.untracked.iter().any(Option::is_some)),
             classes4: trie(Family::V4),
             classes6: trie(Family::V6),
             generations: self.generations[..ports.len()].into(),
@@ -72,7 +85,16 @@ impl PolicySide {
         }
     }
 
-    fn raise(&mut self, id: PortId, egress: bool, ingress: bool) {
+    pub(super) fn world(&self) -> &PolicyWorld {
+        &self.world
+    }
+
+    /// Says that something which the world does not know of changes programs of ports.
+    pub(super) fn touch(&mut self) {
+        self.changed = true;
+    }
+
+    pub(super) fn raise(&mut self, id: PortId, egress: bool, ingress: bool) {
         let Some(generations) = self.generations.get_mut(id.index()) else { return };
         generations.egress = generations.egress.wrapping_add(u16::from(egress));
         generations.ingress = generations.ingress.wrapping_add(u16::from(ingress));
@@ -105,10 +127,51 @@ fn endpoint(spec: &PortSpec) -> Option<Endpoint> {
     })
 }
 
+/// What a policy world is made of, on its own.
+#[derive(Clone, Debug)]
+pub struct PolicyParts {
+    resources: Vec<Resource>,
+    endpoints: Vec<(EndpointKey, Endpoint)>,
+}
+
+impl PolicyParts {
+    /// The world, settled.
+    pub fn world(self) -> PolicyWorld {
+        let mut world = PolicyWorld::new();
+        self.resources.iter().for_each(|resource| world.apply(resource));
+        self.endpoints.into_iter().for_each(|(key, endpoint)| world.put_endpoint(key, Some(endpoint)));
+        world.publish();
+        world.settle();
+        world
+    }
+}
+
 impl Engine {
+    /// What the policy world would be made of, if these were the resources of policy.
+    pub fn policy_parts<'a>(&self, resources: impl Iterator<Item = &'a Resource>) -> PolicyParts {
+        let resources: Vec<Resource> = resources.cloned().collect();
+        let described: BTreeSet<EndpointKey> = resources.iter().filter_map(described).collect();
+        let specs = self.desired.ports.values();
+        let endpoints = specs.filter_map(|spec| Some((endpoint_key(&spec.name), endpoint(spec)?)));
+        let endpoints = endpoints.filter(|(key, _)| !described.contains(key)).collect();
+        PolicyParts { resources, endpoints }
+    }
+
+    /// Addresses of the node itself.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let roles = self.desired.ports.values().map(|spec| &spec.role);
+        let addresses = roles.flat_map(|role| match role {
+            PortRole::Uplink { addresses, .. } => addresses.iter().map(IpNet::addr).collect(),
+            PortRole::Host { addresses } => addresses.clone(),
+            PortRole::Pod { .. } => Vec::new(),
+        });
+        addresses.collect()
+    }
+
     /// A resource exists, or says something else.
     pub(super) fn put_policy(&mut self, resource: &Resource) {
         self.policy.described.extend(described(resource));
+        self.policy.hosts.put(resource);
         self.policy.world.apply(resource);
         self.policy.changed = true;
     }
@@ -116,6 +179,7 @@ impl Engine {
     /// A resource is gone.
     pub(super) fn remove_policy(&mut self, resource: &Resource) {
         self.policy.world.remove(resource);
+        self.policy.hosts.remove(resource);
         if let Some(key) = described(resource)
             && self.policy.described.remove(&key)
             && let Some(id) = self.policy.ports.get(&key)
@@ -144,6 +208,8 @@ impl Engine {
     pub(super) fn police_port(&mut self, spec: &PortSpec, id: PortId) {
         let key = endpoint_key(&spec.name);
         let endpoint = endpoint(spec);
+        // Another host endpoint may be at the port now.
+        self.policy.changed |= endpoint.is_none() && !self.policy.hosts.is_empty();
         if endpoint.is_some() {
             self.policy.ports.insert(key.clone(), id);
         } else if self.policy.ports.get(&key) == Some(&id) {
@@ -177,6 +243,8 @@ impl Engine {
             return false;
         }
         let mut publish = self.policy.world.publish().published.tries.is_some();
+        let last = self.policy.world.names().book().len();
+        self.policy.counters.iter().for_each(|worker| worker.rules.reserve(last));
         let ports: Vec<(EndpointKey, PortId)> =
             self.policy.ports.iter().map(|(key, id)| (key.clone(), *id)).collect();
         for (key, id) in ports {
@@ -195,7 +263,7 @@ impl Engine {
             self.policy.raise(id, egress, ingress);
             publish = true;
         }
-        publish
+        publish | self.renew_host_policy()
     }
 
     /// Gives addresses their new classes, once every worker has the tables that were published last.
@@ -209,8 +277,9 @@ impl Engine {
         }
         self.policy.awaited = None;
         let concerned = self.policy.world.settle();
-        let ids: Vec<PortId> =
+        let mut ids: Vec<PortId> =
             concerned.iter().filter_map(|key| self.policy.ports.get(key)).copied().collect();
+        ids.extend(self.ports_of_hosts(&concerned));
         if ids.is_empty() {
             return;
         }
@@ -221,6 +290,16 @@ impl Engine {
     /// Notes tables that some worker has not adopted in time.
     pub(super) fn await_policy(&mut self, epoch: Option<Epoch>) {
         self.policy.awaited = epoch;
+    }
+
+    /// Says which workers count what rules decide.
+    pub fn count_rules_in(&mut self, workers: Vec<Arc<WorkerCounters>>) {
+        self.policy.counters = workers;
+    }
+
+    /// The policy of the router.
+    pub fn policy(&self) -> &PolicyWorld {
+        &self.policy.world
     }
 
     /// The name of a policy rule.

@@ -42,8 +42,10 @@ impl Engine {
         if self.ports.len() <= id.index() {
             self.ports.resize(id.index() + 1, None);
         }
-        let policy = self.ports[id.index()].as_ref().and_then(|port| port.policy.clone());
-        self.ports[id.index()] = Some(Arc::new(Port { policy, ..compile(&spec) }));
+        let old = self.ports[id.index()].as_ref();
+        let policy = old.and_then(|port| port.policy.clone());
+        let host_policy = old.and_then(|port| port.host_policy.clone());
+        self.ports[id.index()] = Some(Arc::new(Port { policy, host_policy, ..compile(&spec) }));
         self.police_port(&spec, id);
         self.changed.tables = true;
         self.announce_port(&spec);
@@ -177,5 +179,6 @@ fn compile(spec: &PortSpec) -> Port {
         addresses4: v4.collect(),
         addresses6: v6.collect(),
         policy: None,
+        host_policy: None,
     }
 }

@@ -11,6 +11,7 @@
 //! Forward, untracked and pre-DNAT stages without a policy are not there at all. In the last two the end
 //! of a tier never denies.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use acl::model::{Rule, RuleAction};
@@ -194,9 +195,31 @@ impl Failsafe {
         direction: Direction,
         nets: &mut impl FnMut(&IpNet) -> acl::model::SetId,
     ) -> Rule {
+        let mut rule = self.rule_for(id, direction, nets);
+        rule.destination.ports = vec![self.port..=self.port];
+        rule
+    }
+
+    /// The rule that lets answers of connections to the port pass, which go the other way.
+    pub fn answer_rule(
+        &self,
+        id: RuleId,
+        direction: Direction,
+        nets: &mut impl FnMut(&IpNet) -> acl::model::SetId,
+    ) -> Rule {
+        let mut rule = self.rule_for(id, direction, nets);
+        rule.source.ports = vec![self.port..=self.port];
+        rule
+    }
+
+    fn rule_for(
+        &self,
+        id: RuleId,
+        direction: Direction,
+        nets: &mut impl FnMut(&IpNet) -> acl::model::SetId,
+    ) -> Rule {
         let mut rule = Rule::new(id, RuleAction::Allow);
         rule.protocol = Some(self.protocol);
-        rule.destination.ports = vec![self.port..=self.port];
         if let Some(net) = &self.net {
             match direction {
                 Direction::Ingress => rule.source.all_of.push(nets(net)),
@@ -252,5 +275,14 @@ impl EndpointKey {
         let pod = &workload.spec.pod;
         let name = if pod.is_empty() { &workload.metadata.name } else { pod };
         EndpointKey::workload(&workload.metadata.namespace, name)
+    }
+}
+
+impl fmt::Display for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndpointKey::Workload { namespace, name } => write!(f, "{namespace}/{name}"),
+            EndpointKey::Host { name } => f.write_str(name),
+        }
     }
 }

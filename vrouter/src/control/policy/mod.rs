@@ -18,6 +18,7 @@
 //! | [`rule_names`] | what the numbers in verdicts mean |
 //! | [`endpoint`] | which policies apply to an endpoint, and the rule sets made of them |
 //! | [`plan`] | endpoints that changed get programs, shared where they are alike |
+//! | [`overview`] | all of it in order, for people |
 //! | [`query`] | what policy says of a packet, and why |
 //! | [`world`] | all of it, changed by one resource at a time |
 //!
@@ -26,6 +27,7 @@
 
 pub mod endpoint;
 pub mod labels;
+pub mod overview;
 pub mod plan;
 pub mod query;
 pub mod rule_names;
@@ -38,6 +40,6 @@ pub mod world;
 mod tests;
 
 pub use endpoint::{EndpointKey, EndpointPrograms, Failsafe, HostPrograms};
-pub use query::{Answer, Query, QueryError, Questions, SideAnswer, StepText};
+pub use query::{Answer, Packet, Query, QueryError, Questions, SideAnswer, StepText};
 pub use rule_names::{RuleName, RuleNames};
 pub use world::{Change, PolicyWorld};

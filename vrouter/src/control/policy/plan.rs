@@ -3,6 +3,7 @@
 //! A plan lists what applies to an endpoint in one stage and direction, in order. Equal plans are
 //! compiled once; a program goes when its last endpoint has left it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use acl::model::{Policy, Ruleset, SetId, Tier, TierEnd};
@@ -12,7 +13,7 @@ use api::{DefaultAction, Order};
 use super::endpoint::{EndpointKey, EndpointPrograms, Failsafe, HostPrograms, Stage, policy_type};
 use super::rule_names::RuleName;
 use super::translate::Sources;
-use super::world::{Change, ItemKey, PolicyKey, PolicyWorld};
+use super::world::{Change, ItemKey, PolicyKey, PolicyWorld, StoredPolicy};
 
 /// A policy in a plan, with its version.
 type PlannedPolicy = (PolicyKey, u64);
@@ -25,7 +26,7 @@ pub(super) struct Plan {
     /// Version of the failsafe ports; `None` where there are none.
     failsafe: Option<u64>,
     /// Tiers in order, each with its policies in order.
-    tiers: Vec<(String, u64, Vec<PlannedPolicy>)>,
+    pub(super) tiers: Vec<(String, u64, Vec<PlannedPolicy>)>,
     profiles: Vec<(String, u64)>,
 }
 
@@ -38,6 +39,15 @@ pub(super) struct Compiled {
     refused: Option<CompileError>,
     /// Sets of the failsafe ports' prefixes.
     nets: Vec<SetId>,
+}
+
+/// The order in which policies of a tier are asked.
+pub(super) fn policy_order(
+    (one_key, one): (&PolicyKey, &StoredPolicy),
+    (other_key, other): (&PolicyKey, &StoredPolicy),
+) -> Ordering {
+    let names = |key: &PolicyKey| (key.name.clone(), key.namespace.clone(), key.kind);
+    Order::compare(one.spec.order, other.spec.order).then_with(|| names(one_key).cmp(&names(other_key)))
 }
 
 const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
@@ -134,23 +144,19 @@ impl PolicyWorld {
 
     fn plan(&self, key: &EndpointKey, host: bool, stage: Stage, direction: Direction) -> Plan {
         let (endpoint, item) = (self.endpoints.get(key), self.items.item(&ItemKey::Endpoint(key.clone())));
-        let applies = |(_, policy): &(&PolicyKey, &super::world::StoredPolicy)| {
+        let applies = |(_, policy): &(&PolicyKey, &StoredPolicy)| {
             stage.takes(&policy.spec)
                 && policy.spec.types.contains(&policy_type(direction))
                 && item.is_some_and(|item| policy.selector.matches(&item.labels))
         };
-        let mut tiers: BTreeMap<&str, Vec<(&PolicyKey, &super::world::StoredPolicy)>> = BTreeMap::new();
+        let mut tiers: BTreeMap<&str, Vec<(&PolicyKey, &StoredPolicy)>> = BTreeMap::new();
         for (key, policy) in self.policies.iter().filter(applies) {
             tiers.entry(&policy.spec.tier).or_default().push((key, policy));
         }
         let mut ordered: Vec<_> = tiers
             .into_iter()
             .map(|(name, mut policies)| {
-                policies.sort_by(|(one_key, one), (other_key, other)| {
-                    let names = |key: &PolicyKey| (key.name.clone(), key.namespace.clone(), key.kind);
-                    Order::compare(one.spec.order, other.spec.order)
-                        .then_with(|| names(one_key).cmp(&names(other_key)))
-                });
+                policies.sort_by(|one, other| policy_order(*one, *other));
                 let policies =
                     policies.into_iter().map(|(key, policy)| (key.clone(), policy.version)).collect();
                 (name, self.tiers.get(name), policies)
@@ -215,7 +221,7 @@ impl PolicyWorld {
         let at = direction as usize;
         let mut tiers = Vec::with_capacity(plan.tiers.len() + 1);
         if plan.failsafe.is_some() && !self.failsafe[at].is_empty() {
-            tiers.push(self.failsafe_tier(direction, nets));
+            tiers.push(self.failsafe_tier(direction, plan.stage, nets));
         }
         for (name, _, policies) in &plan.tiers {
             let mut made = Vec::with_capacity(policies.len());
@@ -243,16 +249,22 @@ impl PolicyWorld {
         Ruleset { tiers, profiles, no_match }
     }
 
-    fn failsafe_tier(&mut self, direction: Direction, nets: &mut Vec<SetId>) -> Tier {
+    fn failsafe_tier(&mut self, direction: Direction, stage: Stage, nets: &mut Vec<SetId>) -> Tier {
         let id = self.names.id(RuleName::Failsafe { direction });
         let ports: Vec<Failsafe> = self.failsafe[direction as usize].clone();
+        // Answers of untracked connections are known by their source port alone.
+        let answers: Vec<Failsafe> = match stage {
+            Stage::Untracked => self.failsafe[1 - direction as usize].clone(),
+            _ => Vec::new(),
+        };
         let engine = &mut self.engine;
         let mut net = |prefix: &ipnet::IpNet| {
             let set = engine.nets(std::slice::from_ref(prefix));
             nets.push(set);
             set
         };
-        let rules = ports.iter().map(|port| port.rule(id, direction, &mut net)).collect();
+        let mut rules: Vec<_> = ports.iter().map(|port| port.rule(id, direction, &mut net)).collect();
+        rules.extend(answers.iter().map(|port| port.answer_rule(id, direction, &mut net)));
         let policies = vec![Policy { staged: false, end: id, rules }];
         Tier { policies, end: TierEnd::Pass, end_id: id }
     }

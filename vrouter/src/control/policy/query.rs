@@ -32,6 +32,19 @@ pub struct Query {
     pub transport: Option<(u16, u16)>,
 }
 
+/// A packet between two addresses of one family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Packet {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// IP protocol.
+    pub protocol: u8,
+    /// As in [`Query`].
+    pub transport: Option<(u16, u16)>,
+}
+
 /// Why a question could not be answered.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum QueryError {
@@ -90,12 +103,8 @@ pub struct StepText {
 pub struct Questions<'a> {
     world: &'a PolicyWorld,
     by_address: HashMap<IpAddr, &'a EndpointKey>,
-}
-
-/// An end: its workload, if it is one, and its addresses.
-struct End<'a> {
-    workload: Option<&'a EndpointKey>,
-    addresses: Vec<IpAddr>,
+    /// Addresses of the node itself, whose packets to its pods are not policed.
+    node: Vec<IpAddr>,
 }
 
 impl<'a> Questions<'a> {
@@ -104,76 +113,100 @@ impl<'a> Questions<'a> {
         let workloads = world.endpoints().filter(|(key, _)| matches!(key, EndpointKey::Workload { .. }));
         let by_address = workloads
             .flat_map(|(key, endpoint)| endpoint.addresses.iter().map(move |address| (*address, key)));
-        Questions { world, by_address: by_address.collect() }
+        Questions { world, by_address: by_address.collect(), node: Vec::new() }
     }
 
-    fn end(&self, text: &str) -> Result<End<'a>, QueryError> {
+    /// Addresses of the node itself: what it sends to its pods is not policed.
+    pub fn on_node(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.node = addresses.into_iter().collect();
+        self
+    }
+
+    /// The workload that has an address.
+    pub fn workload(&self, address: IpAddr) -> Option<&'a EndpointKey> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// The addresses of an end.
+    fn end(&self, text: &str) -> Result<Vec<IpAddr>, QueryError> {
         if let Ok(address) = text.parse() {
-            return Ok(End { workload: self.by_address.get(&address).copied(), addresses: vec![address] });
+            return Ok(vec![address]);
         }
         let unknown = || QueryError::UnknownEnd(text.to_owned());
         let (namespace, name) = text.split_once('/').ok_or_else(unknown)?;
-        let (key, endpoint) =
+        let (_, endpoint) =
             self.world.endpoint(&EndpointKey::workload(namespace, name)).ok_or_else(unknown)?;
-        Ok(End { workload: Some(key), addresses: endpoint.addresses.clone() })
+        Ok(endpoint.addresses.clone())
     }
 
-    /// The programs to ask, source's first, and the headers they are asked about in lane 0.
-    fn prepare(&self, query: &Query) -> Result<([Option<ProgramId>; 2], Headers), QueryError> {
+    /// A packet that the ends of a question can exchange.
+    pub fn packet(&self, query: &Query) -> Result<Packet, QueryError> {
         let (from, to) = (self.end(&query.from)?, self.end(&query.to)?);
-        let pairs =
-            from.addresses.iter().flat_map(|one| to.addresses.iter().map(move |other| (*one, *other)));
+        let pairs = from.iter().flat_map(|one| to.iter().map(move |other| (*one, *other)));
         let pair = pairs.into_iter().find(|(one, other)| one.is_ipv4() == other.is_ipv4());
         let (source, destination) =
             pair.ok_or_else(|| QueryError::Families { from: query.from.clone(), to: query.to.clone() })?;
+        Ok(Packet { source, destination, protocol: query.protocol, transport: query.transport })
+    }
+
+    /// The programs to ask, source's first, and the headers they are asked about in lane 0.
+    fn prepare(&self, packet: &Packet) -> ([Option<ProgramId>; 2], Headers) {
         let engine = self.world.engine();
         let class = |address| match address {
             IpAddr::V4(address) => engine.trie(Family::V4).lookup4(u32::from(address)),
             IpAddr::V6(address) => engine.trie(Family::V6).lookup6(u128::from(address)),
         };
+        let (source, destination) = (packet.source, packet.destination);
         let mut headers = Headers::new();
         let classes = (class(source), class(destination));
-        headers.set(0, source.is_ipv6(), classes, query.protocol, query.transport);
-        let program = |key: Option<&EndpointKey>| self.world.programs(key?);
-        let programs = [
-            program(from.workload).map(|programs| programs.egress),
-            program(to.workload).map(|programs| programs.ingress),
-        ];
-        Ok((programs, headers))
+        headers.set(0, source.is_ipv6(), classes, packet.protocol, packet.transport);
+        let programs = |address| self.world.programs(self.workload(address)?);
+        let ingress = programs(destination).filter(|_| !self.node.contains(&source));
+        let programs =
+            [programs(source).map(|programs| programs.egress), ingress.map(|programs| programs.ingress)];
+        (programs, headers)
+    }
+
+    /// The verdicts of both sides, source's first; `None` where a side is not policed.
+    pub fn verdicts(&self, packet: &Packet) -> [Option<Verdict>; 2] {
+        let (programs, headers) = self.prepare(packet);
+        programs.map(|program| self.verdict(program, &headers))
+    }
+
+    fn verdict(&self, program: Option<ProgramId>, headers: &Headers) -> Option<Verdict> {
+        let program = self.world.engine().program(program?)?;
+        let mut verdicts = [Verdict { action: Action::Deny, rule: RuleId::NONE }; 64];
+        program.decide(headers, 1, &mut verdicts);
+        Some(verdicts[0])
     }
 
     /// What policy says of a packet.
     pub fn ask(&self, query: &Query) -> Result<Answer, QueryError> {
-        let (programs, headers) = self.prepare(query)?;
-        let [egress, ingress] = programs.map(|program| self.side(program, &headers));
-        Ok(Answer { allowed: egress.verdict == "Allow" && ingress.verdict == "Allow", egress, ingress })
+        Ok(self.answer(self.verdicts(&self.packet(query)?)))
     }
 
-    fn side(&self, program: Option<ProgramId>, headers: &Headers) -> SideAnswer {
-        let Some(program) = program.and_then(|id| self.world.engine().program(id)) else {
+    /// Verdicts of both sides in words.
+    pub fn answer(&self, verdicts: [Option<Verdict>; 2]) -> Answer {
+        let [egress, ingress] = verdicts.map(|verdict| self.side(verdict));
+        Answer { allowed: egress.verdict == "Allow" && ingress.verdict == "Allow", egress, ingress }
+    }
+
+    fn side(&self, verdict: Option<Verdict>) -> SideAnswer {
+        let Some(verdict) = verdict else {
             return SideAnswer { verdict: "Allow", tier: None, policy: None, rule: None };
         };
-        let mut verdicts = [Verdict { action: Action::Deny, rule: RuleId::NONE }; 64];
-        program.decide(headers, 1, &mut verdicts);
-        let name = self.world.names().name(verdicts[0].rule);
-        let (tier, policy) = match name {
-            Some(RuleName::Policy { tier, namespace, name, .. }) => {
-                (Some(tier.clone()), Some(full_name(namespace, name)))
-            }
-            Some(RuleName::TierEnd { tier, .. }) => (Some(tier.clone()), None),
-            Some(RuleName::Profile { name, .. }) => (None, Some(name.clone())),
-            _ => (None, None),
-        };
-        let verdict = match verdicts[0].action {
+        let name = self.world.names().name(verdict.rule);
+        let (tier, policy) = name.map(RuleName::tier_and_policy).unwrap_or_default();
+        let word = match verdict.action {
             Action::Allow => "Allow",
             Action::Deny => "Deny",
         };
-        SideAnswer { verdict, tier, policy, rule: name.map(ToString::to_string) }
+        SideAnswer { verdict: word, tier, policy, rule: name.map(ToString::to_string) }
     }
 
     /// Every rule that was asked about a packet: the source's side, the destination's side.
     pub fn steps(&self, query: &Query) -> Result<[Vec<StepText>; 2], QueryError> {
-        let (programs, headers) = self.prepare(query)?;
+        let (programs, headers) = self.prepare(&self.packet(query)?);
         Ok(programs.map(|program| {
             let explained = program.and_then(|id| self.world.engine().explain(id, &headers, 0));
             let steps = explained.map(|explained| explained.steps).unwrap_or_default();
@@ -224,10 +257,6 @@ fn action_word(action: RuleAction) -> &'static str {
         RuleAction::Pass => "Pass",
         RuleAction::Log => "Log",
     }
-}
-
-fn full_name(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 
 impl PolicyWorld {

@@ -53,6 +53,21 @@ pub enum RuleName {
     },
 }
 
+impl RuleName {
+    /// The tier and the policy or profile, with its namespace, that a rule belongs to.
+    pub fn tier_and_policy(&self) -> (Option<String>, Option<String>) {
+        match self {
+            RuleName::Policy { tier, namespace, name, .. } => {
+                let full = if namespace.is_empty() { name.clone() } else { format!("{namespace}/{name}") };
+                (Some(tier.clone()), Some(full))
+            }
+            RuleName::TierEnd { tier, .. } => (Some(tier.clone()), None),
+            RuleName::Profile { name, .. } => (None, Some(name.clone())),
+            RuleName::Failsafe { .. } | RuleName::NoMatch { .. } => (None, None),
+        }
+    }
+}
+
 impl fmt::Display for RuleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -87,6 +102,11 @@ impl RuleNames {
         let id = self.book.id(&name.to_string());
         self.names.entry(id).or_insert(name);
         id
+    }
+
+    /// The number of a name, if it has one.
+    pub fn find(&self, name: &RuleName) -> Option<RuleId> {
+        self.book.find(&name.to_string())
     }
 
     /// The name of a number.

@@ -1,13 +1,15 @@
 //! Flows whose policy has changed since it was asked about them: it is asked again, in the direction
 //! in which the flow was opened, whichever way the packet at hand goes.
 
+use core::net::IpAddr;
+
 use acl::conntrack::{Addresses, Flow, Keep, SideVerdict, Tick, has_ports};
 use acl::{Action, Direction};
 
 use super::{FlowState, read};
 use crate::burst::lanes;
 use crate::ids::PortId;
-use crate::tables::{Port, Role, Tables};
+use crate::tables::{HostStage, Port, Role, Tables};
 
 /// Asks about every stale flow that the lookup found. What is denied is in `found.denied` then; a flow
 /// whose endpoint is gone, or has other addresses, is over, and its packet may open a new one.
@@ -51,9 +53,15 @@ fn judge(flows: &mut FlowState, lane: usize, flow: &Flow, tables: &Tables) -> Ke
         if side.endpoint == SideVerdict::NO_ENDPOINT {
             continue;
         }
-        let owns = |port: &&Port| port.role == Role::Pod && port.has_address(address);
-        let Some(port) = tables.port(PortId(side.endpoint)).filter(owns) else { return Keep::No };
-        flows.ask(direction, bit, Some(port), &tables.policy);
+        let Some(port) = tables.port(PortId(side.endpoint)) else { return Keep::No };
+        match port.role {
+            Role::Pod if port.has_address(address) => {
+                let program = port.policy.as_ref().map(|policy| policy.program(direction));
+                flows.ask(direction, bit, program, &tables.policy);
+            }
+            Role::Pod => return Keep::No,
+            _ => ask_host(flows, lane, (direction, port), [source, destination], tables),
+        }
         let generations = tables.policy.generations.get(usize::from(side.endpoint)).copied();
         let generations = generations.unwrap_or_default();
         let generation = match direction {
@@ -67,6 +75,34 @@ fn judge(flows: &mut FlowState, lane: usize, flow: &Flow, tables: &Tables) -> Ke
     }
     flows.found.denied = flows.found.denied & !bit | if denied { bit } else { 0 };
     Keep::Yes
+}
+
+/// Asks the host endpoint at a port where the flow enters (egress) or leaves (ingress).
+fn ask_host(
+    flows: &mut FlowState,
+    lane: usize,
+    (slot, port): (Direction, &Port),
+    [source, destination]: [IpAddr; 2],
+    tables: &Tables,
+) {
+    let bit = 1 << lane;
+    flows.pass(slot, bit);
+    let Some(policy) = port.host_policy.as_deref() else { return };
+    let stage = |own| if own { HostStage::Normal } else { HostStage::Forward };
+    let asked: &[(HostStage, Direction)] = match (slot, port.role) {
+        (Direction::Egress, _) => &[
+            (HostStage::PreDnat, Direction::Ingress),
+            (stage(tables.is_own(destination)), Direction::Ingress),
+        ],
+        (Direction::Ingress, Role::Host) => &[(HostStage::Normal, Direction::Ingress)],
+        (Direction::Ingress, _) => &[(stage(tables.is_own(source)), Direction::Egress)],
+    };
+    for (stage, direction) in asked {
+        let Some(program) = policy.program(*stage, *direction) else { continue };
+        if flows.ask(slot, bit, Some(program), &tables.policy).open == 0 {
+            return;
+        }
+    }
 }
 
 /// Sets a lane to the headers of the flow's opener.

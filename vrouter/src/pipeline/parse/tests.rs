@@ -20,6 +20,7 @@ fn port(role: Role) -> Port {
         addresses4: Box::new([]),
         addresses6: Box::new([]),
         policy: None,
+        host_policy: None,
     }
 }
 

@@ -1,0 +1,143 @@
+//! `explain` of a running router, and `policy diff`: answers in the same form as from files.
+
+use std::io::{BufWriter, Write};
+
+use vrouter::control::policy::{Answer, Query, SideAnswer, StepText};
+use vrouter::rpc::v1;
+
+use crate::cli::{ExplainArguments, Format};
+use crate::connect::Client;
+use crate::failure::Failure;
+use crate::output::{self, Column};
+use crate::{flows, policy, resources};
+
+/// Questions of a request.
+const PAGE: usize = 1024;
+
+fn question(query: &Query) -> v1::PacketQuestion {
+    let (first, second) = query.transport.map(|(one, two)| (u32::from(one), u32::from(two))).unzip();
+    v1::PacketQuestion {
+        from: query.from.clone(),
+        to: query.to.clone(),
+        protocol: query.protocol.into(),
+        first,
+        second,
+    }
+}
+
+/// The words that answers use.
+fn word(text: &str) -> &'static str {
+    ["Allow", "Deny", "Pass", "Log"].into_iter().find(|word| *word == text).unwrap_or("unknown")
+}
+
+fn side(answer: Option<v1::SideAnswer>) -> (SideAnswer, Vec<StepText>) {
+    let answer = answer.unwrap_or_default();
+    let step = |step: v1::ExplainStep| StepText {
+        rule: step.rule,
+        action: step.action.as_deref().map(word),
+        failed: step.failed,
+        staged: step.staged,
+    };
+    let steps = answer.steps.into_iter().map(step).collect();
+    let (tier, policy, rule) = (answer.tier, answer.policy, answer.rule);
+    (SideAnswer { verdict: word(&answer.verdict), tier, policy, rule }, steps)
+}
+
+fn answer(reply: v1::PacketAnswer) -> Result<(Answer, [Vec<StepText>; 2]), String> {
+    if !reply.error.is_empty() {
+        return Err(reply.error);
+    }
+    let ((egress, out), (ingress, into)) = (side(reply.egress), side(reply.ingress));
+    Ok((Answer { allowed: reply.allowed, egress, ingress }, [out, into]))
+}
+
+async fn ask(client: &mut Client, queries: &[Query], steps: bool) -> Result<Vec<v1::PacketAnswer>, Failure> {
+    let questions = queries.iter().map(question).collect();
+    let reply = client.explain(v1::ExplainRequest { questions, steps }).await?.into_inner();
+    if reply.answers.len() != queries.len() {
+        return Err("the router's answers are not those to the questions".to_owned().into());
+    }
+    Ok(reply.answers)
+}
+
+/// `vrctl explain`.
+pub(crate) async fn explain(
+    client: &mut Client,
+    arguments: ExplainArguments,
+    format: Format,
+) -> Result<(), Failure> {
+    let Some(file) = &arguments.batch else {
+        let query = policy::asked(arguments)?;
+        let answers = ask(client, &[query], true).await?;
+        let [reply] = <[_; 1]>::try_from(answers).map_err(|_| "there is no answer".to_owned())?;
+        let (answer, steps) = answer(reply)?;
+        return policy::print(&answer, &steps, format);
+    };
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut lines = policy::batch(file)?;
+    loop {
+        let page: Vec<(String, Query)> = lines.by_ref().take(PAGE).collect::<Result<_, _>>()?;
+        if page.is_empty() {
+            return Ok(out.flush()?);
+        }
+        let (places, queries): (Vec<_>, Vec<_>) = page.into_iter().unzip();
+        for (place, reply) in places.iter().zip(ask(client, &queries, false).await?) {
+            let (answer, _) = answer(reply).map_err(|error| format!("{place}: {error}"))?;
+            policy::answer_line(&mut out, &answer)?;
+        }
+    }
+}
+
+/// `vrctl policy diff`.
+pub(crate) async fn diff(
+    client: &mut Client,
+    file: Option<&str>,
+    deletions: Vec<String>,
+    count: u64,
+    format: Format,
+) -> Result<(), Failure> {
+    let documents = file.map(resources::read).transpose()?.unwrap_or_default();
+    let request = v1::DiffPolicyRequest { documents, deletions, count };
+    let reply = client.diff_policy(request).await?.into_inner();
+    if matches!(format, Format::Json | Format::Yaml) {
+        output::one(&reply, &[], format)?;
+        return resources::judge(&reply.refused, "nothing was compared");
+    }
+    resources::judge(&reply.refused, "nothing was compared")?;
+    if !reply.differences.is_empty() {
+        output::list(&reply.differences, &DIFFERENCES, format)?;
+    }
+    let left = (reply.stopped + reply.opened).saturating_sub(reply.differences.len() as u64);
+    let rest = if left > 0 { format!(", {left} of them not listed") } else { String::new() };
+    output::line(&format!(
+        "{} flows and {} denials compared: {} would be stopped, {} would pass{rest}",
+        reply.flows, reply.denials, reply.stopped, reply.opened
+    ))
+}
+
+/// What decides: the side that denies, or both.
+fn decides(answer: &Option<v1::PacketAnswer>) -> String {
+    let Some(answer) = answer else { return String::new() };
+    let sides = [("egress", &answer.egress), ("ingress", &answer.ingress)];
+    let rules = sides.into_iter().filter_map(|(name, side)| Some((name, side.as_ref()?)));
+    let shown = rules.filter(|(_, side)| answer.allowed || side.verdict == "Deny");
+    let words = shown.map(|(name, side)| match &side.rule {
+        Some(rule) => rule.clone(),
+        None => format!("{name} not policed"),
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
+const DIFFERENCES: [Column<v1::PolicyDifference>; 8] = [
+    Column::words("CHANGE", |d| {
+        let then = d.then.as_ref().is_some_and(|then| then.allowed);
+        if then { "opened" } else { "stopped" }.to_owned()
+    }),
+    Column::words("OF", |d| d.of.clone()),
+    Column::words("FROM", |d| flows::end(&d.headers, true)),
+    Column::words("TO", |d| flows::end(&d.headers, false)),
+    Column::words("PROTOCOL", |d| flows::protocol(&d.headers)),
+    Column::number("PACKETS", |d| d.packets.to_string()),
+    Column::words("THEN", |d| decides(&d.then)),
+    Column::wide(Column::words("NOW", |d| decides(&d.now))),
+];

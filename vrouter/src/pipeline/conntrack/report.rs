@@ -1,0 +1,102 @@
+//! What policy said, for counters and for the log: which rule, and of which packet.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use acl::conntrack::{Addresses, Tuple, has_ports};
+use acl::{Direction, Note, Program, RuleId};
+
+use super::{FlowState, read};
+use crate::burst::{Burst, lanes};
+use crate::counters::RuleCounters;
+use crate::ids::PortId;
+use crate::pipeline::flow_log::{Entry, Event};
+use crate::pipeline::state::WorkerState;
+
+/// Packets that follow one another in a burst and are of the same rules, as they mostly are.
+struct Run {
+    rules: [RuleId; 2],
+    packets: u64,
+    bytes: u64,
+}
+
+impl Run {
+    fn count(&self, counters: &RuleCounters) {
+        for rule in self.rules.into_iter().filter(|rule| *rule != RuleId::NONE) {
+            counters.add(rule.0, self.packets, self.bytes);
+        }
+    }
+}
+
+/// Counts packets of known flows under the rules that let the flows pass.
+#[inline]
+pub(super) fn count_known(flows: &FlowState, mask: u64, burst: &Burst, counters: &RuleCounters) {
+    let mut run = Run { rules: [RuleId::NONE; 2], packets: 0, bytes: 0 };
+    for lane in lanes(mask) {
+        let rules = [Direction::Egress, Direction::Ingress].map(|side| flows.found.verdict(lane, side).rule);
+        if rules != run.rules {
+            run.count(counters);
+            run = Run { rules, packets: 0, bytes: 0 };
+        }
+        run.packets += 1;
+        run.bytes += u64::from(burst.meta.ip_len[lane]);
+    }
+    run.count(counters);
+}
+
+impl FlowState {
+    /// What Log rules and staged policies of a program say of a lane that was asked about.
+    pub(in crate::pipeline) fn notes(&self, program: &Program, lane: usize, note: &mut impl FnMut(Note)) {
+        program.notes(&self.asked, lane, note);
+    }
+}
+
+/// Logs a packet. `turned`: it goes against the direction in which its flow was opened.
+#[cold]
+pub(in crate::pipeline) fn log(
+    burst: &Burst,
+    lane: usize,
+    (event, direction, rule): (Event, Direction, RuleId),
+    port: PortId,
+    turned: bool,
+    state: &mut WorkerState,
+) {
+    let lost = &state.counters.run.flow_log_lost;
+    if !state.flow_log.admits(port, state.now, lost) {
+        return;
+    }
+    let (headers, code) = (&state.flows.headers, state.flows.code[lane]);
+    let mut ends: [IpAddr; 2] = if headers.v6 >> lane & 1 == 1 {
+        [headers.src6[lane], headers.dst6[lane]].map(|address| Ipv6Addr::from_bits(address).into())
+    } else {
+        [headers.src4[lane], headers.dst4[lane]].map(|address| Ipv4Addr::from_bits(address).into())
+    };
+    let protocol = headers.protocol[lane];
+    let mut ports = (headers.src_port[lane], headers.dst_port[lane]);
+    if turned {
+        ends.swap(0, 1);
+        ports = (ports.1, ports.0);
+    }
+    let [source, destination] = ends;
+    let transport = if read::is_icmp(protocol) {
+        Some((headers.kind[lane].into(), code.into()))
+    } else {
+        has_ports(protocol).then_some(ports)
+    };
+    let len = burst.meta.ip_len[lane];
+    let at = state.now;
+    let entry = Entry { at, event, direction, port, rule, source, destination, protocol, transport, len };
+    state.flow_log.push(entry, lost);
+}
+
+/// The packet that opened a flow, as policy was asked about it.
+pub fn opener(tuple: &Tuple) -> (IpAddr, IpAddr, Option<(u16, u16)>) {
+    let (source, destination) = match tuple.addresses {
+        Addresses::V4(source, destination) => (source.into(), destination.into()),
+        Addresses::V6(source, destination) => (source.into(), destination.into()),
+    };
+    let transport = match read::is_icmp(tuple.protocol) {
+        true => Some((read::question(tuple).into(), 0)),
+        false => has_ports(tuple.protocol).then_some((tuple.src_port, tuple.dst_port)),
+    };
+    (source, destination, transport)
+}

@@ -1,0 +1,167 @@
+//! `ListPolicies`: tiers, policies and rules in the order in which they are asked.
+
+use std::collections::BTreeSet;
+
+use acl::{Action, Direction, RuleId};
+use api::DefaultAction;
+
+use crate::control::policy::EndpointKey;
+use crate::control::policy::overview::{PolicyView, RuleView};
+use crate::daemon::Node;
+use crate::daemon::not_enforced::NotEnforced;
+use crate::rpc::v1;
+
+/// The word of a direction.
+pub(super) fn direction_word(direction: Direction) -> String {
+    direction.to_string()
+}
+
+/// The word of a verdict.
+pub(super) fn verdict_word(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "Allow",
+        Action::Deny => "Deny",
+    }
+}
+
+/// What a request asks for.
+struct Filter<'a>(&'a v1::ListPoliciesRequest);
+
+impl Filter<'_> {
+    fn wants(&self, policy: &PolicyView<'_>) -> bool {
+        let Filter(request) = self;
+        let full = format!("{}/{}", policy.namespace, policy.name);
+        let resource = policy.resource_name();
+        let bare = resource.rsplit('/').next().unwrap_or_default();
+        let names = [policy.name, bare, &full, &resource];
+        (request.name.is_empty() || names.contains(&request.name.as_str()))
+            && (request.namespace.is_empty() || request.namespace == policy.namespace)
+            && self.has_endpoint(&policy.endpoints)
+    }
+
+    fn has_endpoint(&self, endpoints: &BTreeSet<&EndpointKey>) -> bool {
+        let Filter(request) = self;
+        request.endpoint.is_empty() || endpoints.iter().any(|key| key.to_string() == request.endpoint)
+    }
+
+    /// Whether it asks for a policy or a tier, and so not for profiles.
+    fn names_policies(&self) -> bool {
+        let Filter(request) = self;
+        ![&request.tier, &request.namespace, &request.name].into_iter().all(String::is_empty)
+    }
+}
+
+/// Every tier, policy and rule that a request asks for.
+pub(super) fn list(node: &Node, request: &v1::ListPoliciesRequest) -> v1::ListPoliciesReply {
+    let (filter, world) = (Filter(request), node.router.engine().policy());
+    let told = node.not_enforced();
+    let mut tiers = Vec::new();
+    for tier in world.tiers() {
+        if !request.tier.is_empty() && request.tier != tier.name {
+            continue;
+        }
+        let wanted = tier.policies.iter().filter(|policy| filter.wants(policy));
+        let policies: Vec<v1::Policy> = wanted.map(|policy| show(node, &told, policy)).collect();
+        // A tier without policies is shown where all are, or where it is asked for.
+        let narrowed =
+            ![&request.namespace, &request.name, &request.endpoint].into_iter().all(String::is_empty);
+        if narrowed && policies.is_empty() {
+            continue;
+        }
+        tiers.push(v1::PolicyTier {
+            name: tier.name.to_owned(),
+            order: tier.order.map(api::Order::value),
+            default_action: match tier.default_action {
+                Some(DefaultAction::Deny) => "Deny",
+                Some(DefaultAction::Pass) => "Pass",
+                None => "",
+            }
+            .to_owned(),
+            policies,
+            ends: ends(node, tier.ends),
+        });
+    }
+    let mut profiles = Vec::new();
+    if !filter.names_policies() {
+        for profile in world.profiles() {
+            if filter.has_endpoint(&profile.endpoints) {
+                profiles.push(v1::PolicyProfile {
+                    name: profile.name.to_owned(),
+                    endpoints: profile.endpoints.iter().map(ToString::to_string).collect(),
+                    rules: profile.rules.iter().map(|rule| show_rule(node, rule)).collect(),
+                });
+            }
+        }
+    }
+    let problems = node.router.engine().policy_problems().into_iter();
+    v1::ListPoliciesReply {
+        tiers,
+        profiles,
+        ends: if filter.names_policies() { Vec::new() } else { ends(node, world.no_match()) },
+        conditions: problems
+            .map(|message| v1::Condition { name: "policy".to_owned(), ok: false, message })
+            .collect(),
+    }
+}
+
+fn ends(node: &Node, ids: [Option<RuleId>; 2]) -> Vec<v1::PolicyRule> {
+    let show = |(id, direction): (Option<RuleId>, Direction)| {
+        let counted = node.router.rule_totals(id?);
+        Some(v1::PolicyRule {
+            direction: direction_word(direction),
+            index: None,
+            action: "Deny".to_owned(),
+            conditions: String::new(),
+            packets: counted.packets,
+            bytes: counted.bytes,
+        })
+    };
+    ids.into_iter().zip([Direction::Ingress, Direction::Egress]).filter_map(show).collect()
+}
+
+fn show_rule(node: &Node, view: &RuleView<'_>) -> v1::PolicyRule {
+    let counted = node.router.rule_totals(view.id);
+    let mut conditions = view.rule.and_then(|rule| serde_json::to_value(rule).ok());
+    if let Some(fields) = conditions.as_mut().and_then(serde_json::Value::as_object_mut) {
+        fields.remove("action");
+    }
+    let conditions = conditions.filter(|value| value.as_object().is_some_and(|fields| !fields.is_empty()));
+    v1::PolicyRule {
+        direction: direction_word(view.direction),
+        index: view.index.and_then(|index| u32::try_from(index).ok()),
+        action: view.rule.map(|rule| rule.action.as_str()).unwrap_or_default().to_owned(),
+        conditions: conditions.map(|value| value.to_string()).unwrap_or_default(),
+        packets: counted.packets,
+        bytes: counted.bytes,
+    }
+}
+
+fn show(node: &Node, told: &[NotEnforced], policy: &PolicyView<'_>) -> v1::Policy {
+    let types = policy.types.iter().map(|kind| match kind {
+        api::PolicyType::Ingress => "ingress",
+        api::PolicyType::Egress => "egress",
+    });
+    v1::Policy {
+        kind: policy.kind.to_string(),
+        namespace: policy.namespace.to_owned(),
+        name: policy.name.to_owned(),
+        order: policy.order.map(api::Order::value),
+        staged: policy.staged,
+        selector: policy.selector.clone(),
+        types: types.map(str::to_owned).collect(),
+        endpoints: policy.endpoints.iter().map(ToString::to_string).collect(),
+        rules: policy.rules.iter().map(|rule| show_rule(node, rule)).collect(),
+        conditions: conditions(told, policy),
+    }
+}
+
+/// What a policy asks for that is not enforced.
+fn conditions(told: &[NotEnforced], policy: &PolicyView<'_>) -> Vec<v1::Condition> {
+    let name = policy.resource_name();
+    let show = |told: &NotEnforced| v1::Condition {
+        name: told.problem.path.clone(),
+        ok: told.note,
+        message: told.problem.message.clone(),
+    };
+    told.iter().filter(|told| told.is_of(policy.kind, &name)).map(show).collect()
+}
