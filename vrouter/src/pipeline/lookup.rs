@@ -67,7 +67,13 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             rest &= rest - 1;
             continue;
         }
-        found.note_all(burst, along);
+        // What lanes without a packet hold means nothing, so that a burst with one way is filled.
+        if along == burst.alive {
+            note_whole(&found, &mut burst.meta, along);
+            found.mark(burst, along);
+        } else {
+            found.note_all(burst, along);
+        }
         rest &= !along;
     }
 }
@@ -119,6 +125,18 @@ impl Way {
 vector::widest! {
     fn same_group(meta: &Meta, group: u32, mask: u64) -> u64 {
         vector::mask(mask, |lane| meta.group[lane] == group)
+    }
+}
+
+vector::widest! {
+    fn note_whole(way: &Way, meta: &mut Meta, mask: u64) {
+        vector::each(mask, |lane| {
+            meta.adjacency[lane] = way.adjacency;
+            meta.out_port[lane] = way.port;
+            meta.mtu[lane] = way.mtu;
+            meta.link.front[lane] = way.link.0;
+            meta.link.back[lane] = way.link.1;
+        });
     }
 }
 
