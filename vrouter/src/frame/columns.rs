@@ -46,7 +46,7 @@ static ZEROES: [u8; 256] = [0; 256];
 
 impl FrameArea {
     /// Reads `N` pieces of the frames in `mask`: piece `n` of a lane begins at `at[lane] + skips[n]`.
-    /// Columns are fresh; where only the first sixteen lanes are asked for, others are left alone.
+    /// Where only the first sixteen lanes are asked for, others are left alone.
     #[inline]
     pub fn columns<const N: usize>(
         &self,

@@ -77,7 +77,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Asked
 fn from_port(burst: &mut Burst, mask: u64, port: &Port, asked: &mut Asked, state: &mut WorkerState) {
     let ordinary = match mask & !burst.offloaded() {
         few if are_few(few) => Ordinary::default(),
-        many => plain::packets(burst, many, &Gate::of(port), state.pool.area()),
+        many => plain::packets(burst, many, &Gate::of(port), state.pool.area(), &mut state.columns),
     };
     let (mut v4, mut v6, mut ip_in_ip) = (ordinary.v4, ordinary.v6, ordinary.ip_in_ip);
     for lane in lanes(mask & !(v4 | v6)) {

@@ -7,6 +7,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::burst::{Burst, TxPacket};
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
+use crate::frame::columns::Columns;
 use crate::frame::{Frame, FramePool};
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
 use crate::pipeline::conntrack::FlowState;
@@ -94,6 +95,8 @@ pub struct WorkerState {
     spare: Vec<Box<Burst>>,
     /// What the flow and policy stages know of the burst.
     pub flows: Box<FlowState>,
+    /// Where stages read headers to; of no meaning between them.
+    pub(super) columns: Box<[Columns; 3]>,
     /// Packets that wait for a neighbour.
     pub hold: HoldQueue,
     /// The way to the slow path.
@@ -131,6 +134,7 @@ impl WorkerState {
             originated: Box::default(),
             spare: (0..SPARE_BURSTS).map(|_| Box::default()).collect(),
             flows: Box::new(FlowState::new(seed)),
+            columns: Box::default(),
             hold: HoldQueue::new(),
             punt,
             icmp_limit: TokenBucket::default(),

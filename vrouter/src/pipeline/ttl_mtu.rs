@@ -64,16 +64,16 @@ vector::widest! {
 
 /// Ages packets that live on, as nearly all do; which they were.
 #[inline]
-fn age(burst: &mut Burst, mask: u64, state: &WorkerState) -> u64 {
+fn age(burst: &mut Burst, mask: u64, state: &mut WorkerState) -> u64 {
     if mask == 0 {
         return 0;
     }
     let (area, v4) = (state.pool.area(), burst.v4);
     let (frames, meta) = burst.frames_mut();
-    let mut start = [Columns::default()];
-    area.columns(frames, &meta.l3, [0], mask, &mut start);
+    let [start, ..] = &mut *state.columns;
+    area.columns(frames, &meta.l3, [0], mask, core::array::from_mut(start));
     let (mut words, mut places) = ([0; LANES], [0; LANES]);
-    let living = aged(&start[0], mask, v4, &meta.l3, &mut words, &mut places);
+    let living = aged(start, mask, v4, &meta.l3, &mut words, &mut places);
     area.put_words(frames, &places, living, &words)
 }
 

@@ -74,10 +74,15 @@ pub(in crate::pipeline) struct Ordinary {
 
 /// Parses the ordinary packets among those in `mask`, which came in at one port, and notes their
 /// facts.
-pub(super) fn packets(burst: &mut Burst, mask: u64, gate: &Gate, area: &FrameArea) -> Ordinary {
-    let mut columns = <[Columns; 3]>::default();
-    area.columns(burst.frames(), &burst.meta.offset, PIECES, mask, &mut columns);
-    let ordinary = checks(&mut burst.meta, mask, gate, &columns);
+pub(super) fn packets(
+    burst: &mut Burst,
+    mask: u64,
+    gate: &Gate,
+    area: &FrameArea,
+    columns: &mut [Columns; 3],
+) -> Ordinary {
+    area.columns(burst.frames(), &burst.meta.offset, PIECES, mask, columns);
+    let ordinary = checks(&mut burst.meta, mask, gate, columns);
     destinations_v6(burst, ordinary.v6, area);
     ordinary
 }

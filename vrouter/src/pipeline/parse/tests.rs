@@ -100,7 +100,7 @@ proptest! {
             burst.push(frame, HEADROOM as u16, bytes.len() as u16, PortId(0)).unwrap();
         }
         let [short, long] = &mut bursts;
-        let passed = plain::packets(short, short.alive, &gate, pool.area());
+        let passed = plain::packets(short, short.alive, &gate, pool.area(), &mut Default::default());
         let kind = packet(long, 0, &port, pool.area());
         if passed.v4 | passed.v6 != 0 {
             prop_assert_eq!(Ok(kind_of(passed)), kind, "{:02x?}", bytes);
@@ -133,7 +133,7 @@ fn ordinary_packets_take_the_short_way() {
         pool.area().chunk_mut(&mut frame)[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(&bytes);
         burst.push(frame, HEADROOM as u16, bytes.len() as u16, PortId(0)).unwrap();
         let kind = if is_v4 { Kind::V4 } else { Kind::V6 };
-        let passed = plain::packets(&mut burst, 1, &Gate::of(&port), pool.area());
+        let passed = plain::packets(&mut burst, 1, &Gate::of(&port), pool.area(), &mut Default::default());
         assert_eq!((passed.v4 | passed.v6, kind_of(passed)), (1, kind));
         let frame = burst.take(0);
         pool.free(frame);
