@@ -220,7 +220,7 @@ fn try_case(node: &Node, servers: &[Servers], case: &Value, next: &mut u16) -> (
     }
     let (mut arrived, deadline) = (Vec::new(), Instant::now() + PATIENCE);
     let all = || probes.values().flatten();
-    let mut look = |arrived: &mut Vec<u16>| servers.iter().for_each(|servers| servers.take(arrived));
+    let look = |arrived: &mut Vec<u16>| servers.iter().for_each(|servers| servers.take(arrived));
     loop {
         look(&mut arrived);
         let late = all().find(|probe| probe.allowed && !probe.has_arrived(&arrived));
