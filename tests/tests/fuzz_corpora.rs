@@ -50,3 +50,13 @@ fn resource() {
 fn neighbor() {
     replay("neighbor", targets::neighbor::run);
 }
+
+#[test]
+fn selector() {
+    replay("selector", targets::selector::run);
+}
+
+#[test]
+fn program() {
+    replay("program", targets::program::run);
+}

@@ -171,8 +171,15 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// A modest number of worlds, unless the environment asks for another.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 192 };
+    ProptestConfig { cases, max_shrink_iters: 2000, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn compiled_and_interpreted_say_the_same(

@@ -6,6 +6,8 @@
 //! | [`pipeline`] | a script of frames and events | every packet in one counter, every frame back, no spoofed source leaves |
 //! | [`config`] | TOML | a configuration without errors has no finding that is one |
 //! | [`resource`] | YAML | what was read is read again from its own canonical form |
+//! | [`selector`] | a selector and labels | the canonical form means the same; negation means the opposite |
+//! | [`program`] | a script of sets, rules and packets | compiled policy says what the plain interpreter says |
 //! | [`neighbor`] | a script of frames and time | frames sent are well formed, the table stays bounded |
 //!
 //! `tests/fuzz/run` builds and runs them; saved inputs are replayed by the ordinary tests too.
@@ -14,5 +16,7 @@ pub mod config;
 pub mod frame_parser;
 pub mod neighbor;
 pub mod pipeline;
+pub mod program;
 pub mod resource;
 pub mod script;
+pub mod selector;

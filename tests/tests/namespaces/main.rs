@@ -18,6 +18,7 @@ mod refused_configuration;
 mod restart;
 mod spoofing;
 mod testbed;
+mod truth_table;
 mod uplink_is_the_hosts;
 mod uplink_life;
 mod workers;

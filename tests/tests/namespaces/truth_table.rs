@@ -149,7 +149,9 @@ fn network() -> TwoNodes {
 fn resources(case: &Value) -> (Vec<Value>, Vec<Value>) {
     let mut world = Vec::new();
     for (name, labels) in case["namespaces"].as_object().unwrap() {
-        world.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}));
+        world.push(
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}),
+        );
     }
     for pod in case["pods"].as_array().unwrap() {
         let ports: Vec<Value> = PORTS
@@ -218,7 +220,7 @@ fn try_case(node: &Node, servers: &[Servers], case: &Value, next: &mut u16) -> (
     }
     let (mut arrived, deadline) = (Vec::new(), Instant::now() + PATIENCE);
     let all = || probes.values().flatten();
-    let mut look = |arrived: &mut Vec<u16>| servers.iter().for_each(|servers| servers.take(arrived));
+    let look = |arrived: &mut Vec<u16>| servers.iter().for_each(|servers| servers.take(arrived));
     loop {
         look(&mut arrived);
         let late = all().find(|probe| probe.allowed && !probe.has_arrived(&arrived));
@@ -259,7 +261,8 @@ fn real_packets_meet_the_verdicts_of_the_end_to_end_tests() {
         (allowed, denied) = (allowed + counts.0, denied + counts.1);
         for policy in &policies {
             let metadata = &policy["metadata"];
-            let name = [&metadata["namespace"], &metadata["name"]].map(|part| part.as_str().unwrap()).join("/");
+            let name =
+                [&metadata["namespace"], &metadata["name"]].map(|part| part.as_str().unwrap()).join("/");
             node.router.vrctl(&["delete", "kubernetesnetworkpolicy", &name]);
         }
     }

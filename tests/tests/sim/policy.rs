@@ -9,6 +9,7 @@ use vrouter_tests::lab::{Lab, moved, pod_spec};
 use vrouter_tests::packet::{self, GATEWAY_MAC, Ip4, Mac};
 
 mod counts;
+mod explained;
 mod hosts;
 mod kubernetes;
 
@@ -83,7 +84,12 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let mut lab = Lab::new(Router::builder().frames(512).flows(4096));
+        Self::with(4096, 512)
+    }
+
+    /// A node with room for so many flows and packets.
+    fn with(flows: u32, frames: u32) -> Self {
+        let mut lab = Lab::new(Router::builder().frames(frames).flows(flows));
         lab.uplink("up", UP, &["172.16.20.1/24"], true);
         let target = RouteTarget::Via(vec!["172.16.20.2".parse().unwrap()], Encap::None);
         let prefix = "10.99.0.0/16".parse().unwrap();
