@@ -79,12 +79,10 @@ impl WorkerCounters {
     }
 
     /// Counts packets that came out of a tunnel.
-    pub fn received_by_tunnel(&self, run: TunnelRun) {
-        if run.packets > 0 {
-            let counters = self.tunnel(run.tunnel);
-            counters.rx_packets.add(run.packets);
-            counters.rx_bytes.add(run.bytes);
-        }
+    pub fn received_by_tunnel(&self, tunnel: TunnelId, packets: u32, bytes: u64) {
+        let counters = self.tunnel(tunnel);
+        counters.rx_packets.add(packets.into());
+        counters.rx_bytes.add(bytes);
     }
 }
 

@@ -14,7 +14,6 @@ use encap::wire::ipv6::Ipv6;
 use encap::wire::{ethernet, protocol};
 
 use crate::burst::{Burst, LANES, Meta, lanes};
-use crate::counters::TunnelRun;
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
 use crate::frame::columns::Columns;
@@ -25,6 +24,9 @@ use crate::pipeline::trace::Stage;
 use crate::tables::{Role, Tables};
 use crate::vector;
 
+/// Packets of one peer that are looked for side by side.
+const MANY: u32 = 8;
+
 /// Decapsulates the packets that are for us.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     if burst.alive & burst.ip_in_ip != 0 {
@@ -33,8 +35,8 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
 }
 
 fn packets(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    let mut tunnels = [TunnelId::NONE; LANES];
-    let mask = admit(burst, &mut tunnels, tables, state);
+    let arrivals = admit(burst, tables, state);
+    let mask = arrivals.all;
     let outer = Outer::note(burst, mask, state.pool.area());
     strip(&mut burst.meta, mask);
     burst.v4 &= !mask;
@@ -49,48 +51,81 @@ fn packets(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             state.drop_packet(burst, lane, reason);
         }
     }
-    count(burst, burst.alive & mask, &tunnels, &outer, state);
+    count(burst, &arrivals, &outer, state);
 }
 
-/// The packets that came by one of our tunnels, and by which; what only pretends to is dropped.
-fn admit(
-    burst: &mut Burst,
-    tunnels: &mut [TunnelId; LANES],
-    tables: &Tables,
-    state: &mut WorkerState,
-) -> u64 {
-    let mut admitted = 0;
-    let mut last_port = (PortId::NONE, false);
-    let mut last_local = (Ipv4Addr::UNSPECIFIED, false);
-    let mut last_remote = (0, None);
-    for lane in lanes(burst.alive & burst.ip_in_ip) {
-        let (in_port, local, remote) =
-            (burst.meta.in_port[lane], burst.meta.dst4[lane], burst.meta.src4[lane]);
-        if last_port.0 != in_port {
-            let port = tables.port(in_port);
-            last_port = (in_port, port.is_some_and(|port| matches!(port.role, Role::Uplink { .. })));
-        }
-        if last_local.0 != local {
-            last_local = (local, tables.tunnel_peers.is_local(local));
-        }
-        if !last_port.1 || !last_local.1 {
-            continue;
-        }
-        if last_remote.0 != remote {
-            last_remote = (remote, tables.tunnel_peers.tunnel(remote.into()));
-        }
-        match last_remote.1 {
-            None => state.drop_packet(burst, lane, DropReason::TunnelUnknownPeer),
-            Some(_) if burst.fragments >> lane & 1 == 1 => {
-                state.drop_packet(burst, lane, DropReason::TunnelFragment);
-            }
-            Some(tunnel) => {
-                tunnels[lane] = tunnel;
-                admitted |= 1 << lane;
+/// Packets by the tunnel that they came by.
+struct Arrivals {
+    runs: [(TunnelId, u64); LANES],
+    len: usize,
+    all: u64,
+}
+
+impl Arrivals {
+    #[inline]
+    fn add(&mut self, tunnel: TunnelId, mask: u64) {
+        self.all |= mask;
+        match self.runs[..self.len].last_mut() {
+            Some((last, lanes)) if *last == tunnel => *lanes |= mask,
+            _ => {
+                self.runs[self.len & (LANES - 1)] = (tunnel, mask);
+                self.len += 1;
             }
         }
     }
-    admitted
+}
+
+/// The packets that came by one of our tunnels; what only pretends to is dropped.
+fn admit(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Arrivals {
+    let mut arrivals = Arrivals { runs: [(TunnelId::NONE, 0); LANES], len: 0, all: 0 };
+    let mut rest = burst.alive & burst.ip_in_ip;
+    let mut many = rest.count_ones() >= MANY;
+    let mut last = None;
+    while let Some(first) = lanes(rest).next() {
+        let meta = &burst.meta;
+        let came = (meta.in_port[first], meta.dst4[first], meta.src4[first]);
+        // Most bursts come from few peers; looking for packets of the same one pays only then.
+        let along = if many { same_ends(meta, came, rest) } else { 1 << first };
+        many &= along.count_ones() >= MANY;
+        rest &= !along;
+        let tunnel = match last {
+            Some((known, tunnel)) if known == came => tunnel,
+            _ => last.insert((came, tunnel(came, tables))).1,
+        };
+        match tunnel {
+            Ok(Some(tunnel)) => {
+                for lane in lanes(along & burst.fragments) {
+                    state.drop_packet(burst, lane, DropReason::TunnelFragment);
+                }
+                arrivals.add(tunnel, along & burst.alive);
+            }
+            Ok(None) => {}
+            Err(reason) => lanes(along).for_each(|lane| state.drop_packet(burst, lane, reason)),
+        }
+    }
+    arrivals
+}
+
+/// The tunnel of packets that came in at a port, to an address, from another; `None` where they
+/// are not for the router.
+fn tunnel(
+    (in_port, local, remote): (PortId, Ipv4Addr, u32),
+    tables: &Tables,
+) -> Result<Option<TunnelId>, DropReason> {
+    let port = tables.port(in_port);
+    let on_uplink = port.is_some_and(|port| matches!(port.role, Role::Uplink { .. }));
+    if !on_uplink || !tables.tunnel_peers.is_local(local) {
+        return Ok(None);
+    }
+    tables.tunnel_peers.tunnel(remote.into()).map(Some).ok_or(DropReason::TunnelUnknownPeer)
+}
+
+vector::widest! {
+    fn same_ends(meta: &Meta, came: (PortId, Ipv4Addr, u32), mask: u64) -> u64 {
+        vector::mask(mask, |lane| {
+            (meta.in_port[lane] == came.0) & (meta.dst4[lane] == came.1) & (meta.src4[lane] == came.2)
+        })
+    }
 }
 
 /// What must be known of outer headers when they are gone.
@@ -178,22 +213,27 @@ fn packet(burst: &mut Burst, lane: usize, outer: &Outer, area: &FrameArea) -> Re
     Ok(())
 }
 
-fn count(burst: &Burst, mask: u64, tunnels: &[TunnelId; LANES], outer: &Outer, state: &mut WorkerState) {
-    let mut run = TunnelRun::NONE;
-    for lane in lanes(mask) {
-        if let Some(ended) = run.add(tunnels[lane], burst.meta.ip_len[lane]) {
-            state.counters.received_by_tunnel(ended);
-        }
+fn count(burst: &Burst, arrivals: &Arrivals, outer: &Outer, state: &mut WorkerState) {
+    for (tunnel, mask) in &arrivals.runs[..arrivals.len] {
+        let mask = mask & burst.alive;
+        state.counters.received_by_tunnel(*tunnel, mask.count_ones(), bytes(&burst.meta, mask));
     }
-    state.counters.received_by_tunnel(run);
-    let mut rest = mask;
+    let mut rest = burst.alive & arrivals.all;
     while let Some(first) = lanes(rest).next() {
         let port = burst.meta.in_port[first];
         let of_port = burst.came_from(port, rest);
         state.counters.port(port).decapsulated.add(u64::from(of_port.count_ones()));
         rest &= !of_port;
     }
-    for lane in lanes(mask & burst.traced) {
+    for lane in lanes(burst.alive & arrivals.all & burst.traced) {
         state.tracer.note(burst, lane, Stage::Decap, outer.remote[lane], burst.meta.ip_len[lane]);
+    }
+}
+
+vector::widest! {
+    fn bytes(meta: &Meta, mask: u64) -> u64 {
+        let mut sum = 0;
+        vector::each(mask, |lane| sum += if mask >> lane & 1 == 1 { u64::from(meta.ip_len[lane]) } else { 0 });
+        sum
     }
 }
