@@ -223,7 +223,7 @@ fn bad_checksum_offload_outside_the_transport_part() {
     let mut lab = world::lab(&world::model(false), world::builder());
     for place in [(20, 6), (34, 900), (u16::MAX, 0)] {
         let before = lab.counted();
-        let packet = WirePacket { bytes: pod_ping("10.1.0.2"), partial_checksum: Some(place) };
+        let packet = WirePacket { bytes: pod_ping("10.1.0.2"), partial_checksum: Some(place), ..WirePacket::default() };
         assert!(lab.wire("pod1").send_packet(packet));
         lab.run();
         let expected = counters(&[("pod1.rx", 1), ("pod1.drop.bad-checksum-offload", 1)]);
