@@ -50,3 +50,8 @@ fn resource() {
 fn neighbor() {
     replay("neighbor", targets::neighbor::run);
 }
+
+#[test]
+fn super_packets() {
+    replay("super_packets", targets::super_packets::run);
+}

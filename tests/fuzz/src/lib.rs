@@ -7,6 +7,7 @@
 //! | [`config`] | TOML | a configuration without errors has no finding that is one |
 //! | [`resource`] | YAML | what was read is read again from its own canonical form |
 //! | [`neighbor`] | a script of frames and time | frames sent are well formed, the table stays bounded |
+//! | [`super_packets`] | a script of packets | what is put together is cut up into the same packets |
 //!
 //! `tests/fuzz/run` builds and runs them; saved inputs are replayed by the ordinary tests too.
 
@@ -16,3 +17,4 @@ pub mod neighbor;
 pub mod pipeline;
 pub mod resource;
 pub mod script;
+pub mod super_packets;
