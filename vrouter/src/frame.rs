@@ -351,7 +351,7 @@ impl FramePool {
     #[inline]
     pub fn alloc(&mut self) -> Option<Frame> {
         if self.local.is_empty() {
-            self.refill_by(Self::BATCH);
+            self.refill();
         }
         self.local.pop()
     }
@@ -367,8 +367,8 @@ impl FramePool {
     }
 
     #[cold]
-    fn refill_by(&mut self, count: usize) {
-        for _ in 0..count {
+    fn refill(&mut self) {
+        while self.local.len() < Self::BATCH {
             let Some(frame) = self.store.free.pop() else { break };
             self.local.push(frame);
         }
@@ -378,12 +378,9 @@ impl FramePool {
     /// when the router has no more. They stay here until they are taken.
     #[inline]
     pub(crate) fn stage(&mut self, count: usize) -> (&FrameArea, &mut [Frame]) {
-        while self.local.len() < count {
-            let before = self.local.len();
-            self.refill_by(Self::BATCH);
-            if self.local.len() == before {
-                break;
-            }
+        debug_assert!(count <= Self::BATCH, "no packet takes more frames");
+        if self.local.len() < count {
+            self.refill();
         }
         let first = self.local.len().saturating_sub(count);
         (&self.store.area, &mut self.local[first..])
