@@ -147,12 +147,8 @@ fn transferred(attach: [&[Attach]; 2], across: bool, mode: &str) {
     let capture = Capture::start(&net.testbed, &net.switch.netns, "node1", "ip or ip6");
     for ip in to.ips() {
         tcp_transfer(&from.netns, &to.netns, ip, 20_000_000);
-        tcp_transfer(
-            &to.netns,
-            &from.netns,
-            if ip.is_ipv4() { from.ip4.into() } else { from.ip6.into() },
-            5_000_000,
-        );
+        let back = from.ips()[usize::from(ip.is_ipv6())];
+        tcp_transfer(&to.netns, &from.netns, back, 5_000_000);
     }
     for pod in [from, to] {
         assert_eq!(checksum_errors(&pod.netns), 0, "{} refused packets", pod.name);
