@@ -172,12 +172,26 @@ impl<'a> Segmenter<'a> {
     /// [`ParseError::BadLength`] when `out` is not headers and data, or the segment is not one of these.
     #[inline]
     pub fn finish(&self, segment: &Segment, out: &mut [u8]) -> Result<(), ParseError> {
-        let inside = segment.offset.checked_add(segment.len).is_some_and(|end| end <= self.data_len);
-        if !inside || out.len() != self.headers.len() + segment.len {
+        let (headers, data) = out.split_at_mut_checked(self.header_len()).ok_or(ParseError::BadLength)?;
+        if data.len() != segment.len {
             return Err(ParseError::BadLength);
         }
-        out[..self.headers.len()].copy_from_slice(self.headers);
-        let total = out.len();
+        self.finish_headers(segment, headers, checksum::sum(data))
+    }
+
+    /// As [`Self::finish`], where the data lies elsewhere: `out` is the headers alone, `data_sum` the partial sum of
+    /// the data ([`checksum::sum`]).
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    #[inline]
+    pub fn finish_headers(&self, segment: &Segment, out: &mut [u8], data_sum: u64) -> Result<(), ParseError> {
+        let inside = segment.offset.checked_add(segment.len).is_some_and(|end| end <= self.data_len);
+        if !inside || out.len() != self.header_len() {
+            return Err(ParseError::BadLength);
+        }
+        out.copy_from_slice(self.headers);
+        let total = out.len() + segment.len;
         for at in self.layers.networks() {
             self.network(at, segment, &mut out[at..], total - at)?;
         }
@@ -191,7 +205,7 @@ impl<'a> Segmenter<'a> {
         } else {
             Udp::new_quoted(&mut out[transport..])?.set_len((total - transport) as u16);
         }
-        self.transport_checksum(out, transport);
+        self.transport_checksum(out, transport, total - transport, data_sum);
         Ok(())
     }
 
@@ -212,16 +226,17 @@ impl<'a> Segmenter<'a> {
     }
 
     #[inline]
-    fn transport_checksum(&self, out: &mut [u8], transport: usize) {
-        let pseudo = self.layers.pseudo_sum(out, out.len() - transport);
-        let (field, body) = (self.layers.checksum_field(), &mut out[transport..]);
-        body[field..field + 2].fill(0);
-        let value = match !checksum::fold(pseudo + checksum::sum(body)) {
+    fn transport_checksum(&self, out: &mut [u8], transport: usize, len: usize, data_sum: u64) {
+        let pseudo = self.layers.pseudo_sum(out, len);
+        let (field, header) = (self.layers.checksum_field(), &mut out[transport..]);
+        header[field..field + 2].fill(0);
+        // The header's length is even, so that the data's sum just adds up (RFC 1071 §2).
+        let value = match !checksum::fold(pseudo + checksum::sum(header) + data_sum) {
             // In UDP 0 says "no checksum" (RFC 768).
             0 if self.layers.protocol == protocol::UDP => 0xffff,
             value => value,
         };
-        body[field..field + 2].copy_from_slice(&value.to_be_bytes());
+        header[field..field + 2].copy_from_slice(&value.to_be_bytes());
     }
 }
 

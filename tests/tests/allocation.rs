@@ -125,7 +125,7 @@ fn start() -> (Lab, Workers) {
     lab.run();
     for port in ["a", "b", "up"] {
         for _ in 0..DEPTH {
-            lab.wire(port).recycle(WirePacket { bytes: Vec::with_capacity(2048), partial_checksum: None });
+            lab.wire(port).recycle(WirePacket { bytes: Vec::with_capacity(2048), ..WirePacket::default() });
         }
     }
     // Until now this thread was the worker.
@@ -143,7 +143,7 @@ fn traffic(lab: &mut Lab, frames: &[(&str, Vec<u8>)], rounds: usize) {
             // With room for whatever the buffer will carry when it is used again.
             let mut bytes = Vec::with_capacity(2048);
             bytes.extend_from_slice(frame);
-            assert!(lab.wire(port).send_packet(WirePacket { bytes, partial_checksum: None }));
+            assert!(lab.wire(port).send_packet(WirePacket { bytes, ..WirePacket::default() }));
         }
         let start = Instant::now();
         while received(lab) < before + frames.len() as u64 {

@@ -60,3 +60,8 @@ fn selector() {
 fn program() {
     replay("program", targets::program::run);
 }
+
+#[test]
+fn super_packets() {
+    replay("super_packets", targets::super_packets::run);
+}

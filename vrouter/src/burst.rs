@@ -124,6 +124,21 @@ pub struct TxPacket {
     pub gso: Gso,
 }
 
+impl TxPacket {
+    /// Takes the packet out, leaving one without a frame.
+    #[inline]
+    pub(crate) fn take(&mut self) -> TxPacket {
+        TxPacket {
+            frame: self.frame.take(),
+            offset: self.offset,
+            len: self.len,
+            in_port: self.in_port,
+            checksum: self.checksum,
+            gso: self.gso,
+        }
+    }
+}
+
 /// Per-packet facts, one array each. Offsets count from the start of the chunk.
 #[derive(Debug)]
 pub struct Meta {
@@ -210,6 +225,9 @@ pub struct Burst {
     pub unfit: u64,
     /// Lanes that a trace or capture follows.
     pub traced: u64,
+    /// Lanes whose packet is a chain of frames. Until the network header is parsed, `ip_len` holds the
+    /// bytes of all its frames from there on.
+    pub chained: u64,
     /// Lanes with a checksum or segmentation still to be done.
     offloaded: u64,
     /// Per-packet facts.
@@ -240,6 +258,7 @@ impl Default for Burst {
             untracked: 0,
             unfit: 0,
             traced: 0,
+            chained: 0,
             offloaded: 0,
             len: 0,
             meta: Meta {
@@ -290,6 +309,7 @@ impl Burst {
         self.untracked = 0;
         self.unfit = 0;
         self.traced = 0;
+        self.chained = 0;
         self.offloaded = 0;
         self.meta.rule = [0; LANES];
         self.meta.group = [u32::MAX; LANES];
@@ -373,6 +393,13 @@ impl Burst {
         } else {
             lanes(mask).for_each(|lane| out.push(self.take_tx(lane)));
         }
+    }
+
+    /// Notes that a packet, just pushed, is a chain with so many bytes behind its head frame.
+    #[inline]
+    pub fn set_chained(&mut self, lane: usize, behind: usize) {
+        self.chained |= 1 << lane;
+        self.meta.ip_len[lane] = u32::from(self.meta.len[lane]) + behind as u32;
     }
 
     /// Lanes with a checksum or segmentation still to be done.

@@ -8,19 +8,34 @@ use crate::frame::{Frame, FrameArea};
 /// Where UDP has its checksum, from the transport header.
 const UDP_FIELD: usize = 6;
 
-/// Finishes a partial checksum of the packet that ends at `end` in `frame`'s chunk.
+/// The partial sum of bytes in pieces, which may have odd lengths.
+#[inline]
+pub fn sum_of<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> u64 {
+    let (mut total, mut odd) = (0, false);
+    for piece in pieces {
+        let sum = checksum::fold(checksum::sum(piece));
+        // Behind an odd number of bytes all words are shifted by one: swapped (RFC 1071 2 (B)).
+        total += u64::from(if odd { sum.swap_bytes() } else { sum });
+        odd ^= piece.len() % 2 == 1;
+    }
+    total
+}
+
+/// Finishes a partial checksum of the packet whose part in `frame`'s chunk, the head of its
+/// chain, ends at `end`.
 ///
 /// The field holds the folded pseudo-header sum (so the kernel leaves it), hence
 /// summing from `start` to the end, field included, gives the whole sum.
 pub fn complete(area: &FrameArea, frame: &mut Frame, end: u16, checksum: Checksum) {
     let Checksum::Partial { start, field } = checksum else { return };
     let Some(len) = end.checked_sub(start) else { return };
+    let sum = sum_of(area.pieces(frame, start, len));
     let bytes = area.bytes_mut(frame, start, len);
     let at = field as usize;
     if bytes.len() < at + 2 {
         return;
     }
-    let sum = match checksum::checksum(bytes) {
+    let sum = match !checksum::fold(sum) {
         // In UDP 0 says "no checksum" (RFC 768). In TCP 0xffff would be as good for a receiver that sums, but is
         // no checksum that RFC 1624 3 lets a sender write.
         0 if at == UDP_FIELD => 0xffff,
@@ -33,6 +48,15 @@ pub fn complete(area: &FrameArea, frame: &mut Frame, end: u16, checksum: Checksu
 mod tests {
     use super::*;
     use crate::frame::{FrameStore, HEADROOM};
+
+    #[test]
+    fn a_sum_does_not_depend_on_how_bytes_are_cut() {
+        let bytes: Vec<u8> = (0..1000u32).map(|i| (i * 7 + i / 251) as u8).collect();
+        let whole = checksum::fold(checksum::sum(&bytes));
+        for cut in [1, 2, 3, 7, 64, 999, 1000] {
+            assert_eq!(checksum::fold(sum_of(bytes.chunks(cut))), whole, "pieces of {cut} bytes");
+        }
+    }
 
     #[test]
     fn a_sum_of_zero_is_written_as_each_protocol_has_it() {

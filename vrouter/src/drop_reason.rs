@@ -65,6 +65,8 @@ drop_reasons! {
     Ipv6BadSource, "ipv6-bad-source", "IPv6 source is not a host address";
     Ipv6BadDestination, "ipv6-bad-destination", "IPv6 destination is never forwarded";
     BadChecksumOffload, "bad-checksum-offload", "the sender leaves a checksum to be written outside the packet's transport part";
+    BadSegmentationOffload, "bad-segmentation-offload", "the sender leaves segmentation to be done that the packet's headers do not allow";
+    LengthMismatch, "length-mismatch", "a frame of more than one buffer is longer than its IP header says";
     LinkLocal, "link-local", "link-local addresses do not leave their link";
     Multicast, "multicast", "multicast and broadcast are not forwarded";
     // tunnels

@@ -15,14 +15,15 @@
 //! ring -> free list. A handle has no destructor (rings held by the kernel could
 //! not run it), so a lost handle is a leaked frame; tests count them.
 //!
-//! Packets larger than a frame are chains: a side table of links, one per frame,
-//! names the next frame and how many bytes each holds. A bit of the handle says whether
-//! there is a link, so that ordinary packets never touch the table.
+//! Packets larger than a frame are chains ([`chain`]): a side table of links, one per
+//! frame, names the next frame and which of its bytes belong to the packet. A bit of the
+//! handle says whether there is a link, so that ordinary packets never touch the table.
 //!
 //! Invariant: for each chunk at most one `Frame` handle exists, or its address is
 //! held by the kernel, never both.
 #![allow(unsafe_code)]
 
+pub mod chain;
 pub mod columns;
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -87,8 +88,8 @@ pub struct FrameArea {
     count: u32,
     /// The handle of the frame that follows each chained frame.
     next: Box<[AtomicU32]>,
-    /// Bytes that the following frame holds.
-    next_len: Box<[AtomicU32]>,
+    /// Where the packet goes on in the following frame, and for how many bytes: offset, length.
+    next_span: Box<[AtomicU32]>,
     issued: AtomicU32,
 }
 
@@ -111,7 +112,7 @@ impl FrameArea {
             shift: frame_size.trailing_zeros(),
             count,
             next: (0..count).map(|_| AtomicU32::new(NULL)).collect(),
-            next_len: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            next_span: (0..count).map(|_| AtomicU32::new(0)).collect(),
             issued: AtomicU32::new(0),
         }))
     }
@@ -242,44 +243,23 @@ impl FrameArea {
         }
     }
 
-    /// Appends `tail`, holding `len` bytes behind [`HEADROOM`], to the end of `head`'s chain.
-    pub fn link(&self, head: &mut Frame, tail: Frame, len: u16) {
-        let append = |last: usize| {
-            self.next_len[last].store(u32::from(len), Relaxed);
-            self.next[last].store(tail.0, Relaxed);
-        };
-        let mut at = head.index();
-        if !head.is_chained() {
-            append(at);
-            head.0 |= CHAINED;
-            return;
-        }
-        loop {
-            let next = Frame(self.next[at].load(Relaxed));
-            if !next.is_chained() {
-                append(next.index());
-                self.next[at].store(next.0 | CHAINED, Relaxed);
-                return;
-            }
-            at = next.index();
-        }
-    }
-
-    /// Detaches what follows `head`: the next frame (with its own chain) and its bytes.
-    #[inline]
-    pub fn unlink(&self, head: &mut Frame) -> Option<(Frame, u16)> {
-        if !head.is_chained() || head.is_none() {
-            return None;
-        }
-        head.0 &= !CHAINED;
-        let at = head.index();
-        Some((Frame(self.next[at].load(Relaxed)), self.next_len[at].load(Relaxed) as u16))
-    }
-
     /// Whether frames follow `head`.
     #[inline]
     pub fn is_chain(&self, head: &Frame) -> bool {
         head.is_chained() && !head.is_none()
+    }
+
+    /// Bytes of a frame that is linked into the chain of `head`, or `head` itself.
+    #[inline]
+    fn linked<'a>(&'a self, head: &'a Frame, at: &Frame, offset: u16, len: u16) -> &'a [u8] {
+        let (start, size) = self.span(at);
+        let (offset, len) = (usize::from(offset), usize::from(len));
+        if head.is_none() || offset + len > size {
+            return &[];
+        }
+        // SAFETY: as in `chunk`; who holds a chain's head holds all of its frames, since
+        // linking takes the handles in, and the borrow of the head is that of them all.
+        unsafe { core::slice::from_raw_parts(start.wrapping_add(offset), len) }
     }
 }
 
@@ -317,7 +297,7 @@ impl FrameStore {
 
     /// Gives back a frame and what is chained to it.
     pub fn free(&self, mut frame: Frame) {
-        while let Some((next, _)) = self.area.unlink(&mut frame) {
+        while let Some(next) = self.area.unlink(&mut frame) {
             self.put(core::mem::replace(&mut frame, next));
         }
         self.put(frame);
@@ -394,6 +374,18 @@ impl FramePool {
         }
     }
 
+    /// The next `count` frames that [`alloc`](Self::alloc) will hand out, the first last; fewer
+    /// when the router has no more. They stay here until they are taken.
+    #[inline]
+    pub(crate) fn stage(&mut self, count: usize) -> (&FrameArea, &mut [Frame]) {
+        debug_assert!(count <= Self::BATCH, "no packet takes more frames");
+        if self.local.len() < count {
+            self.refill();
+        }
+        let first = self.local.len().saturating_sub(count);
+        (&self.store.area, &mut self.local[first..])
+    }
+
     /// Gives back a frame and what is chained to it.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
@@ -406,7 +398,7 @@ impl FramePool {
         if frame.is_none() {
             return;
         }
-        while let Some((next, _)) = self.store.area.unlink(&mut frame) {
+        while let Some(next) = self.store.area.unlink(&mut frame) {
             self.push(core::mem::replace(&mut frame, next));
         }
         self.push(frame);
@@ -542,23 +534,6 @@ mod tests {
             assert!(store.area().chunk(frame).iter().all(|b| *b == i as u8));
         }
         frames.into_iter().for_each(|f| store.free(f));
-    }
-
-    #[test]
-    fn a_freed_chain_returns_every_frame() {
-        let store = store(4);
-        let mut pool = FramePool::new(store.clone());
-        let mut head = pool.alloc().unwrap();
-        for len in [100, 200, 300] {
-            let tail = pool.alloc().unwrap();
-            store.area().link(&mut head, tail, len);
-        }
-        assert!(store.area().is_chain(&head));
-        assert!(pool.alloc().is_none());
-        pool.free(head);
-        assert_eq!(pool.local_frames() + store.free_frames(), 4);
-        drop(pool);
-        assert_eq!(store.free_frames(), 4);
     }
 
     #[test]

@@ -132,12 +132,12 @@ impl Coalescer {
             Ok(layers) if self.nested || !layers.is_nested() => layers,
             Err(LayerError::Protocol(number)) if number != protocol::IPIP => return Verdict::Alone,
             _ => {
-                self.close_all();
+                self.end_groups();
                 return Verdict::Alone;
             }
         };
         if usize::from(layers.header_len) > MAX_HEADERS || !is_plain(&packet, &layers) {
-            self.close_all();
+            self.end_groups();
             return Verdict::Alone;
         }
         let hash = flow(packet.head, &layers);
@@ -180,8 +180,9 @@ impl Coalescer {
         Verdict::Opens(index as u8)
     }
 
-    #[cold]
-    fn close_all(&mut self) {
+    /// Ends every group: for a packet that is not offered and must not be passed.
+    #[inline]
+    pub fn end_groups(&mut self) {
         self.hashes[..self.len].fill(CLOSED);
     }
 

@@ -9,6 +9,7 @@
 //! | [`selector`] | a selector and labels | the canonical form means the same; negation means the opposite |
 //! | [`program`] | a script of sets, rules and packets | compiled policy says what the plain interpreter says |
 //! | [`neighbor`] | a script of frames and time | frames sent are well formed, the table stays bounded |
+//! | [`super_packets`] | a script of packets | what is put together is cut up into the same packets |
 //!
 //! `tests/fuzz/run` builds and runs them; saved inputs are replayed by the ordinary tests too.
 
@@ -20,3 +21,4 @@ pub mod program;
 pub mod resource;
 pub mod script;
 pub mod selector;
+pub mod super_packets;

@@ -116,7 +116,7 @@ fn dress(port: usize, mut bytes: Vec<u8>, arg: u8) -> WirePacket {
         [.., start, field] if arg & 8 != 0 => Some((u16::from(start), u16::from(field))),
         _ => None,
     };
-    WirePacket { bytes, partial_checksum }
+    WirePacket { bytes, partial_checksum, ..WirePacket::default() }
 }
 
 /// RFC 1071 the slow way: shares no code with what it checks.

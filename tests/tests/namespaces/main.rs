@@ -17,6 +17,7 @@ mod pool_mode;
 mod refused_configuration;
 mod restart;
 mod spoofing;
+mod super_packets;
 mod testbed;
 mod truth_table;
 mod uplink_is_the_hosts;

@@ -77,7 +77,7 @@ fn partial(to: &str, protocol: u8, data: usize) -> WirePacket {
     };
     let mut bytes = packet::ethernet(GATEWAY_MAC, A, ethertype, &ip);
     bytes.extend([0xa5; 7]);
-    WirePacket { bytes, partial_checksum: Some((start, field as u16)) }
+    WirePacket { bytes, partial_checksum: Some((start, field as u16)), ..WirePacket::default() }
 }
 
 /// Whether the transport checksum of an IP packet is right.

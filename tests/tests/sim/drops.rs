@@ -177,7 +177,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Reasons that a frame alone does not reach; each has a test of its own below.
-const BY_CIRCUMSTANCE: [DropReason; 13] = [
+const BY_CIRCUMSTANCE: [DropReason; 15] = [
     // policy::hosts
     PolicyHost,
     FlowTableFull,
@@ -189,6 +189,8 @@ const BY_CIRCUMSTANCE: [DropReason; 13] = [
     TxFull,
     HandoffFull,
     TooBigForPort,
+    BadSegmentationOffload,
+    LengthMismatch,
     NoFrame,
     PuntFull,
     Hook,
@@ -223,7 +225,11 @@ fn bad_checksum_offload_outside_the_transport_part() {
     let mut lab = world::lab(&world::model(false), world::builder());
     for place in [(20, 6), (34, 900), (u16::MAX, 0)] {
         let before = lab.counted();
-        let packet = WirePacket { bytes: pod_ping("10.1.0.2"), partial_checksum: Some(place) };
+        let packet = WirePacket {
+            bytes: pod_ping("10.1.0.2"),
+            partial_checksum: Some(place),
+            ..WirePacket::default()
+        };
         assert!(lab.wire("pod1").send_packet(packet));
         lab.run();
         let expected = counters(&[("pod1.rx", 1), ("pod1.drop.bad-checksum-offload", 1)]);
@@ -321,11 +327,11 @@ fn no_headroom_behind_a_stage_that_used_it_up() {
 }
 
 #[test]
-fn too_big_for_port_where_a_super_packet_meets_a_port_without_segmentation() {
+fn bad_segmentation_offload_where_a_stage_leaves_what_cannot_be_done() {
     let by_stage = meddled(HookPoint::BeforeOutput, |burst, lane, _| {
         burst.set_offload(lane, Checksum::Complete, Gso { kind: GsoKind::Udp, size: 8 });
     });
-    assert_eq!(by_stage, counters(&[("pod1.rx", 1), ("pod1.drop.too-big-for-port", 1)]));
+    assert_eq!(by_stage, counters(&[("pod1.rx", 1), ("pod1.drop.bad-segmentation-offload", 1)]));
 }
 
 #[test]

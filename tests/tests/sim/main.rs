@@ -24,6 +24,7 @@ mod frames;
 mod neighbors;
 mod policy;
 mod replay;
+mod super_packets;
 mod two_nodes;
 mod workers;
 mod world;

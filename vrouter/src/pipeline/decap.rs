@@ -38,6 +38,9 @@ fn packets(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     let arrivals = admit(burst, tables, state);
     let mask = arrivals.all;
     let outer = Outer::note(burst, mask, state.pool.area());
+    for lane in lanes(mask & burst.chained) {
+        burst.meta.ip_len[lane] -= u32::from(burst.meta.l4[lane] - burst.meta.l3[lane]);
+    }
     strip(&mut burst.meta, mask);
     burst.v4 &= !mask;
     burst.decapsulated |= mask;

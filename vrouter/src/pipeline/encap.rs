@@ -6,7 +6,7 @@
 use encap::tunnel::ipip::{self, OuterIpv4};
 use encap::wire::ethernet;
 
-use crate::burst::{Burst, lanes};
+use crate::burst::{Burst, GsoKind, lanes};
 use crate::counters::TunnelRun;
 use crate::drop_reason::DropReason;
 use crate::pipeline::state::WorkerState;
@@ -15,6 +15,8 @@ use crate::tables::Tables;
 
 /// Bytes of the inner header that the outer one follows.
 const START: usize = 8;
+/// Bytes of the longest packet that fits behind an outer header.
+const LARGEST_INNER: u32 = u16::MAX as u32 - ipip::OVERHEAD as u32;
 
 /// Encapsulates the packets whose adjacency is a tunnel.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
@@ -33,10 +35,18 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             }
         };
         let inner_len = burst.meta.ip_len[lane];
-        if !push(burst, lane, outer, inner_len as u16, state) {
+        // A super-packet's outer length is that of no packet: each segment gets one, and an
+        // identification, of its own.
+        let gso = burst.gso(lane);
+        let (pushed_len, more) = match gso.kind {
+            GsoKind::None => (inner_len, 0),
+            _ => (inner_len.min(LARGEST_INNER), inner_len / u32::from(gso.size.max(1))),
+        };
+        if !push(burst, lane, outer, pushed_len as u16, state) {
             state.drop_packet(burst, lane, DropReason::NoHeadroom);
             continue;
         }
+        state.ip_id = state.ip_id.wrapping_add(more as u16);
         if let Some(ended) = run.add(tunnel, inner_len) {
             state.counters.sent_by_tunnel(ended);
         }

@@ -1,14 +1,16 @@
 //! IPv4 fragmentation where don't-fragment is clear (RFC 791 3.2, RFC 1812 5.2.6).
 //!
-//! Fragments are fresh frames in the originated burst: they take the same route,
+//! A super-packet is cut up first, and its segments fragmented. Fragments are fresh frames in the originated burst: they take the same route,
 //! and the TTL has been counted down already. The original ends as consumed.
 
 use encap::fragment::{FragmentError, Fragmenter};
+use encap::segment::Segmenter;
 use encap::wire::ethernet;
 
-use crate::burst::{Burst, Checksum, Gso};
+use crate::burst::{Burst, Checksum, Gso, GsoKind};
 use crate::drop_reason::DropReason;
 use crate::frame::HEADROOM;
+use crate::ids::PortId;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::tables::Tables;
@@ -29,19 +31,44 @@ fn emit_all(
     tables: &Tables,
     state: &mut WorkerState,
 ) -> Result<(), DropReason> {
-    let in_port = burst.meta.in_port[lane];
-    if state.pool.area().is_chain(burst.frame(lane)) {
-        return Err(DropReason::TooBigForPort);
+    if burst.gso(lane).kind != GsoKind::None {
+        return segment_all(burst, lane, tables, state);
     }
+    let in_port = burst.meta.in_port[lane];
     // The transport checksum covers all fragments together: finish it first.
     let end = burst.meta.offset[lane] + burst.meta.len[lane];
     let partial = burst.checksum(lane);
     burst.set_offload(lane, Checksum::Complete, Gso::default());
     crate::checksum::complete(state.pool.area(), burst.frame_mut(lane), end, partial);
 
-    let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
     let area = state.pool.store().area().clone();
-    let plan = Fragmenter::new(burst.network(lane, &area), mtu).map_err(|error| match error {
+    // A fragment is made in one frame.
+    let mtu = mtu.min((area.capacity() - ethernet::HEADER_LEN) as u32) as u16;
+    let chained = area.is_chain(burst.frame(lane));
+    let gathered = if chained { state.gather(burst, lane) } else { None };
+    let packet = match &gathered {
+        Some((bytes, len)) => &bytes[..*len],
+        None if chained => return Err(DropReason::TooBigForPort),
+        None => burst.network(lane, &area),
+    };
+    let result = emit_fragments(burst, lane, packet, mtu, in_port, tables, state);
+    if let Some((bytes, _)) = gathered {
+        state.put_scratch(bytes);
+    }
+    result
+}
+
+fn emit_fragments(
+    burst: &Burst,
+    lane: usize,
+    packet: &[u8],
+    mtu: u16,
+    in_port: PortId,
+    tables: &Tables,
+    state: &mut WorkerState,
+) -> Result<(), DropReason> {
+    let area = state.pool.store().area().clone();
+    let plan = Fragmenter::new(packet, mtu).map_err(|error| match error {
         FragmentError::DontFragment | FragmentError::MtuTooSmall => DropReason::FragmentationNeeded,
         FragmentError::Parse(_) => DropReason::Ipv4Truncated,
     })?;
@@ -73,6 +100,64 @@ fn emit_all(
         made.meta.rule[new] = burst.meta.rule[lane];
         made.v4 |= 1 << new;
         made.fragments |= 1 << new;
+        state.counters.port(in_port).originated.add(1);
+    }
+    Ok(())
+}
+
+/// Cuts a super-packet into the packets that it stands for: each is looked up, and fragmented,
+/// by itself.
+fn segment_all(
+    burst: &mut Burst,
+    lane: usize,
+    tables: &Tables,
+    state: &mut WorkerState,
+) -> Result<(), DropReason> {
+    let (packet, len) = state.gather(burst, lane).ok_or(DropReason::TooBigForPort)?;
+    let result = emit_segments(burst, lane, &packet[..len], tables, state);
+    state.put_scratch(packet);
+    result
+}
+
+fn emit_segments(
+    burst: &Burst,
+    lane: usize,
+    packet: &[u8],
+    tables: &Tables,
+    state: &mut WorkerState,
+) -> Result<(), DropReason> {
+    let area = state.pool.store().area().clone();
+    let in_port = burst.meta.in_port[lane];
+    let plan = Segmenter::new(packet, packet.len(), burst.gso(lane).size)
+        .map_err(|_| DropReason::BadSegmentationOffload)?;
+    let l3 = HEADROOM + ethernet::HEADER_LEN;
+    for segment in plan.segments() {
+        if state.originated.room() == 0 {
+            super::originate(tables, state);
+        }
+        let total = plan.header_len() + segment.len;
+        let mut frame = state.fresh_frame().ok_or(DropReason::NoFrame)?;
+        let Some(out) = area.chunk_mut(&mut frame).get_mut(l3..l3 + total) else {
+            state.pool.free(frame);
+            return Err(DropReason::TooBigForPort);
+        };
+        let data = plan.header_len() + segment.offset;
+        out[plan.header_len()..].copy_from_slice(&packet[data..data + segment.len]);
+        let finished = plan.finish(&segment, out);
+        debug_assert!(finished.is_ok(), "the segment is one of the plan's");
+        let len = (ethernet::HEADER_LEN + total) as u16;
+        let Ok(new) = state.originated.push(frame, HEADROOM as u16, len, in_port) else {
+            return Err(DropReason::NoFrame);
+        };
+        let made = &mut state.originated;
+        made.meta.l3[new] = l3 as u16;
+        made.meta.l4[new] = l3 as u16 + (burst.meta.l4[lane] - burst.meta.l3[lane]);
+        made.meta.protocol[new] = burst.meta.protocol[lane];
+        made.meta.ip_len[new] = total as u32;
+        made.meta.src4[new] = burst.meta.src4[lane];
+        made.meta.dst4[new] = burst.meta.dst4[lane];
+        made.meta.rule[new] = burst.meta.rule[lane];
+        made.v4 |= 1 << new;
         state.counters.port(in_port).originated.add(1);
     }
     Ok(())

@@ -5,9 +5,10 @@
 //! 576 or 1280 bytes. The error is a fresh frame in the originated burst; the
 //! packet itself stays with the caller, who drops it.
 
-use encap::wire::{ethernet, icmpv4, icmpv6};
+use encap::segment::Segmenter;
+use encap::wire::{checksum, ethernet, icmpv4, icmpv6};
 
-use crate::burst::Burst;
+use crate::burst::{Burst, GsoKind};
 use crate::frame::HEADROOM;
 use crate::ids::Timestamp;
 use crate::pipeline::state::WorkerState;
@@ -114,8 +115,45 @@ fn send(
     if burst.originated >> lane & 1 == 1 {
         return;
     }
+    if burst.gso(lane).kind == GsoKind::None {
+        about(burst, lane, None, v4, v6, tables, state);
+        return;
+    }
+    // The sender's packet is the first segment, as it would have met the obstacle.
+    let Some((packet, len)) = state.gather(burst, lane) else { return };
+    if let Some(first) = first_segment(&packet[..len], burst.gso(lane).size) {
+        about(burst, lane, Some(&first), v4, v6, tables, state);
+    }
+    state.put_scratch(packet);
+}
+
+/// Bytes that an error quotes at most (RFC 4443 2.4 (c)).
+const QUOTED: usize = 1280;
+
+/// The first bytes of a super-packet's first segment.
+fn first_segment(packet: &[u8], size: u16) -> Option<[u8; QUOTED]> {
+    let plan = Segmenter::new(packet, packet.len(), size).ok()?;
+    let segment = plan.segments().next()?;
+    let (header_len, mut first) = (plan.header_len(), [0; QUOTED]);
+    let data = packet.get(header_len..header_len + segment.len)?;
+    plan.finish_headers(&segment, first.get_mut(..header_len)?, checksum::sum(data)).ok()?;
+    let here = data.len().min(QUOTED - header_len);
+    first[header_len..header_len + here].copy_from_slice(&data[..here]);
+    Some(first)
+}
+
+/// Sends an error about the packet itself, or about what `instead` holds.
+fn about(
+    burst: &Burst,
+    lane: usize,
+    instead: Option<&[u8]>,
+    v4: (u8, u8, u32),
+    v6: (u8, u8, u32),
+    tables: &Tables,
+    state: &mut WorkerState,
+) {
     let is_v4 = burst.v4 >> lane & 1 == 1;
-    let about = burst.network(lane, state.pool.area());
+    let about = instead.unwrap_or(burst.network(lane, state.pool.area()));
     let may = if is_v4 { icmpv4::may_answer_v4(about) } else { icmpv6::may_answer_v6(about) };
     if !may {
         return;
@@ -129,7 +167,7 @@ fn send(
         return;
     };
     let area = state.pool.area();
-    let about = burst.network(lane, area);
+    let about = instead.unwrap_or(burst.network(lane, area));
     let l3 = HEADROOM + ethernet::HEADER_LEN;
     let out = &mut area.chunk_mut(&mut frame)[l3..];
     let mut made_to4 = core::net::Ipv4Addr::UNSPECIFIED;

@@ -14,6 +14,7 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+pub(super) mod offload;
 pub(super) mod plain;
 #[cfg(test)]
 mod tests;
@@ -128,10 +129,13 @@ fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Resu
     }
     let ethertype = EtherType(u16::from_be_bytes([header[12], header[13]]));
     burst.meta.l3[lane] = burst.meta.offset[lane] + ethernet::HEADER_LEN as u16;
+    if burst.chained >> lane & 1 == 1 {
+        burst.meta.ip_len[lane] -= ethernet::HEADER_LEN as u32;
+    }
     match ethertype {
         EtherType::IPV4 => {
             network_v4(burst, lane, area)?;
-            checksum_offload(burst, lane)?;
+            offload::check(burst, lane, true, area)?;
             if group {
                 return Err(DropReason::Multicast);
             }
@@ -139,7 +143,7 @@ fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Resu
         }
         EtherType::IPV6 => {
             let discovery = network_v6(burst, lane, area)?;
-            checksum_offload(burst, lane)?;
+            offload::check(burst, lane, false, area)?;
             if discovery {
                 return Ok(Kind::NeighborDiscovery);
             }
@@ -157,18 +161,10 @@ fn packet(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> Resu
     }
 }
 
-/// A checksum that is still to be written must lie in the transport part: the sender
-/// chooses the place, and what is in front of it has been checked.
+/// Bytes from the network header to the packet's end, of which `head` lie in the head frame.
 #[inline]
-fn checksum_offload(burst: &Burst, lane: usize) -> Result<(), DropReason> {
-    let Checksum::Partial { start, field } = burst.checksum(lane) else { return Ok(()) };
-    let meta = &burst.meta;
-    let end = u32::from(meta.offset[lane]) + u32::from(meta.len[lane]);
-    let inside = u32::from(start) + u32::from(field) + 2 <= end;
-    if meta.l4[lane] == 0 || start < meta.l4[lane] || !inside {
-        return Err(DropReason::BadChecksumOffload);
-    }
-    Ok(())
+fn whole_len(burst: &Burst, lane: usize, head: usize) -> usize {
+    if burst.chained >> lane & 1 == 1 { burst.meta.ip_len[lane] as usize } else { head }
 }
 
 /// Checks the IPv4 header at `l3` and notes what later stages need.
@@ -200,8 +196,12 @@ pub(super) fn network_v4(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
     if total_len < header_len {
         return Err(DropReason::Ipv4BadHeaderLength);
     }
-    if total_len > ip.len() {
+    let present = whole_len(burst, lane, ip.len());
+    if total_len > present {
         return Err(DropReason::Ipv4Truncated);
+    }
+    if total_len < present && present > ip.len() {
+        return Err(DropReason::LengthMismatch);
     }
     if header_len > ipv4::MIN_HEADER_LEN && has_source_route(&ip[ipv4::MIN_HEADER_LEN..header_len]) {
         return Err(DropReason::Ipv4SourceRoute);
@@ -213,8 +213,9 @@ pub(super) fn network_v4(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
     let fragment_word = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
     let transport = header[9];
     let l3 = burst.meta.l3[lane];
+    let here = total_len.min(ip.len());
     let meta = &mut burst.meta;
-    meta.len[lane] = l3 - meta.offset[lane] + total_len as u16;
+    meta.len[lane] = l3 - meta.offset[lane] + here as u16;
     meta.ip_len[lane] = total_len as u32;
     meta.protocol[lane] = transport;
     meta.src4[lane] = u32::from(source);
@@ -282,8 +283,12 @@ pub(super) fn network_v6(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
         return Err(DropReason::Ipv6BadVersion);
     }
     let total_len = ipv6::HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
-    if total_len > ip.len() {
+    let present = whole_len(burst, lane, ip.len());
+    if total_len > present {
         return Err(DropReason::Ipv6Truncated);
+    }
+    if total_len < present && present > ip.len() {
+        return Err(DropReason::LengthMismatch);
     }
     let mut octets = [0; 16];
     octets.copy_from_slice(&header[8..24]);
@@ -291,7 +296,8 @@ pub(super) fn network_v6(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
     octets.copy_from_slice(&header[24..40]);
     let destination = Ipv6Addr::from(octets);
 
-    let payload = &ip[ipv6::HEADER_LEN..total_len];
+    let here = total_len.min(ip.len());
+    let payload = &ip[ipv6::HEADER_LEN..here];
     let next_header = header[6];
     let walked = ipv6_ext::walk(next_header, payload).map_err(|_| DropReason::Ipv6BadExtension)?;
     let upper = walked.protocol;
@@ -308,7 +314,7 @@ pub(super) fn network_v6(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
 
     let l3 = burst.meta.l3[lane];
     let meta = &mut burst.meta;
-    meta.len[lane] = l3 - meta.offset[lane] + total_len as u16;
+    meta.len[lane] = l3 - meta.offset[lane] + here as u16;
     meta.ip_len[lane] = total_len as u32;
     meta.protocol[lane] = upper;
     meta.dst6[lane] = destination;

@@ -10,6 +10,7 @@ use encap::wire::ethernet::{self, EtherType};
 use encap::wire::{checksum, icmpv4, icmpv6, ipv4, ipv6, protocol};
 
 use crate::burst::Burst;
+use crate::checksum::sum_of;
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
 use crate::ids::PortId;
@@ -72,13 +73,16 @@ fn asks_for_echo(burst: &Burst, lane: usize, v4: bool, area: &FrameArea) -> bool
 /// Turns an echo request into its reply. `Err(None)`: it is no echo request.
 fn echo(burst: &mut Burst, lane: usize, v4: bool, area: &FrameArea) -> Result<(), Option<DropReason>> {
     let header_len = (burst.meta.l4[lane] - burst.meta.l3[lane]) as usize;
+    let (l4, end) = (burst.meta.l4[lane], burst.meta.offset[lane] + burst.meta.len[lane]);
+    let sum = sum_of(area.pieces(burst.frame(lane), l4, end.saturating_sub(l4)));
+    let total = burst.meta.ip_len[lane] as usize;
     let ip = burst.network_mut(lane, area);
     if v4 {
         let (header, message) = ip.split_at_mut(header_len);
         if message.first() != Some(&icmpv4::ECHO_REQUEST) {
             return Err(None);
         }
-        if message.len() < 8 || checksum::checksum(message) != 0 {
+        if message.len() < 8 || checksum::fold(sum) != 0xffff {
             return Err(Some(DropReason::IcmpMalformed));
         }
         icmpv4::echo_reply_in_place(message).map_err(|_| Some(DropReason::IcmpMalformed))?;
@@ -92,16 +96,14 @@ fn echo(burst: &mut Burst, lane: usize, v4: bool, area: &FrameArea) -> Result<()
         burst.meta.dst4[lane] = src;
     } else {
         let message = &ip[header_len..];
+        let message_len = message.len();
         if message.first() != Some(&icmpv6::ECHO_REQUEST) {
             return Err(None);
         }
-        let len = message.len();
-        let mut view = ipv6::Ipv6::new_checked(&mut *ip).map_err(|_| Some(DropReason::IcmpMalformed))?;
+        let len = total - header_len;
+        let mut view = ipv6::Ipv6::new_head(&mut *ip, total).map_err(|_| Some(DropReason::IcmpMalformed))?;
         let pseudo = view.pseudo_sum(protocol::ICMPV6, len as u32);
-        if len < 8
-            || checksum::fold(pseudo + checksum::sum(&view.payload()[header_len - ipv6::HEADER_LEN..]))
-                != 0xffff
-        {
+        if message_len < 8 || checksum::fold(pseudo + sum) != 0xffff {
             return Err(Some(DropReason::IcmpMalformed));
         }
         let (src, dst) = (view.src(), view.dst());

@@ -7,6 +7,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::burst::{Burst, TxPacket};
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
+use crate::frame::chain::MAX_PACKET;
 use crate::frame::columns::Columns;
 use crate::frame::{Frame, FramePool};
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
@@ -113,6 +114,8 @@ pub struct WorkerState {
     pub flow_log: FlowLog,
     /// Seed of the flow hash.
     pub hash_seed: u32,
+    /// Room to lay the longest packet out in one piece; `None` while in use.
+    scratch: Option<Box<[u8]>>,
 }
 
 impl WorkerState {
@@ -143,6 +146,7 @@ impl WorkerState {
             tracer: Tracer::new(records),
             flow_log,
             hash_seed: (seed >> 32) as u32 | 1,
+            scratch: Some(vec![0; MAX_PACKET].into()),
         }
     }
 
@@ -177,6 +181,27 @@ impl WorkerState {
     pub(super) fn put_spare(&mut self, burst: Box<Burst>) {
         debug_assert!(burst.is_empty());
         self.spare.push(burst);
+    }
+
+    /// A packet of several frames laid out in one piece, from its network header on, and its length.
+    /// Give the piece back by [`put_scratch`](Self::put_scratch); until then there is no other.
+    #[cold]
+    pub(super) fn gather(&mut self, burst: &Burst, lane: usize) -> Option<(Box<[u8]>, usize)> {
+        let mut out = self.scratch.take()?;
+        let mut len = 0;
+        let (l3, link) = (burst.meta.l3[lane], burst.meta.l3[lane] - burst.meta.offset[lane]);
+        for piece in self.pool.area().pieces(burst.frame(lane), l3, burst.meta.len[lane] - link) {
+            // No chain is longer than a packet can be.
+            let Some(place) = out.get_mut(len..len + piece.len()) else { break };
+            place.copy_from_slice(piece);
+            len += piece.len();
+        }
+        Some((out, len))
+    }
+
+    /// Takes back what [`gather`](Self::gather) gave.
+    pub(super) fn put_scratch(&mut self, scratch: Box<[u8]>) {
+        self.scratch = Some(scratch);
     }
 
     /// A fresh frame for a packet that the router makes.

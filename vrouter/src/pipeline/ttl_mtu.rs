@@ -6,9 +6,10 @@
 //! without don't-fragment, else answered by ICMP with the MTU that fits
 //! (RFC 1191 4, RFC 8201 3).
 
-use crate::burst::{Burst, Gso, GsoKind, LANES, Meta, are_few, lanes};
+use crate::burst::{Burst, GsoKind, LANES, Meta, are_few, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::columns::Columns;
+use crate::pipeline::parse::offload;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
 use crate::pipeline::{fragment, icmp_error};
@@ -31,7 +32,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             state.drop_packet(burst, lane, reason);
             continue;
         }
-        let size = packet_size(burst, lane, burst.gso(lane));
+        let size = packet_size(burst, lane, state);
         let mtu = burst.meta.mtu[lane];
         if size > mtu {
             // Checked before the TTL is touched: the ICMP error quotes the packet
@@ -106,14 +107,14 @@ fn aged_v4(third: u32) -> u32 {
 
 /// What the MTU is compared with: the packet, or one segment of a super-packet.
 #[inline]
-fn packet_size(burst: &Burst, lane: usize, gso: Gso) -> u32 {
-    let meta = &burst.meta;
+fn packet_size(burst: &Burst, lane: usize, state: &WorkerState) -> u32 {
+    let (meta, gso) = (&burst.meta, burst.gso(lane));
     if gso.kind == GsoKind::None {
         return meta.ip_len[lane];
     }
-    // Headers up to the transport header, a transport header of at most 60 bytes
-    // is within the first segment by definition of the size.
-    u32::from(meta.l4[lane] - meta.l3[lane]) + u32::from(gso.size)
+    // The first segment is as large as any.
+    let transport = offload::transport_header_len(burst, lane, gso, state.pool.area()).unwrap_or(0);
+    u32::from(meta.l4[lane] - meta.l3[lane]) + transport + u32::from(gso.size)
 }
 
 #[inline]

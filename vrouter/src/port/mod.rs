@@ -10,10 +10,15 @@
 //! burst. Nothing in a queue is shared with another worker, and moving a queue to
 //! another worker moves the value.
 //!
+//! Super-packets stay whole up to the port: `segments` cuts them up for those that cannot
+//! take them, `gather` makes some for those that can.
+//!
 //! `crate::sys` is the operating system's side and the only part with `unsafe` code.
 
 pub mod af_xdp;
+mod gather;
 pub mod memory;
+mod segments;
 pub mod tap;
 
 use std::os::fd::BorrowedFd;

@@ -4,44 +4,161 @@
 //! whose duty the checksum is: a partial checksum travels through the router as it
 //! is and is finished by whoever has to (RFC 1071 sums are additive). The frame is
 //! read into, and written from, the router's own memory.
+//!
+//! The header also tells of segmentation that is still to be done, so that a stack hands
+//! over up to 64 KiB at a time: such a super-packet is read into a chain of frames, and
+//! written from one. Packets that arrive one by one are gathered into super-packets for
+//! the stack behind the tap. What the kernel knows of this is asked for, most first:
+//!
+//! | offloads | Linux | super-packets |
+//! |---|---|---|
+//! | TSO, USO | 6.2 | TCP and UDP |
+//! | TSO | | TCP; UDP is cut up here |
+//! | checksum | | none: all are cut up here |
 
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::burst::{Burst, Checksum, Gso, TxPacket};
+use encap::wire::{ethernet, protocol};
+
+use crate::burst::{Burst, Checksum, Gso, GsoKind, TxPacket};
 use crate::drop_reason::DropReason;
-use crate::frame::{FramePool, HEADROOM};
+use crate::frame::chain::{Chain, MAX_PACKET, frames_for};
+use crate::frame::{FrameArea, FramePool, HEADROOM};
 use crate::ids::PortId;
+use crate::port::gather::{Gathering, WINDOW};
+use crate::port::segments;
 use crate::port::{PortQueue, QueueIo};
 use crate::sys::tun::{Tap, TapOffload, VIRTIO_HEADER_LEN, VirtioHeader};
+
+/// Frames of the longest packet, of the smallest frames.
+const MAX_FRAMES: usize = frames_for(MAX_PACKET, 2048);
+/// Pieces of the longest packet written: those of as many packets as are gathered at most, and
+/// as a packet has frames.
+const MAX_PIECES: usize = WINDOW + MAX_FRAMES;
+/// Bytes received before the burst goes on its way: what was read should still be in the
+/// second-level cache when it is written.
+const BURST_BYTES: usize = 256 << 10;
+
+/// What the kernel behind a tap takes and gives whole.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Whole {
+    Packets,
+    Tcp,
+    TcpAndUdp,
+}
 
 /// One queue of a tap.
 #[derive(Debug)]
 pub struct Queue {
     tap: Tap,
+    whole: Whole,
+    gathering: Gathering,
     broken: bool,
 }
 
-/// The queues of open taps, which may leave checksums to us from now on.
+/// The queues of open taps, whose stack may leave checksums and segmentation to us from now on.
 pub(crate) fn queues(taps: Vec<Tap>) -> Vec<Box<dyn PortQueue>> {
     taps.into_iter()
         .map(|tap| {
-            // Without the offload the stack completes every checksum: correct, slower.
-            let _ = tap.set_offload(TapOffload::CSUM);
-            Box::new(Queue { tap, broken: false }) as Box<dyn PortQueue>
+            let offloads = [
+                (TapOffload::TSO_USO, Whole::TcpAndUdp),
+                (TapOffload::TSO, Whole::Tcp),
+                (TapOffload::CSUM, Whole::Packets),
+            ];
+            // Without any the stack completes every checksum: correct, slower.
+            let taken = offloads.into_iter().find(|(offload, _)| tap.set_offload(*offload).is_ok());
+            let whole = taken.map_or(Whole::Packets, |(_, whole)| whole);
+            let gathering = Gathering::new(whole == Whole::TcpAndUdp);
+            Box::new(Queue { tap, whole, gathering, broken: false }) as Box<dyn PortQueue>
         })
         .collect()
 }
 
+impl Queue {
+    /// Whether a super-packet can be written as it is.
+    fn takes(&self, packet: &TxPacket, area: &FrameArea) -> bool {
+        let least = match packet.gso.kind {
+            GsoKind::None => return true,
+            GsoKind::Tcp4 | GsoKind::Tcp6 => Whole::Tcp,
+            GsoKind::Udp => Whole::TcpAndUdp,
+        };
+        // The header has no words for a super-packet in a tunnel.
+        let network = area.bytes(&packet.frame, packet.offset, packet.len).get(ethernet::HEADER_LEN..);
+        let tunnelled = network.is_none_or(|ip| {
+            ip.len() < 20 || ip[0] >> 4 == 4 && matches!(ip[9], protocol::IPIP | protocol::IPV6)
+        });
+        self.whole >= least && !tunnelled
+    }
+
+    /// Writes one packet, with its members if it leads some.
+    fn write(
+        &self,
+        area: &FrameArea,
+        window: &mut [TxPacket],
+        slot: usize,
+        gathered: bool,
+    ) -> Result<(), DropReason> {
+        let packet = &mut window[slot];
+        let header = virtio_header(packet, area).to_bytes();
+        let (offset, len) = (packet.offset as usize, packet.len as usize);
+        let chunk = area.chunk_mut(&mut packet.frame);
+        let message = offset.checked_sub(VIRTIO_HEADER_LEN).and_then(|at| chunk.get_mut(at..offset + len));
+        let message = message.ok_or(DropReason::NoHeadroom)?;
+        message[..VIRTIO_HEADER_LEN].copy_from_slice(&header);
+        let packet = &window[slot];
+        if !area.is_chain(&packet.frame) && (!gathered || packet.gso == Gso::default()) {
+            let chunk = area.chunk(&packet.frame);
+            return self
+                .tap
+                .write(&chunk[offset - VIRTIO_HEADER_LEN..offset + len])
+                .map(drop)
+                .map_err(reason);
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_PIECES];
+        let start = (offset - VIRTIO_HEADER_LEN) as u16;
+        let own = area.pieces(&packet.frame, start, packet.len + VIRTIO_HEADER_LEN as u16);
+        let members = self.gathering.members(slot).take(if gathered { WINDOW } else { 0 });
+        let theirs = members.flat_map(|(slot, data)| {
+            let member = &window[slot];
+            let skip = ethernet::HEADER_LEN as u16 + data;
+            area.pieces(&member.frame, member.offset + skip, member.len.saturating_sub(skip))
+        });
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(own.chain(theirs)) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        self.tap.writev(&slices[..count]).map(drop).map_err(reason)
+    }
+}
+
 impl PortQueue for Queue {
     fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
-        let mut received = 0;
-        while burst.room() > 0 {
-            let Some(mut frame) = io.pool.alloc() else { break };
-            let buffer = &mut io.pool.area().chunk_mut(&mut frame)[HEADROOM - VIRTIO_HEADER_LEN..];
-            let read = match self.tap.read(buffer) {
+        let frames = match self.whole {
+            Whole::Packets => 1,
+            _ => frames_for(MAX_PACKET, io.pool.area().frame_size()),
+        };
+        let (mut received, mut bytes) = (0, 0);
+        while burst.room() > 0 && bytes < BURST_BYTES {
+            let (area, staged) = io.pool.stage(frames);
+            let short = staged.len() < frames;
+            let mut slices: [IoSliceMut<'_>; MAX_FRAMES] = core::array::from_fn(|_| IoSliceMut::new(&mut []));
+            let (mut count, mut room) = (0, 0);
+            // The first frame handed out next is the last of those that are staged.
+            for (slice, frame) in slices.iter_mut().zip(staged.iter_mut().rev()) {
+                let start = if count == 0 { HEADROOM - VIRTIO_HEADER_LEN } else { HEADROOM };
+                let buffer = &mut area.chunk_mut(frame)[start..];
+                room += buffer.len();
+                *slice = IoSliceMut::new(buffer);
+                count += 1;
+            }
+            if count == 0 {
+                break;
+            }
+            let read = match self.tap.readv(&mut slices[..count]) {
                 Ok(read) if read > VIRTIO_HEADER_LEN => read - VIRTIO_HEADER_LEN,
                 outcome => {
-                    io.pool.free(frame);
                     // EBADFD: the device was deleted. It stays readable for ever, so
                     // the worker must stop waiting for it.
                     let waits = |error: &std::io::Error| {
@@ -54,61 +171,73 @@ impl PortQueue for Queue {
                     break;
                 }
             };
-            let header = buffer.first_chunk().map(VirtioHeader::from_bytes);
-            let Ok(lane) = burst.push(frame, HEADROOM as u16, read as u16, port) else { break };
-            if let Some(header) = header
-                && header.flags & VirtioHeader::NEEDS_CHECKSUM != 0
-            {
-                let partial = Checksum::Partial {
-                    start: (HEADROOM as u16).saturating_add(header.csum_start),
-                    field: header.csum_offset,
-                };
-                burst.set_offload(lane, partial, Gso::default());
+            bytes += read;
+            if short && read + VIRTIO_HEADER_LEN == room {
+                // The router is out of frames, and the packet's end is lost.
+                let counters = io.counters.port(port);
+                counters.rx_packets.add(1);
+                counters.rx_bytes.add(read as u64);
+                io.counters.drops(port, DropReason::NoFrame).add(1);
+                break;
             }
+            push(burst, io.pool, read, port);
             received += 1;
         }
         received
     }
 
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
+        let area = io.pool.store().area().clone();
         let (mut packets, mut bytes) = (0, 0);
-        for mut packet in batch.drain(..) {
-            if packet.gso != Gso::default() || io.pool.area().is_chain(&packet.frame) {
-                io.drop_tx(packet, DropReason::TooBigForPort);
-                continue;
+        while !batch.is_empty() {
+            let count = batch.len().min(WINDOW);
+            let window = &mut batch[..count];
+            let gathered = count > 1 && self.whole > Whole::Packets;
+            if gathered {
+                self.gathering.run(&area, window);
             }
-            let header = match packet.checksum {
-                Checksum::Complete => VirtioHeader::default(),
-                Checksum::Partial { start, field } => VirtioHeader {
-                    flags: VirtioHeader::NEEDS_CHECKSUM,
-                    csum_start: start - packet.offset,
-                    csum_offset: field,
-                    ..VirtioHeader::default()
-                },
-            };
-            let (offset, len) = (packet.offset as usize, packet.len as usize);
-            let chunk = io.pool.area().chunk_mut(&mut packet.frame);
-            let Some(message) =
-                offset.checked_sub(VIRTIO_HEADER_LEN).and_then(|at| chunk.get_mut(at..offset + len))
-            else {
-                io.drop_tx(packet, DropReason::NoHeadroom);
-                continue;
-            };
-            message[..VIRTIO_HEADER_LEN].copy_from_slice(&header.to_bytes());
-            match self.tap.write(message) {
-                Ok(_) => {
-                    packets += 1;
-                    bytes += len as u64;
-                    io.pool.free(packet.frame);
+            let mut fates = [Ok(()); WINDOW];
+            for slot in 0..count {
+                if gathered && self.gathering.is_member(slot) {
+                    continue;
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    io.drop_tx(packet, DropReason::TxFull);
+                if !self.takes(&window[slot], &area) {
+                    let packet = window[slot].take();
+                    segments::cut(packet, io, |packet, io| {
+                        let mut one = [packet];
+                        let written = self.write(&area, &mut one, 0, false);
+                        let [packet] = one;
+                        match written {
+                            Ok(()) => {
+                                packets += 1;
+                                bytes += u64::from(packet.len) + area.chained_bytes(&packet.frame) as u64;
+                                io.pool.free(packet.frame);
+                            }
+                            Err(reason) => io.drop_tx(packet, reason),
+                        }
+                    });
+                    continue;
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
-                    io.drop_tx(packet, DropReason::TooBigForPort);
+                let fate = self.write(&area, window, slot, gathered);
+                fates[slot] = fate;
+                if gathered {
+                    self.gathering.members(slot).for_each(|(member, _)| fates[member] = fate);
                 }
-                // The device is down (EIO) or deleted (EBADFD).
-                Err(_) => io.drop_tx(packet, DropReason::PortDown),
+            }
+            for (packet, fate) in batch.drain(..count).zip(fates) {
+                match fate {
+                    // It was cut up.
+                    _ if packet.frame.is_none() => {}
+                    Ok(()) => {
+                        packets += 1;
+                        bytes += u64::from(packet.len);
+                        if area.is_chain(&packet.frame) {
+                            bytes += area.chained_bytes(&packet.frame) as u64;
+                        }
+                        io.pool.free(packet.frame);
+                    }
+                    Err(reason) => io.drop_tx(packet, reason),
+                }
             }
         }
         (packets, bytes)
@@ -127,4 +256,96 @@ impl PortQueue for Queue {
     }
 
     fn close(self: Box<Self>, _pool: &mut FramePool) {}
+}
+
+/// Puts the packet of `read` bytes that was read into the next frames of the pool into the burst.
+#[inline]
+fn push(burst: &mut Burst, pool: &mut FramePool, read: usize, port: PortId) {
+    let Some(head) = pool.alloc() else { return };
+    let header = pool.area().header(&head, (HEADROOM - VIRTIO_HEADER_LEN) as u16);
+    let header = header.map(VirtioHeader::from_bytes).unwrap_or_default();
+    let capacity = pool.area().capacity();
+    let first = read.min(capacity);
+    let mut chain = Chain::new(head);
+    let mut rest = read - first;
+    while rest > 0 {
+        let Some(frame) = pool.alloc() else { break };
+        let len = rest.min(capacity);
+        chain.append(pool.area(), frame, HEADROOM as u16, len as u16);
+        rest -= len;
+    }
+    let Ok(lane) = burst.push(chain.finish(), HEADROOM as u16, first as u16, port) else { return };
+    if read > first {
+        burst.set_chained(lane, read - first);
+    }
+    if header != VirtioHeader::default() {
+        let (checksum, gso) = offload(&header);
+        burst.set_offload(lane, checksum, gso);
+    }
+}
+
+/// What a header leaves to us.
+#[inline]
+fn offload(header: &VirtioHeader) -> (Checksum, Gso) {
+    let checksum = if header.flags & VirtioHeader::NEEDS_CHECKSUM != 0 {
+        Checksum::Partial {
+            start: (HEADROOM as u16).saturating_add(header.csum_start),
+            field: header.csum_offset,
+        }
+    } else {
+        Checksum::Complete
+    };
+    let kind = match header.gso_type & !VirtioHeader::GSO_ECN {
+        VirtioHeader::GSO_TCPV4 => GsoKind::Tcp4,
+        VirtioHeader::GSO_TCPV6 => GsoKind::Tcp6,
+        VirtioHeader::GSO_UDP_L4 => GsoKind::Udp,
+        _ => return (checksum, Gso::default()),
+    };
+    (checksum, Gso { kind, size: header.gso_size })
+}
+
+/// What we leave to the kernel.
+#[inline]
+fn virtio_header(packet: &TxPacket, area: &FrameArea) -> VirtioHeader {
+    let Checksum::Partial { start, field } = packet.checksum else { return VirtioHeader::default() };
+    let csum_start = start - packet.offset;
+    let header = VirtioHeader {
+        flags: VirtioHeader::NEEDS_CHECKSUM,
+        csum_start,
+        csum_offset: field,
+        ..VirtioHeader::default()
+    };
+    let tcp = match packet.gso.kind {
+        GsoKind::None => return header,
+        GsoKind::Udp => {
+            let hdr_len = csum_start + encap::wire::udp::HEADER_LEN as u16;
+            return VirtioHeader {
+                gso_type: VirtioHeader::GSO_UDP_L4,
+                hdr_len,
+                gso_size: packet.gso.size,
+                ..header
+            };
+        }
+        GsoKind::Tcp4 => VirtioHeader::GSO_TCPV4,
+        GsoKind::Tcp6 => VirtioHeader::GSO_TCPV6,
+    };
+    let bytes = area.header::<14>(&packet.frame, start).copied().unwrap_or_default();
+    let ecn = if bytes[13] & encap::wire::tcp::flags::CWR != 0 { VirtioHeader::GSO_ECN } else { 0 };
+    VirtioHeader {
+        gso_type: tcp | ecn,
+        hdr_len: csum_start + u16::from(bytes[12] >> 4) * 4,
+        gso_size: packet.gso.size,
+        ..header
+    }
+}
+
+/// Why a frame could not be written.
+#[cold]
+fn reason(error: std::io::Error) -> DropReason {
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock => DropReason::TxFull,
+        std::io::ErrorKind::InvalidInput => DropReason::TooBigForPort,
+        // The device is down (EIO) or deleted (EBADFD).
+        _ => DropReason::PortDown,
+    }
 }

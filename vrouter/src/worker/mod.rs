@@ -21,7 +21,7 @@ use std::sync::mpsc::Sender;
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::burst::{Burst, TxPacket};
+use crate::burst::{Burst, TxPacket, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
 use crate::ids::{MAX_PORTS, PortId, Timestamp, WorkerId};
@@ -244,7 +244,11 @@ impl Worker {
             }
             return 0;
         }
-        let bytes: u64 = self.burst.meta.len[..received].iter().map(|len| u64::from(*len)).sum();
+        let mut bytes: u64 = self.burst.meta.len[..received].iter().map(|len| u64::from(*len)).sum();
+        for lane in lanes(self.burst.chained) {
+            let meta = &self.burst.meta;
+            bytes += u64::from(meta.ip_len[lane]) - u64::from(meta.len[lane]);
+        }
         let counters = self.state.counters.port(owned.port);
         counters.rx_packets.add(received as u64);
         counters.rx_bytes.add(bytes);

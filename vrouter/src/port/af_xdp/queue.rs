@@ -10,7 +10,7 @@ use crate::checksum::complete;
 use crate::drop_reason::DropReason;
 use crate::frame::{FrameArea, FramePool, Lent};
 use crate::ids::PortId;
-use crate::port::{KernelLosses, PortQueue, QueueIo};
+use crate::port::{KernelLosses, PortQueue, QueueIo, segments};
 use crate::sys::xsk::{Desc, XskSocket};
 
 /// A queue of an AF_XDP device.
@@ -22,6 +22,10 @@ pub struct Queue {
     fill_depth: usize,
     filled: usize,
     sending: usize,
+    /// Entries of `descs` that are not in the transmit ring yet.
+    staged: usize,
+    /// Entries that the kernel has not been told of.
+    unkicked: usize,
     /// Senders on this device may leave checksums to it (veth).
     partial_checksums: bool,
     descs: Box<[Desc; LANES]>,
@@ -41,6 +45,8 @@ impl Queue {
             fill_depth,
             filled: 0,
             sending: 0,
+            staged: 0,
+            unkicked: 0,
             partial_checksums,
             descs: Box::new([Desc::default(); LANES]),
             addresses: Box::new([0; LANES]),
@@ -96,6 +102,68 @@ impl Queue {
     }
 }
 
+impl Queue {
+    /// Puts a packet into the transmit ring.
+    #[inline]
+    fn send(&mut self, mut packet: TxPacket, io: &mut QueueIo<'_>, sent: &mut (u64, u64)) {
+        if io.pool.area().is_chain(&packet.frame) {
+            io.drop_tx(packet, DropReason::TooBigForPort);
+            return;
+        }
+        if !self.has_room(1, io.pool) {
+            io.drop_tx(packet, DropReason::TxFull);
+            return;
+        }
+        let end = packet.offset + packet.len;
+        complete(io.pool.area(), &mut packet.frame, end, packet.checksum);
+        sent.0 += 1;
+        sent.1 += u64::from(packet.len);
+        let addr = self.lent.lend(packet.frame) + u64::from(packet.offset);
+        self.stage(Desc { addr, len: u32::from(packet.len), options: 0 });
+    }
+
+    /// Makes room for so many more entries in the transmit ring and in front of it, if it can.
+    #[inline]
+    fn has_room(&mut self, entries: usize, pool: &mut FramePool) -> bool {
+        if self.staged + entries > LANES {
+            self.push_staged();
+        }
+        if self.socket.tx_free() >= self.staged + entries {
+            return true;
+        }
+        self.kick(pool);
+        self.socket.tx_free() >= entries
+    }
+
+    #[inline]
+    fn stage(&mut self, desc: Desc) {
+        self.descs[self.staged] = desc;
+        self.staged += 1;
+        self.sending += 1;
+        self.unkicked += 1;
+    }
+
+    #[inline]
+    fn push_staged(&mut self) {
+        if self.staged > 0 {
+            self.socket.tx_push(&self.descs[..self.staged]);
+            self.staged = 0;
+        }
+    }
+
+    /// Has the kernel send what is in the ring, and takes back what it has sent.
+    fn kick(&mut self, pool: &mut FramePool) {
+        self.push_staged();
+        if self.unkicked > 0 && self.socket.tx_needs_wakeup() {
+            // What the kernel could not send now stays in the ring and is kicked
+            // again by the next batch or by `before_wait`.
+            let _ = self.socket.kick_tx();
+        }
+        self.unkicked = 0;
+        self.reap(pool);
+    }
+}
+
 impl PortQueue for Queue {
     fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
         if self.filled < self.fill_depth {
@@ -127,42 +195,23 @@ impl PortQueue for Queue {
 
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
         self.reap(io.pool);
-        let (mut packets, mut bytes) = (0, 0);
-        let mut staged = 0;
-        for mut packet in batch.drain(..) {
-            if packet.gso != Gso::default() || io.pool.area().is_chain(&packet.frame) {
-                io.drop_tx(packet, DropReason::TooBigForPort);
-                continue;
+        let mut sent = (0, 0);
+        for packet in batch.drain(..) {
+            if packet.gso == Gso::default() {
+                self.send(packet, io, &mut sent);
+            } else {
+                segments::cut(packet, io, |packet, io| {
+                    self.send(packet, io, &mut sent);
+                    // In copy mode the kernel sends no more than this at a time: what is left in
+                    // the ring would wait for the next burst.
+                    if self.unkicked >= self.socket.tx_budget() as usize {
+                        self.kick(io.pool);
+                    }
+                });
             }
-            if staged == LANES || self.socket.tx_free() <= staged {
-                if staged == LANES {
-                    self.socket.tx_push(&self.descs[..staged]);
-                    staged = 0;
-                }
-                if self.socket.tx_free() == staged {
-                    io.drop_tx(packet, DropReason::TxFull);
-                    continue;
-                }
-            }
-            let end = packet.offset + packet.len;
-            complete(io.pool.area(), &mut packet.frame, end, packet.checksum);
-            packets += 1;
-            bytes += u64::from(packet.len);
-            let addr = self.lent.lend(packet.frame) + u64::from(packet.offset);
-            self.descs[staged] = Desc { addr, len: u32::from(packet.len), options: 0 };
-            self.sending += 1;
-            staged += 1;
         }
-        if staged > 0 {
-            self.socket.tx_push(&self.descs[..staged]);
-        }
-        if packets > 0 && self.socket.tx_needs_wakeup() {
-            // What the kernel could not send now stays in the ring and is kicked
-            // again by the next batch or by `before_wait`.
-            let _ = self.socket.kick_tx();
-        }
-        self.reap(io.pool);
-        (packets, bytes)
+        self.kick(io.pool);
+        sent
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
