@@ -155,7 +155,7 @@ impl<'a> View<'a> {
         let sides = Sides::new(opening.egress, opening.ingress);
         let Some(entry) = self.entry(number) else { return State(0) };
         let state = entry.open(&opening.key, sides, opening.phase, now);
-        into.fill(slot, opening.hash.tag(), number);
+        into.fill(slot, opening.hash.tag(), self.marked(number, opening.hash));
         state
     }
 
@@ -188,7 +188,7 @@ impl<'a> View<'a> {
         let hash = self.fixed.seed.hash(&key);
         let first_at = hash.bucket(self.fixed.layout.buckets);
         let first = self.lock(first_at);
-        if let Some(slot) = first.slot_of(hash.tag(), id.entry()) {
+        if let Some(slot) = first.slot_of(hash.tag(), self.marked(id.entry(), hash)) {
             return self.end(&first, slot, id, condition);
         }
         if !first.overflows() {
@@ -197,7 +197,7 @@ impl<'a> View<'a> {
         drop(first);
         for at in self.buckets_of(hash).skip(1) {
             let (first, other) = self.lock_both(first_at, at);
-            if let Some(slot) = other.slot_of(hash.tag(), id.entry()) {
+            if let Some(slot) = other.slot_of(hash.tag(), self.marked(id.entry(), hash)) {
                 let ended = self.end(&other, slot, id, condition);
                 if ended {
                     first.overflow_ends();
@@ -260,7 +260,7 @@ impl<'a> View<'a> {
         let first = self.lock(first_at);
         let placed = match first.vacancy() {
             Some(slot) => {
-                first.fill(slot, hash.tag(), number);
+                first.fill(slot, hash.tag(), self.marked(number, hash));
                 true
             }
             None => buckets.enumerate().any(|(probe, at)| {
@@ -268,7 +268,7 @@ impl<'a> View<'a> {
                 let vacancy = other.vacancy();
                 if let Some(slot) = vacancy {
                     first.overflow_to(probe + 1);
-                    other.fill(slot, hash.tag(), number);
+                    other.fill(slot, hash.tag(), self.marked(number, hash));
                 }
                 vacancy.is_some()
             }),

@@ -18,7 +18,7 @@ impl Tick {
     const BITS: u32 = 24;
     pub(super) const MASK: u32 = (1 << Self::BITS) - 1;
     /// The longest time that is told apart from the past.
-    const MAX_AGE: u32 = Self::MASK >> 1;
+    pub(super) const MAX_AGE: u32 = Self::MASK >> 1;
 
     /// The tick of a moment given in milliseconds.
     #[inline]

@@ -64,6 +64,8 @@ pub(super) struct Fixed {
     pub(super) timeouts: Timeouts,
     pub(super) tcp: TcpSettings,
     pub(super) limits: Limits,
+    #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+    pub(super) wide: Option<super::avx512::Available>,
 }
 
 impl Fixed {
@@ -73,7 +75,15 @@ impl Fixed {
             return Err(LayoutError::Settings);
         }
         let (timeouts, tcp) = (settings.timers.timeouts()?, settings.tcp);
-        Ok(Fixed { layout, seed: Seed::new(seed), timeouts, tcp, limits })
+        Ok(Fixed {
+            layout,
+            seed: Seed::new(seed),
+            timeouts,
+            tcp,
+            limits,
+            #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+            wide: super::avx512::Available::detect(),
+        })
     }
 }
 
@@ -196,6 +206,32 @@ impl<'a> View<'a> {
         Bucket(&self.parts.buckets[at])
     }
 
+    /// The entry that a slot leads to; arbitrary where the slot is empty.
+    pub(super) fn entry_in(&self, bucket: Bucket<'_>, slot: usize) -> u32 {
+        bucket.marked_entry(slot) & self.fixed.layout.numbers
+    }
+
+    /// What a slot holds that leads a key with this hash to an entry.
+    #[inline]
+    pub(super) fn marked(&self, number: u32, hash: Hash) -> u32 {
+        number | hash.mark(self.fixed.layout.numbers)
+    }
+
+    /// The entry that a key with this hash probably has, if it is in this bucket.
+    #[inline(always)]
+    pub(super) fn candidate_in(&self, bucket: Bucket<'_>, tags: [u64; 2], hash: Hash) -> Option<u32> {
+        let numbers = self.fixed.layout.numbers;
+        let mut slots = bucket::candidates(tags, hash.tag());
+        while !slots.is_empty() {
+            let marked = bucket.marked_entry(slots.first());
+            if marked & !numbers == hash.mark(numbers) {
+                return Some(marked & numbers);
+            }
+            slots = slots.without_first();
+        }
+        None
+    }
+
     pub(super) fn buckets_of(&self, hash: Hash) -> impl Iterator<Item = usize> + use<> {
         let buckets = self.fixed.layout.buckets;
         (0..bucket::PROBES).map(move |n| hash.probe(n, buckets))
@@ -210,10 +246,15 @@ impl<'a> View<'a> {
 
     /// The flow of a key, if it is in this bucket.
     pub(super) fn find_in(&self, bucket: Bucket<'_>, key: &Key, hash: Hash) -> Option<Hit> {
+        let numbers = self.fixed.layout.numbers;
         let mut slots = bucket::candidates(bucket.tags(), hash.tag());
         while !slots.is_empty() {
-            let number = bucket.entry(slots.first());
+            let marked = bucket.marked_entry(slots.first());
             slots = slots.without_first();
+            if marked & !numbers != hash.mark(numbers) {
+                continue;
+            }
+            let number = marked & numbers;
             let Some(entry) = self.entry(number) else { continue };
             let state = entry.state();
             if let Some(reply) = entry.matches(key)
