@@ -30,7 +30,7 @@
 //! A hit of IPv4 reads two lines, bucket and head; tracking reads the body; IPv6 reads the extra. One entry serves both
 //! directions: the key is made of the two ends in order of their numbers, so one slot of the index is enough (two slots
 //! would take another 8 bytes a flow and twice the index in the cache). The memory is [`Line`]s of the caller's: boxed,
-//! or a mapped file that a successor process takes over ([`Conntrack::adopt`]).
+//! or a mapped file, whose flows a successor process takes over ([`Conntrack::take_over`]).
 //!
 //! # Concurrency
 //!
@@ -112,6 +112,7 @@ mod prefetch;
 mod protocol;
 mod sctp;
 mod table;
+mod take_over;
 mod tcp;
 mod track;
 mod window;
@@ -128,6 +129,7 @@ pub use inspect::{Flow, Keep};
 pub use memory::{Capacity, LAYOUT_VERSION, Line};
 pub use phase::{Phase, TICKS_PER_SECOND, Tick, Timers};
 pub use table::{Conntrack, Limits, Settings};
+pub use take_over::TakenOver;
 pub use tcp::TcpSettings;
 pub use track::Traffic;
 pub use window::window_scale;
@@ -206,7 +208,8 @@ impl<M: Deref<Target = [Line]>> Conntrack<M> {
             protocol,
             egress,
             ingress,
-            len: headers.len[lane],
+            seen: now,
+            counted: track::counted_once(headers.len[lane]),
             replaces: reopens.then_some(found.flow[lane]),
         };
         view.open(&opening, now)

@@ -97,6 +97,9 @@ fn lookup_wide(
             burst.tags(group, found);
         }
         if let Some(group) = step.checked_sub(DISTANCE + 1).filter(|group| *group < groups) {
+            burst.marks(group, found);
+        }
+        if let Some(group) = step.checked_sub(DISTANCE + 2).filter(|group| *group < groups) {
             burst.next_buckets(group, found);
         }
         if let Some(group) = step.checked_sub(2 * DISTANCE) {
@@ -111,6 +114,10 @@ fn lookup_wide(
     Sorted { hit: hit & v4, reply: reply & hit & v4, candidates: candidates & mask, further: further & mask }
 }
 
+/// Addresses in whole cache lines.
+#[repr(align(64))]
+struct Pointers([*const u8; LANES]);
+
 /// What all stages of a burst need, and what they find.
 struct Burst<'a> {
     view: &'a View<'a>,
@@ -118,10 +125,17 @@ struct Burst<'a> {
     mask: u64,
     generations: &'a [PolicyGenerations],
     now: Tick,
-    buckets: &'a [Line],
+    /// Address and number of the buckets.
+    buckets: *const u8,
+    bucket_count: usize,
     heads: *const u8,
     last_entry: u32,
+    /// The bits of a slot that are an entry's number.
     numbers: u32,
+    /// Where each lane's bucket lies.
+    bucket: Pointers,
+    /// Where the head of each lane's candidate lies.
+    head: Pointers,
     /// Lanes whose key the scalar code makes.
     apart: u64,
     hit: u64,
@@ -150,10 +164,13 @@ impl<'a> Burst<'a> {
             mask,
             generations,
             now,
-            buckets: view.parts.buckets,
+            buckets: view.parts.buckets.as_ptr().cast(),
+            bucket_count: view.parts.buckets.len(),
             heads: view.parts.heads_start(),
             last_entry: view.parts.flows() - 1,
             numbers: view.fixed.layout.numbers,
+            bucket: Pointers([core::ptr::null(); LANES]),
+            head: Pointers([core::ptr::null(); LANES]),
             apart: mask & (headers.v6 | icmp),
             hit: 0,
             reply: 0,
@@ -165,7 +182,7 @@ impl<'a> Burst<'a> {
     /// Keys, hashes and buckets of a group; fetches the buckets.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2")]
-    fn keys(&self, group: usize, found: &mut Found) {
+    fn keys(&mut self, group: usize, found: &mut Found) {
         let first = group * GROUP;
         let headers = self.headers;
         let end = |addresses: &[u32; LANES], ports: &[u16; LANES]| {
@@ -173,8 +190,7 @@ impl<'a> Burst<'a> {
         };
         let source = end(&headers.src4, &headers.src_port);
         let destination = end(&headers.dst4, &headers.dst_port);
-        let (low, high) =
-            (_mm512_min_epu64(source, destination), _mm512_max_epu64(source, destination));
+        let (low, high) = (_mm512_min_epu64(source, destination), _mm512_max_epu64(source, destination));
         let source_is_lower = _mm512_cmple_epu64_mask(source, destination);
         // (low << 16 & upper half) | high >> 16
         let address = _mm512_ternarylogic_epi64::<0xea>(
@@ -190,26 +206,23 @@ impl<'a> Burst<'a> {
         let number = _mm512_slli_epi64::<8>(octets(&headers.protocol, group));
         let rest = _mm512_or_si512(ports, _mm512_or_si512(zone, number));
         let hash = self.hash(address, rest);
-        let with_side = _mm512_mask_or_epi64(
-            rest,
-            source_is_lower,
-            rest,
-            _mm512_set1_epi64(SOURCE_IS_LOWER as i64),
-        );
-        let count = _mm512_set1_epi64(self.buckets.len() as i64);
+        let with_side =
+            _mm512_mask_or_epi64(rest, source_is_lower, rest, _mm512_set1_epi64(SOURCE_IS_LOWER as i64));
+        let count = _mm512_set1_epi64(self.bucket_count as i64);
         let at = _mm512_srli_epi64::<32>(_mm512_mul_epu32(_mm512_srli_epi64::<32>(hash), count));
+        let start = _mm512_set1_epi64(self.buckets as i64);
+        self.bucket.store(group, _mm512_add_epi64(_mm512_slli_epi64::<BUCKET_BITS>(at), start));
         store(&mut found.address, group, address);
         store(&mut found.rest, group, with_side);
         // SAFETY: a `Hash` is a `u64`, and a group's eight lie in the array.
         unsafe { _mm512_storeu_si512(found.hash[first..first + GROUP].as_mut_ptr().cast(), hash) };
-        let at = _mm512_cvtepi64_epi32(at);
-        // SAFETY: eight numbers of buckets are 32 writable bytes.
-        unsafe { _mm256_storeu_si256(found.bucket[first..first + GROUP].as_mut_ptr().cast(), at) };
         for lane in lanes(self.apart & 0xff << first) {
             self.view.key_of(self.headers, lane, found);
+            let bucket = found.hash[lane].bucket(self.bucket_count);
+            self.bucket.0[lane] = self.buckets.wrapping_add(bucket << BUCKET_BITS);
         }
-        for bucket in &found.bucket[first..first + GROUP] {
-            fetch(self.buckets.as_ptr().wrapping_add(from_memory(bucket) as usize).cast());
+        for lane in first..first + GROUP {
+            fetch(self.bucket.get(lane));
         }
     }
 
@@ -225,85 +238,80 @@ impl<'a> Burst<'a> {
         _mm512_mask_or_epi64(outer, untagged, outer, _mm512_set1_epi64(1))
     }
 
-    /// Candidates of a group in their first buckets; fetches their heads.
+    /// First candidates of a group in their first buckets; fetches their heads.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2")]
     fn tags(&mut self, group: usize, found: &mut Found) {
-        let first = group * GROUP;
-        // One bit a lane, the last lane first: none, at most one.
-        let (mut none, mut single) = (0_u32, 0_u32);
-        for lane in (0..GROUP).rev() {
-            let line: *const Line = &raw const self.buckets[found.bucket[first + lane] as usize];
-            let tag: *const u64 = &raw const found.hash[first + lane].0;
-            let entry: u32;
+        for lane in group * GROUP..(group + 1) * GROUP {
+            let tag: *const u64 = &raw const found.hash[lane].0;
+            let marked: u32;
             // SAFETY: reads the low byte of a hash and 16 bytes of a bucket, aligned; see the module about shared
-            // words. The position is 4 to 16, in units of four bytes: in the bucket, or the first word of the line
-            // behind it, which is there since heads lie behind the buckets.
+            // words. The position is 4 to 15, in units of four bytes, where there is a candidate; otherwise 32, which
+            // is in the second line behind the bucket: that is there, since heads and bodies lie behind the buckets.
             unsafe {
                 asm!(
                     "vpbroadcastb {tags}, byte ptr [{tag}]",
-                    "vpcmpeqb {mask}, {tags}, xmmword ptr [{line}]",
-                    "kmovw {entry:e}, {mask}",
-                    "and {entry:e}, {all}",
-                    // Carries where there is none.
-                    "cmp {entry:e}, 1",
-                    "adc {none:e}, {none:e}",
-                    "blsr {more:e}, {entry:e}",
-                    "cmp {more:e}, 1",
-                    "adc {single:e}, {single:e}",
-                    "or {entry:e}, 0x10000",
-                    "tzcnt {entry:e}, {entry:e}",
-                    "mov {entry:e}, dword ptr [{line} + 4 * {entry:r}]",
-                    "and {entry:e}, {numbers:e}",
+                    "vpcmpeqb {same} {{{all}}}, {tags}, xmmword ptr [{line}]",
+                    "kmovw {marked:e}, {same}",
+                    "tzcnt {marked:e}, {marked:e}",
+                    "mov {marked:e}, dword ptr [{line} + 4 * {marked:r}]",
                     tag = in(reg) tag,
-                    line = in(reg) line,
-                    all = const TAGS,
+                    line = in(reg) self.bucket.get(lane),
+                    all = in(kreg) TAGS,
                     tags = out(xmm_reg) _,
-                    mask = out(kreg) _,
-                    numbers = in(reg) self.numbers,
-                    entry = out(reg) entry,
-                    more = out(reg) _,
-                    none = inout(reg) none,
-                    single = inout(reg) single,
+                    same = out(kreg) _,
+                    marked = out(reg) marked,
                     options(nostack, readonly)
                 );
             }
-            found.entry[first + lane] = entry;
-            fetch(self.heads.wrapping_add(entry as usize * HEAD));
-        }
-        self.candidates |= u64::from(!none as u8) << first;
-        let missing = self.mask & u64::from(none as u8) << first;
-        if missing != 0 {
-            self.look_further(missing, found);
-        }
-        let several = self.mask & u64::from(!single as u8) << first;
-        if several != 0 {
-            self.choose(several, found);
+            found.entry[lane] = marked;
+            fetch(self.heads.wrapping_add((marked & self.numbers) as usize * HEAD));
         }
     }
 
-    /// Lanes with several candidates: chooses by their marks.
+    /// Sorts out the lanes of a group whose first candidate does not have their mark, most of which have none.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2")]
+    fn marks(&mut self, group: usize, found: &mut Found) {
+        let first = group * GROUP;
+        // SAFETY: eight numbers of entries are 32 bytes of the array.
+        let marked = unsafe { _mm256_loadu_si256(found.entry[first..first + GROUP].as_ptr().cast()) };
+        // SAFETY: a `Hash` is a `u64`, and a group's eight lie in the array.
+        let hash = unsafe { _mm512_loadu_si512(found.hash[first..first + GROUP].as_ptr().cast()) };
+        let numbers = _mm256_set1_epi32(self.numbers as i32);
+        let marks = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<8>(hash));
+        let differs = _mm256_andnot_si256(numbers, _mm256_xor_si256(marked, marks));
+        let wrong = _mm256_test_epi32_mask(differs, differs);
+        // SAFETY: as above.
+        unsafe {
+            _mm256_storeu_si256(
+                found.entry[first..first + GROUP].as_mut_ptr().cast(),
+                _mm256_and_si256(marked, numbers),
+            );
+        };
+        self.candidates |= u64::from(!wrong) << first;
+        let wrong = self.mask & u64::from(wrong) << first;
+        if wrong != 0 {
+            self.choose(wrong, found);
+        }
+    }
+
+    /// Candidates by tag and mark. Lanes that have none in their first bucket, but may have one in another: the next
+    /// one is fetched.
     #[cold]
     #[inline(never)]
-    fn choose(&self, several: u64, found: &mut Found) {
-        for lane in lanes(several) {
-            let bucket = self.view.bucket(found.bucket[lane] as usize);
-            if let Some(entry) = self.view.candidate_in(bucket, bucket.tags(), found.hash[lane]) {
+    fn choose(&mut self, wrong: u64, found: &mut Found) {
+        for lane in lanes(wrong) {
+            let hash = found.hash[lane];
+            let bucket = self.view.bucket(hash.bucket(self.bucket_count));
+            let tags = bucket.tags();
+            if let Some(entry) = self.view.candidate_in(bucket, tags, hash) {
+                self.candidates |= 1 << lane;
                 found.entry[lane] = entry;
                 self.view.parts.fetch_head(entry);
-            }
-        }
-    }
-
-    /// Lanes that have no candidate in their first bucket: whether another one may have it.
-    #[cold]
-    #[inline(never)]
-    fn look_further(&mut self, missing: u64, found: &Found) {
-        for lane in lanes(missing) {
-            let first = self.view.bucket(found.bucket[lane] as usize);
-            if bucket::farthest(first.tags()) != 0 {
+            } else if bucket::farthest(tags) != 0 {
                 self.further |= 1 << lane;
-                self.view.parts.fetch_bucket(found.hash[lane].probe(1, self.buckets.len()));
+                self.view.parts.fetch_bucket(hash.probe(1, self.bucket_count));
             }
         }
     }
@@ -322,10 +330,14 @@ impl<'a> Burst<'a> {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2")]
     fn compare(&mut self, group: usize, found: &mut Found) {
         let first = group * GROUP;
+        // SAFETY: eight numbers of entries are 32 bytes of the array.
+        let entries = unsafe { _mm256_loadu_si256(found.entry[first..first + GROUP].as_ptr().cast()) };
         // Within bounds even where memory is damaged.
-        let entry: [u32; GROUP] =
-            core::array::from_fn(|lane| from_memory(&found.entry[first + lane]).min(self.last_entry));
-        let head = entry.map(|entry| self.heads.wrapping_add(entry as usize * HEAD));
+        let entries =
+            _mm512_cvtepu32_epi64(_mm256_min_epu32(entries, _mm256_set1_epi32(self.last_entry as i32)));
+        let start = _mm512_set1_epi64(self.heads as i64);
+        self.head.store(group, _mm512_add_epi64(_mm512_slli_epi64::<HEAD_BITS>(entries), start));
+        let head = core::array::from_fn(|lane| self.head.get(first + lane));
         // SAFETY: every entry is at most the last one, so its head lies in the table.
         let (before, [address, rest, policy], state) =
             unsafe { (states(head), keys_and_policies(head), states(head)) };
@@ -336,17 +348,14 @@ impl<'a> Burst<'a> {
         // (side & !apart) | other
         let differs = _mm512_ternarylogic_epi64::<0xf2>(other, apart, side);
         let same = _mm512_testn_epi64_mask(differs, differs);
-        let freed = _mm512_test_epi64_mask(
-            _mm512_xor_si512(before, state),
-            _mm512_set1_epi64(INCARNATION as i64),
-        );
+        let freed =
+            _mm512_test_epi64_mask(_mm512_xor_si512(before, state), _mm512_set1_epi64(INCARNATION as i64));
         let hit = same & !freed & !self.expired(state);
         let reply = _mm512_test_epi64_mask(side, apart);
         let denied = _mm512_test_epi64_mask(state, _mm512_set1_epi64(DENIED as i64));
         let (stale_egress, stale_ingress) = self.stale(policy);
-        let [a, b, c, d, e, f, g, h] = entry.map(|entry| i64::from(entry) << 32);
         let id = _mm512_or_si512(
-            _mm512_setr_epi64(a, b, c, d, e, f, g, h),
+            _mm512_slli_epi64::<32>(entries),
             _mm512_and_si512(state, _mm512_set1_epi64(INCARNATION as i64)),
         );
         // SAFETY: a `FlowId` is a `u64`, and a group's eight lie in the array.
@@ -365,7 +374,10 @@ impl<'a> Burst<'a> {
         let timeouts = &self.view.fixed.timeouts;
         // SAFETY: 32 timeouts are 128 readable bytes.
         let (some, others) = unsafe {
-            (_mm512_loadu_si512(timeouts.as_ptr().cast()), _mm512_loadu_si512(timeouts.as_ptr().add(16).cast()))
+            (
+                _mm512_loadu_si512(timeouts.as_ptr().cast()),
+                _mm512_loadu_si512(timeouts.as_ptr().add(16).cast()),
+            )
         };
         // The low five bits of each index count, and only even lanes are of use.
         let phase = _mm512_srli_epi64::<PHASE_SHIFT>(state);
@@ -389,47 +401,63 @@ impl<'a> Burst<'a> {
         );
         let count = u32::try_from(self.generations.len()).unwrap_or(u32::MAX);
         let known = _mm512_cmplt_epu32_mask(endpoints, _mm512_set1_epi32(count as i32));
-        let unknown = !known & _mm512_cmpneq_epi32_mask(endpoints, _mm512_set1_epi32(NONE));
-        // SAFETY: reads in lanes whose endpoint is below the length. `PolicyGenerations` is two `u16` by its
-        // representation, which nobody changes while it is borrowed.
-        let current = unsafe {
-            _mm512_mask_i32gather_epi32::<4>(
-                _mm512_setzero_si512(),
-                known,
-                endpoints,
-                self.generations.as_ptr().cast(),
-            )
-        };
-        // Of each eight bytes, the first two are the egress generation, and the last two the ingress one.
-        let recorded = _mm512_mask_blend_epi32(0xaaaa, policy, _mm512_slli_epi64::<32>(policy));
-        let newer =
-            _mm512_cmpgt_epi16_mask(_mm512_sub_epi16(current, recorded), _mm512_setzero_si512());
-        // Of four bits of halves and two of quarters each, those of the one and the other.
-        let (egress, ingress) = (_pext_u64(u64::from(newer), 0x1111_1111), _pext_u64(u64::from(newer), 0x8888_8888));
+        let unknown = u32::from(!known & _mm512_cmpneq_epi32_mask(endpoints, _mm512_set1_epi32(NONE)));
         let known = u32::from(known);
-        let unknown = u32::from(unknown);
-        let egress = egress as u32 & _pext_u32(known, 0x5555) | _pext_u32(unknown, 0x5555);
-        let ingress = ingress as u32 & _pext_u32(known, 0xaaaa) | _pext_u32(unknown, 0xaaaa);
-        (egress as u8, ingress as u8)
+        let side = |of: u32, endpoints: __m256i, recorded: __m256i| -> u8 {
+            let known = _pext_u32(known, of) as u8;
+            if known == 0 {
+                return 0;
+            }
+            // SAFETY: reads in lanes whose endpoint is below the length. `PolicyGenerations` is two `u16` by its
+            // representation, which nobody changes while it is borrowed.
+            let current = unsafe {
+                _mm256_mmask_i32gather_epi32::<4>(
+                    _mm256_setzero_si256(),
+                    known,
+                    endpoints,
+                    self.generations.as_ptr().cast(),
+                )
+            };
+            // The egress generation in the lower half, the ingress one in the upper half.
+            let newer = _mm256_cmpgt_epi16_mask(_mm256_sub_epi16(current, recorded), _mm256_setzero_si256());
+            let half = if of & 1 != 0 { 0x5555 } else { 0xaaaa };
+            _pext_u32(u32::from(newer), half) as u8
+        };
+        let recorded = _mm512_cvtepi64_epi32(policy);
+        let egress = side(0x5555, _mm512_cvtepi64_epi32(endpoints), recorded);
+        let ingress = side(0xaaaa, _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(endpoints)), recorded);
+        (egress | _pext_u32(unknown, 0x5555) as u8, ingress | _pext_u32(unknown, 0xaaaa) as u8)
+    }
+}
+
+impl Pointers {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn store(&mut self, group: usize, pointers: __m512i) {
+        let group = &mut self.0[group * GROUP..(group + 1) * GROUP];
+        // SAFETY: eight addresses are 64 writable bytes.
+        unsafe { _mm512_storeu_si512(group.as_mut_ptr().cast(), pointers) }
+    }
+
+    /// A lane's, from memory: the compiler would take it out of the vector's register, which is slower.
+    #[inline(always)]
+    fn get(&self, lane: usize) -> *const u8 {
+        // SAFETY: a reference may be read.
+        unsafe { core::ptr::read_volatile(&raw const self.0[lane]) }
     }
 }
 
 /// Bytes of a head.
-const HEAD: usize = 32;
+const HEAD: usize = 1 << HEAD_BITS;
+const HEAD_BITS: u32 = 5;
+/// Bytes of a bucket, as a power of two.
+const BUCKET_BITS: u32 = size_of::<Line>().ilog2();
 
 /// Fetches a line; a hint that may be given for any address.
 #[inline(always)]
 fn fetch(at: *const u8) {
     // SAFETY: the instruction faults on no address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-}
-
-/// A number from where it was stored as a part of a vector: the compiler would take it out of the vector's register,
-/// which is slower.
-#[inline(always)]
-fn from_memory(number: &u32) -> u32 {
-    // SAFETY: a reference may be read.
-    unsafe { core::ptr::read_volatile(number) }
 }
 
 /// The addresses, rests and policies of eight heads.

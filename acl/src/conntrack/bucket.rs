@@ -185,11 +185,6 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// Forgets all slots and locks of a bucket that nobody else uses.
-pub(super) fn clear(line: &Line) {
-    line.0.iter().for_each(|word| word.store(0, Ordering::Relaxed));
-}
-
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;

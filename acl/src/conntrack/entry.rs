@@ -317,17 +317,6 @@ impl<'v> Entry<'v> {
     pub(super) fn free_link(self) -> &'v AtomicU64 {
         &self.head[ADDRESSES]
     }
-
-    /// Frees the entry of a table that nobody else uses, whatever it holds.
-    pub(super) fn reset(self) {
-        let state = State(self.head[STATE].load(Ordering::Relaxed));
-        self.head[STATE].store(next_incarnation(state).0, Ordering::Relaxed);
-    }
-
-    /// Forgets a lock that died with its process.
-    pub(super) fn break_lock(self) {
-        self.head[STATE].fetch_and(!LOCK, Ordering::Relaxed);
-    }
 }
 
 fn next_incarnation(state: State) -> State {

@@ -64,6 +64,12 @@ impl Key {
         Key { rest: self.rest | if asker_is_lower { ASKER_IS_LOWER } else { 0 }, ..self }
     }
 
+    /// Without the words that keys of IPv4 do not have.
+    pub(super) fn normal(self) -> Self {
+        let [first, ..] = self.addresses;
+        if self.is_v6() { self } else { Key { addresses: [first, 0, 0, 0], ..self } }
+    }
+
     #[inline(always)]
     pub(super) fn is_v6(&self) -> bool {
         self.rest & IPV6 != 0

@@ -35,8 +35,8 @@ const MAGIC: u64 = 0x7672_6374_00ff_0001;
 /// Changes with every change of the layout or of a field's meaning.
 pub const LAYOUT_VERSION: u64 = 2;
 
-/// One cache line of table memory.
-#[repr(align(64))]
+/// One cache line of table memory: 64 bytes, of which any are valid.
+#[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Line(pub(super) [AtomicU64; WORDS]);
 
@@ -47,6 +47,17 @@ impl Default for Line {
 }
 
 impl Line {
+    /// A line of these words.
+    #[cfg(not(feature = "loom"))]
+    pub fn of(words: [u64; WORDS]) -> Self {
+        Line(words.map(AtomicU64::new))
+    }
+
+    /// Its words, each as it is at the moment.
+    pub fn words(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|word| word.load(Ordering::Relaxed))
+    }
+
     /// Zeroed lines on the heap, each page touched.
     pub fn boxed(lines: usize) -> Box<[Line]> {
         (0..lines).map(|_| Line::default()).collect()
@@ -112,7 +123,17 @@ impl Layout {
         let extras_at = bodies_at + flows;
         let lines = extras_at + (flows * EXTRA_WORDS).div_ceil(WORDS);
         let numbers = capacity.flows.next_power_of_two() - 1;
-        Ok(Layout { capacity, buckets, numbers, accounts_at, buckets_at, heads_at, bodies_at, extras_at, lines })
+        Ok(Layout {
+            capacity,
+            buckets,
+            numbers,
+            accounts_at,
+            buckets_at,
+            heads_at,
+            bodies_at,
+            extras_at,
+            lines,
+        })
     }
 
     /// Writes the header of a new table.

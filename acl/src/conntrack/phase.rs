@@ -26,6 +26,11 @@ impl Tick {
         Tick((millis * TICKS_PER_SECOND as u64 / 1000) as u32 & Self::MASK)
     }
 
+    /// The tick that an entry keeps.
+    pub(super) const fn of(word: u32) -> Self {
+        Tick(word & Self::MASK)
+    }
+
     /// Ticks from `earlier` to now; 0 where `earlier` is the later one (another worker's clock).
     #[inline]
     pub(super) const fn since(self, earlier: u32) -> u32 {

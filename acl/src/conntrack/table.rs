@@ -129,21 +129,31 @@ impl<M: Deref<Target = [Line]>> Conntrack<M> {
         Ok(table)
     }
 
-    /// Takes over the table that another process has left in `memory`, with its flows. That process must be gone: what
-    /// its threads were doing when it died is undone or finished here. The cost is that of opening every flow.
+    /// Opens the flows here that another table has left in memory, in whatever state its process ended. Workers may use
+    /// this table meanwhile, and nobody the other one.
+    ///
+    /// `sides` is asked about each flow, whose [`Flow::id`](super::Flow::id) means nothing here: what to note as its
+    /// egress and its ingress side, or `None` where it is not wanted.
     ///
     /// # Errors
     /// [`LayoutError`], where the memory holds no table of this layout.
-    pub fn adopt(memory: M, settings: &Settings) -> Result<Self, LayoutError> {
-        let (layout, seed) = Layout::read(&memory)?;
-        let table = Conntrack { fixed: Fixed::new(layout, seed, settings)?, memory };
-        table.view().rebuild();
-        Ok(table)
+    pub fn take_over(
+        &self,
+        left: &[Line],
+        now: super::Tick,
+        sides: impl FnMut(&super::Flow) -> Option<[super::SideVerdict; 2]>,
+    ) -> Result<super::TakenOver, LayoutError> {
+        self.view().take_over(left, now, sides)
     }
 
     /// The memory, with the flows in it.
     pub fn into_memory(self) -> M {
         self.memory
+    }
+
+    /// The memory; not for changing what the flows say.
+    pub fn memory(&self) -> &M {
+        &self.memory
     }
 
     /// What the table is made for.
