@@ -67,6 +67,32 @@ fn query(n: u32) -> Query {
     }
 }
 
+/// The headers of a burst.
+struct Queries {
+    src: [u32; LANES],
+    dst: [u32; LANES],
+    sport: [u16; LANES],
+    dport: [u16; LANES],
+}
+
+impl Queries {
+    fn of(burst: &[Query; LANES]) -> Self {
+        Queries {
+            src: burst.map(|query| query.src),
+            dst: burst.map(|query| query.dst),
+            sport: burst.map(|query| query.sport),
+            dport: burst.map(|query| query.dport),
+        }
+    }
+
+    fn fill(&self, headers: &mut Headers) {
+        headers.src4 = self.src;
+        headers.dst4 = self.dst;
+        headers.src_port = self.sport;
+        headers.dst_port = self.dport;
+    }
+}
+
 struct Rig {
     table: Conntrack,
     headers: Box<Headers>,
@@ -92,27 +118,18 @@ impl Rig {
         Rig { table, headers, found: Box::default(), generations, protocol }
     }
 
-    fn fill(&mut self, burst: &[Query; LANES]) {
-        for (lane, query) in burst.iter().enumerate() {
-            self.headers.src4[lane] = query.src;
-            self.headers.dst4[lane] = query.dst;
-            self.headers.src_port[lane] = query.sport;
-            self.headers.dst_port[lane] = query.dport;
-        }
-    }
-
-    fn lookup(&mut self, burst: &[Query; LANES]) {
-        self.fill(burst);
+    fn lookup(&mut self, burst: &Queries) {
+        burst.fill(&mut self.headers);
         self.table.lookup(&self.headers, u64::MAX, &self.generations, NOW, &mut self.found);
     }
 
-    fn stage(&mut self, burst: &[Query; LANES]) {
+    fn stage(&mut self, burst: &Queries) {
         self.lookup(burst);
         self.table.track(&self.headers, self.found.hit, NOW, &mut self.found);
     }
 
     /// Opens the flows of a burst as the packet path does: a lookup, then an insertion for each miss.
-    fn create(&mut self, burst: &[Query; LANES]) {
+    fn create(&mut self, burst: &Queries) {
         self.lookup(burst);
         let side = |endpoint| SideVerdict {
             endpoint,
@@ -128,17 +145,17 @@ impl Rig {
         }
     }
 
-    fn establish(&mut self, burst: &[Query; LANES]) {
+    fn establish(&mut self, burst: &Queries) {
         if self.protocol == 17 {
             return self.create(burst);
         }
         self.headers.kind = [0x02; LANES];
         self.create(burst);
-        for (lane, query) in burst.iter().enumerate() {
+        for lane in 0..LANES {
             let tuple = Tuple {
-                addresses: Addresses::V4(Ipv4Addr::from(query.dst), Ipv4Addr::from(query.src)),
-                src_port: query.dport,
-                dst_port: query.sport,
+                addresses: Addresses::V4(Ipv4Addr::from(burst.dst[lane]), Ipv4Addr::from(burst.src[lane])),
+                src_port: burst.dport[lane],
+                dst_port: burst.sport[lane],
                 protocol: 6,
                 icmp_type: 0,
                 zone: 0,
@@ -207,8 +224,9 @@ fn measure(name: &str, operations: u64, rounds: u32, mut run: impl FnMut()) {
 }
 
 /// Times parts of `queries`, each short enough to run without interruption, and prints the median.
-fn measure_bursts(name: &str, queries: &[Query], rounds: u32, mut run: impl FnMut(&[Query; LANES])) {
-    let parts: Vec<&[[Query; LANES]]> = bursts(queries).chunks(512).collect();
+fn measure_bursts(name: &str, queries: &[Query], rounds: u32, mut run: impl FnMut(&Queries)) {
+    let bursts = bursts(queries);
+    let parts: Vec<&[Queries]> = bursts.chunks(512).collect();
     let mut at = 0;
     measure(name, 512 * LANES as u64, rounds * parts.len() as u32, || {
         parts[at % parts.len()].iter().for_each(&mut run);
@@ -216,8 +234,8 @@ fn measure_bursts(name: &str, queries: &[Query], rounds: u32, mut run: impl FnMu
     });
 }
 
-fn bursts(queries: &[Query]) -> &[[Query; LANES]] {
-    queries.as_chunks().0
+fn bursts(queries: &[Query]) -> Vec<Queries> {
+    queries.as_chunks().0.iter().map(Queries::of).collect()
 }
 
 fn uniform(count: usize) -> Vec<Query> {
@@ -312,6 +330,7 @@ fn main() {
 }
 
 fn two_threads(rig: &Rig, queries: &[Query], rounds: u32) {
+    let bursts = &bursts(queries);
     let (table, generations) = (&rig.table, &rig.generations);
     measure("two-threads", 2 * queries.len() as u64, rounds, || {
         std::thread::scope(|scope| {
@@ -319,13 +338,8 @@ fn two_threads(rig: &Rig, queries: &[Query], rounds: u32) {
                 scope.spawn(move || {
                     let (mut headers, mut found) = (Box::<Headers>::default(), Box::<Found>::default());
                     headers.protocol = [17; LANES];
-                    for burst in bursts(queries) {
-                        for (lane, query) in burst.iter().enumerate() {
-                            headers.src4[lane] = query.src;
-                            headers.dst4[lane] = query.dst;
-                            headers.src_port[lane] = query.sport;
-                            headers.dst_port[lane] = query.dport;
-                        }
+                    for burst in bursts {
+                        burst.fill(&mut headers);
                         table.lookup(&headers, u64::MAX, generations, NOW, &mut found);
                         black_box(&found);
                     }
@@ -343,7 +357,7 @@ fn churn(huge: bool, rounds: u32, count: usize) {
     let first: Vec<Query> = (0..live).map(number).collect();
     bursts(&first).iter().for_each(|burst| rig.create(burst));
     let second: Vec<Query> = (live..2 * live).map(number).collect();
-    for (old, new) in bursts(&first).iter().zip(bursts(&second)) {
+    for (old, new) in bursts(&first).iter().zip(&bursts(&second)) {
         rig.lookup(old);
         for lane in 0..LANES {
             assert!(rig.table.remove(rig.found.flow[lane]));
@@ -363,10 +377,10 @@ fn lookup_v6(huge: bool, rounds: u32, count: usize) {
     let mut rig = Rig::new(huge, 17);
     rig.headers.v6 = u64::MAX;
     let address = |n: u32| 0xfd00_0010_u128 << 96 | u128::from(n);
-    let mut run = |burst: &[Query; LANES], create: bool| {
-        for (lane, query) in burst.iter().enumerate() {
-            rig.headers.src6[lane] = address(query.src);
-            rig.headers.dst6[lane] = address(query.dst);
+    let mut run = |burst: &Queries, create: bool| {
+        for lane in 0..LANES {
+            rig.headers.src6[lane] = address(burst.src[lane]);
+            rig.headers.dst6[lane] = address(burst.dst[lane]);
         }
         if create {
             rig.create(burst);
@@ -383,12 +397,13 @@ fn lookup_v6(huge: bool, rounds: u32, count: usize) {
 fn create(huge: bool, rounds: u32, all: &[Query]) {
     let mut best = [f64::MAX; 2];
     let mut rig = Rig::new(huge, 17);
+    let all = bursts(all);
     for _ in 0..rounds {
         let start = Instant::now();
-        bursts(all).iter().for_each(|burst| rig.create(burst));
+        all.iter().for_each(|burst| rig.create(burst));
         best[0] = best[0].min(start.elapsed().as_nanos() as f64 / f64::from(FLOWS));
         let start = Instant::now();
-        for burst in bursts(all) {
+        for burst in &all {
             rig.lookup(burst);
             (0..LANES).for_each(|lane| assert!(rig.table.remove(rig.found.flow[lane])));
         }

@@ -20,8 +20,8 @@
 //!
 //! ```text
 //!              8 bytes      8        8        8        8        8        8        8
-//!  bucket    │lock,overfl.│ tags   │ 12 numbers of entries, two a word                 │  64 B for 9 flows   7.11 B
-//!            │ tags 8..12 │ 0..8   │                                                    │
+//!  bucket    │lock,overfl.│ tags   │ 12 numbers of entries, two a word                 │  64 B for 8.1 flows 7.90 B
+//!            │ tags 0..4  │ 4..12  │                                                    │
 //!  head      │ state,time │address │ ports..│ policy │                                    32 B a flow        32 B
 //!  body      │ TCP: side 0│ side 1 │windows │ last   │bytes → │bytes ← │packets │verdicts│  64 B a flow       64 B
 //!  extra     │ IPv6 addresses     │ (IPv4: kept for address translation)                   24 B a flow        24 B
@@ -29,8 +29,8 @@
 //!
 //! A hit of IPv4 reads two lines, bucket and head; tracking reads the body; IPv6 reads the extra. One entry serves both
 //! directions: the key is made of the two ends in order of their numbers, so one slot of the index is enough (two slots
-//! would take another 7 bytes a flow and twice the index in the cache). The memory is [`Line`]s of the caller's: boxed,
-//! or a mapped file that a successor process takes over ([`Conntrack::adopt`]).
+//! would take another 8 bytes a flow and twice the index in the cache). The memory is [`Line`]s of the caller's: boxed,
+//! or a mapped file, whose flows a successor process takes over ([`Conntrack::take_over`]).
 //!
 //! # Concurrency
 //!
@@ -92,6 +92,8 @@
 
 mod account;
 mod atomic;
+#[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+mod avx512;
 mod bucket;
 mod entry;
 mod error;
@@ -110,6 +112,7 @@ mod prefetch;
 mod protocol;
 mod sctp;
 mod table;
+mod take_over;
 mod tcp;
 mod track;
 mod window;
@@ -126,6 +129,7 @@ pub use inspect::{Flow, Keep};
 pub use memory::{Capacity, LAYOUT_VERSION, Line};
 pub use phase::{Phase, TICKS_PER_SECOND, Tick, Timers};
 pub use table::{Conntrack, Limits, Settings};
+pub use take_over::TakenOver;
 pub use tcp::TcpSettings;
 pub use track::Traffic;
 pub use window::window_scale;
@@ -136,6 +140,7 @@ use insert::Opening;
 /// The generations of an endpoint's policy. Each grows by one (modulo 2^16) whenever the verdict of any flow may have
 /// changed in that direction; never back, not even when the number of the endpoint is given to another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C, align(4))]
 pub struct PolicyGenerations {
     /// Of the policy for what the endpoint sends.
     pub egress: u16,
@@ -156,6 +161,18 @@ impl<M: Deref<Target = [Line]>> Conntrack<M> {
         found: &mut Found,
     ) {
         self.view().lookup(headers, mask, generations, now, found);
+    }
+
+    /// The same as [`lookup`](Self::lookup) without vector instructions.
+    pub fn lookup_scalar(
+        &self,
+        headers: &Headers,
+        mask: u64,
+        generations: &[PolicyGenerations],
+        now: Tick,
+        found: &mut Found,
+    ) {
+        self.view().lookup_scalar(headers, mask, generations, now, found);
     }
 
     /// Applies the packets of `mask` that were found to their flows: state, time, counters. A lane that turns out not
@@ -191,7 +208,8 @@ impl<M: Deref<Target = [Line]>> Conntrack<M> {
             protocol,
             egress,
             ingress,
-            len: headers.len[lane],
+            seen: now,
+            counted: track::counted_once(headers.len[lane]),
             replaces: reopens.then_some(found.flow[lane]),
         };
         view.open(&opening, now)

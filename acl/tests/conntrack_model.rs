@@ -7,10 +7,10 @@ mod conntrack;
 use std::collections::HashMap;
 
 use acl::conntrack::{
-    Capacity, Conntrack, Keep, Opened, Phase, Settings, SideVerdict, TICKS_PER_SECOND, Tuple,
+    Capacity, Conntrack, Flow, Keep, Opened, Phase, Settings, SideVerdict, TICKS_PER_SECOND, TakenOver, Tuple,
 };
 use acl::{Action, Direction, RuleId, Verdict};
-use conntrack::{ICMP, SEED, TCP, UDP, Worker, allowed, table, tick, v4, v6};
+use conntrack::{ACK, ICMP, SEED, TCP, UDP, Worker, allowed, segment, table, tick, v4, v6};
 use proptest::prelude::*;
 
 /// Tuples that share addresses and ports as much as they can.
@@ -124,7 +124,10 @@ fn check(steps: Vec<Move>) -> Result<(), TestCaseError> {
                 let mut settings = Settings::of(capacity);
                 settings.limits.evictable = capacity.flows;
                 settings.limits.evictable_under_pressure = capacity.flows;
-                table = Conntrack::adopt(table.into_memory(), &settings).unwrap();
+                let new = Conntrack::new(capacity, [now, 7], &settings).unwrap();
+                let left = table.into_memory();
+                new.take_over(&left, tick(now), |flow| Some([flow.egress, flow.ingress])).unwrap();
+                table = new;
             }
         }
         // The whole tables agree.
@@ -364,11 +367,26 @@ fn a_successor_takes_the_flows_over_and_refuses_what_is_no_table() {
     for tuple in &tuples {
         worker.connect(tuple, 2, tick(0)).unwrap();
     }
-    let ids: Vec<_> = tuples.iter().map(|tuple| table.find(tuple, tick(1))).collect();
-    let memory = table.into_memory();
-    let table = Conntrack::adopt(memory, &settings).unwrap();
-    assert_eq!(tuples.iter().map(|tuple| table.find(tuple, tick(1))).collect::<Vec<_>>(), ids);
-    assert_eq!((table.len(), table.flows_of(2)), (5, Some((0, 5))));
-    assert!(Conntrack::adopt(acl::conntrack::Line::boxed(100), &settings).is_err());
+    worker.send(&v4(9, 9, 1, 2, UDP), None, 3, tick(0)).unwrap();
+    let before: Vec<_> = tuples.iter().map(|tuple| table.find(tuple, tick(1)).unwrap().0).collect();
+    let before: Vec<_> = before.iter().map(|flow| table.get(*flow, tick(1)).unwrap()).collect();
+    let left = table.into_memory();
+    // A larger one, with another seed; the endpoint has another number.
+    let capacity = Capacity { flows: 70, endpoints: 8 };
+    let table = Conntrack::new(capacity, [8, 9], &Settings::of(capacity)).unwrap();
+    Worker::new(&table).send(&tuples[0], Some(&segment(ACK, 11, 21)), 1, tick(1)).unwrap();
+    let sides = |flow: &Flow| {
+        (flow.egress.endpoint == 2).then_some([SideVerdict { endpoint: 5, ..flow.egress }, flow.ingress])
+    };
+    let done = table.take_over(&left, tick(1), sides).unwrap();
+    assert_eq!(done, TakenOver { flows: 4, known: 1, unwanted: 1, ..TakenOver::default() });
+    assert_eq!((table.len(), table.flows_of(5), table.flows_of(2)), (5, Some((0, 4)), Some((0, 0))));
+    for (tuple, before) in tuples.iter().zip(before).skip(1) {
+        let flow = table.get(table.find(&tuple.reversed(), tick(1)).unwrap().0, tick(1)).unwrap();
+        assert_eq!((flow.phase, flow.expires_in_ms), (before.phase, before.expires_in_ms));
+        assert_eq!((flow.original, flow.reply), (before.original, before.reply));
+    }
+    assert!(table.take_over(&acl::conntrack::Line::boxed(100), tick(1), sides).is_err());
+    assert!(table.take_over(&left[..left.len() - 1], tick(1), sides).is_err());
     assert!(Conntrack::create(acl::conntrack::Line::boxed(2), capacity, SEED, &settings).is_err());
 }

@@ -2,24 +2,20 @@
 //!
 //! | group | what |
 //! |---|---|
-//! | `list` | first match in plain access lists of 100 to 10,000 rules, bursts of 64, packets that match some rule |
 //! | `program` | both addresses to classes, then the verdict: a policy of three rules over a set of 10,000 pods, alone and behind 12,500 rules that match nothing |
-//! | `change` | a pod joins that set; a list or a program is compiled |
+//! | `change` | a pod joins that set; a program is compiled |
 //!
-//! Lists are made at random after ClassBench's kinds: `acl` (long prefixes), `ipc` (the same with more
-//! prefixes and some source ports) and `fw` (a third of the addresses are wildcards).
+//! Plain access lists: `cargo bench -p vrouter-acl --bench list`.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
 
-use acl::list::{BURST, ListKeys, ListRule, NO_RULE, RuleList};
 use acl::model::{Family, Policy, Rule, RuleAction, Ruleset, Tier, TierEnd};
 use acl::{Action, Engine, Headers, RuleId, Verdict};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ipnet::Ipv4Net;
 
 const PACKETS: usize = 1 << 14;
+const BURST: usize = 64;
 
 /// xorshift64*: the same numbers in every run.
 struct Random(u64);
@@ -38,114 +34,6 @@ impl Random {
 
     fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize].clone()
-    }
-}
-
-/// Prefixes of which many share their first bits.
-fn prefixes(random: &mut Random, count: usize, lengths: &[(u8, u64)]) -> Vec<Ipv4Net> {
-    let all: u64 = lengths.iter().map(|(_, weight)| weight).sum();
-    let mut out: Vec<Ipv4Net> = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut left = random.below(all);
-        let length = lengths.iter().find(|(_, weight)| {
-            let found = left < *weight;
-            left = left.saturating_sub(*weight);
-            found
-        });
-        let near = !out.is_empty() && random.below(10) < 7;
-        let kept = if near { u32::MAX.checked_shl(32 - random.below(24) as u32).unwrap_or(0) } else { 0 };
-        let base = if near { u32::from(random.pick(&out).network()) } else { 0 };
-        let address = (base & kept) | (random.next() as u32 & !kept);
-        let length = length.map_or(32, |(length, _)| *length);
-        out.push(Ipv4Net::new(address.into(), length).expect("a length of the table").trunc());
-    }
-    out
-}
-
-fn ports(random: &mut Random, any: u64) -> RangeInclusive<u16> {
-    const USUAL: [u16; 14] = [80, 443, 53, 22, 1521, 1526, 1433, 25, 110, 8080, 3306, 5432, 6000, 1024];
-    match (random.below(100) < any, random.below(10)) {
-        (true, _) => 0..=u16::MAX,
-        (false, 0..8) => {
-            let port = random.pick(&USUAL);
-            port..=port
-        }
-        (false, 8) => 1024..=u16::MAX,
-        (false, _) => {
-            let first = random.below(60_000) as u16;
-            first..=first + random.below(2000) as u16
-        }
-    }
-}
-
-fn rules(kind: &str, count: usize, random: &mut Random) -> Vec<ListRule> {
-    let lengths: &[(u8, u64)] = match kind {
-        "fw" => &[(32, 40), (24, 10), (16, 10), (8, 5), (0, 35)],
-        _ => &[(32, 50), (31, 20), (30, 5), (24, 8), (23, 7), (22, 4), (16, 2), (8, 1), (0, 2)],
-    };
-    let share = if kind == "acl" { 8 } else { 3 };
-    let sources = prefixes(random, (count / share).max(8), lengths);
-    let destinations = prefixes(random, (count / 3).max(8), lengths);
-    (0..count)
-        .map(|_| ListRule {
-            source: random.pick(&sources),
-            destination: random.pick(&destinations),
-            source_ports: ports(random, if kind == "acl" { 100 } else { 85 }),
-            destination_ports: ports(random, 28),
-            protocol: match random.below(100) {
-                0..85 => (6, 0xff),
-                85..93 => (17, 0xff),
-                93..96 => (1, 0xff),
-                _ => (0, 0),
-            },
-        })
-        .collect()
-}
-
-fn keys(rules: &[ListRule], random: &mut Random) -> Vec<ListKeys> {
-    let inside = |random: &mut Random, net: Ipv4Net| {
-        u32::from(net.network()) | (random.next() as u32 & !u32::from(net.netmask()))
-    };
-    let port = |random: &mut Random, range: &RangeInclusive<u16>| {
-        range.start() + random.below(u64::from(range.end() - range.start()) + 1) as u16
-    };
-    (0..PACKETS / BURST)
-        .map(|_| {
-            let mut keys = ListKeys::new();
-            for lane in 0..BURST {
-                let rule = random.pick(rules);
-                keys.set_addresses(lane, inside(random, rule.source), inside(random, rule.destination));
-                let protocol = if rule.protocol.1 == 0 { 6 } else { rule.protocol.0 };
-                let (source, destination) =
-                    (port(random, &rule.source_ports), port(random, &rule.destination_ports));
-                keys.set_layer4(lane, protocol, source, destination);
-            }
-            keys
-        })
-        .collect()
-}
-
-fn lists(criterion: &mut Criterion) {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for kind in ["acl", "ipc", "fw"] {
-        for count in [100, 1000, 10_000] {
-            let rules = rules(kind, count, &mut random);
-            let keys = keys(&rules, &mut random);
-            let list = RuleList::new(&rules);
-            println!("list/{kind}/{count}: {} KiB", list.memory() / 1024);
-            let mut group = criterion.benchmark_group("list");
-            group.throughput(Throughput::Elements(PACKETS as u64));
-            group.bench_function(format!("{kind}/{count}"), |bencher| {
-                let mut first = [NO_RULE; BURST];
-                bencher.iter(|| keys.iter().for_each(|keys| list.lookup(black_box(keys), BURST, &mut first)));
-            });
-            group.finish();
-            if kind == "acl" && count == 10_000 {
-                criterion.bench_function("change/compile a list of 10,000", |bencher| {
-                    bencher.iter(|| RuleList::new(black_box(&rules)));
-                });
-            }
-        }
     }
 }
 
@@ -235,5 +123,5 @@ fn programs(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, lists, programs);
+criterion_group!(benches, programs);
 criterion_main!(benches);

@@ -28,6 +28,7 @@ use std::time::Duration;
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 
+use acl::conntrack::{LayoutError, TakenOver};
 use crossbeam_queue::ArrayQueue;
 
 use crate::control::{Engine, EngineError, Event, NeighborRequest, PortSpec};
@@ -39,7 +40,7 @@ use crate::pipeline::flow_log;
 use crate::pipeline::punt::{Punt, PuntQueue};
 use crate::pipeline::trace::{Record, Tracer};
 use crate::port::PortQueue;
-use crate::tables::NeighborState;
+use crate::tables::{FlowMemory, NeighborState};
 use crate::totals::{PortTotals, TunnelTotals};
 use crate::worker::handoff::{Doorbell, Owners};
 use crate::worker::idle::IdleMode;
@@ -254,6 +255,21 @@ impl Router {
         let changed = self.neighbors.configure(self.engine.desired(), |name| self.engine.port_id(name), now);
         changed.into_iter().for_each(|port| self.engine.ask_again(port));
         Ok(generation)
+    }
+
+    /// Opens the flows that the process before has left in `left`, and keeps this router's own where its successor looks
+    /// for them. To be called when the pods are attached and the policies known. Without `left` it only keeps.
+    ///
+    /// # Errors
+    /// Where the file cannot be put in place.
+    pub fn take_over_flows(
+        &self,
+        left: Option<&FlowMemory>,
+        now: Timestamp,
+    ) -> Result<Option<Result<TakenOver, LayoutError>>, RouterError> {
+        let done = left.map(|left| self.engine.take_over_flows(left, now));
+        self.engine.flows().memory().keep().map_err(|error| RouterError::Os("flow table", error))?;
+        Ok(done)
     }
 
     /// Forgets gleaned neighbours that did not answer. To be called about once a second.

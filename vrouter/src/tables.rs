@@ -29,7 +29,10 @@ use fib::Fib;
 
 use crate::drop_reason::DropReason;
 pub use chunked::Chunked;
-pub use policy::{HostPolicy, HostStage, PolicyTables, PortPolicy, flow_table};
+pub use policy::{
+    FlowMemory, FlowTable, HostPolicy, HostStage, PolicyTables, PortPolicy, flow_capacity, flow_table,
+    flow_table_in,
+};
 
 use crate::ids::{AdjacencyId, MAX_PORTS, NeighborSlot, PortId, TunnelId};
 

@@ -157,7 +157,9 @@ impl View<'_> {
         let own = self.evictable_of(account);
         let slots = self.buckets_of(hash).flat_map(|at| (0..SLOTS).map(move |slot| (at, slot)));
         slots.into_iter().any(|(at, slot)| {
-            let Some((id, entry, _)) = self.victim(self.bucket(at).entry(slot)) else { return false };
+            let Some((id, entry, _)) = self.victim(self.entry_in(self.bucket(at), slot)) else {
+                return false;
+            };
             let theirs = self.charged(entry).map(|account| self.evictable_of(account));
             theirs.is_some_and(|theirs| theirs >= own) && self.evict(id, now)
         })

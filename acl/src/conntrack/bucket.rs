@@ -1,9 +1,9 @@
 //! A bucket of the index: one cache line that leads from twelve tags to twelve entries.
 //!
 //! ```text
-//!   word 0   lock 1 | 7 | overflow 16 | farthest 8 || tags of slots 8..12
-//!   word 1   tags of slots 0..8                                      tag 0: the slot is empty
-//!   word 2   entry of slot 0 | entry of slot 1
+//!   word 0   lock 1 | 7 | overflow 16 | farthest 8 || tags of slots 0..4
+//!   word 1   tags of slots 4..12                                     tag 0: the slot is empty
+//!   word 2   entry of slot 0 | entry of slot 1                      the bits above the number: a mark, more of the tag
 //!    ..7      ..               entry of slot 11
 //! ```
 //!
@@ -11,6 +11,8 @@
 //! nothing: a tag that is being written is seen or not, which is the flow being there already or not yet. The lock
 //! belongs to writers. Whoever changes anything about a key holds the lock of the key's first bucket, even where the
 //! slot is in another one: that is what makes find-or-insert atomic.
+//!
+//! The tag of a slot is byte `4 + slot` of the line and its entry the four bytes at 4 times that.
 //!
 //! A key whose first bucket is full goes to one of the next of its [`PROBES`] buckets, and the first one counts it in
 //! `overflow`: while that is 0, one line answers. `farthest` is how many buckets on such keys have had to go.
@@ -35,16 +37,16 @@ const BYTES: u64 = 0x0101_0101_0101_0101;
 pub(super) struct Bucket<'a>(pub(super) &'a Line);
 
 impl<'a> Bucket<'a> {
-    /// The words with the tags: slots 0 to 8, then slots 8 to 12 and what else word 0 holds.
+    /// The words with the tags: slots 4 to 12, then slots 0 to 4 and what else word 0 holds.
     #[inline(always)]
     pub(super) fn tags(self) -> [u64; 2] {
         // Acquire: the entry of a slot is stored before its tag.
         [self.0.0[1].load(Ordering::Acquire), self.0.0[0].load(Ordering::Acquire)]
     }
 
-    /// The entry in a slot; arbitrary where the slot is empty.
+    /// The entry in a slot, with its mark; arbitrary where the slot is empty.
     #[inline(always)]
-    pub(super) fn entry(self, slot: usize) -> u32 {
+    pub(super) fn marked_entry(self, slot: usize) -> u32 {
         (self.0.0[(2 + slot / 2) % WORDS].load(Ordering::Relaxed) >> (32 * (slot & 1))) as u32
     }
 
@@ -69,7 +71,7 @@ pub(super) fn candidates(tags: [u64; 2], tag: u8) -> Slots {
     Slots(low | (high >> 32) >> 1)
 }
 
-/// A set of slots: bit `8 n + 7` for slot `n` below 8, bit `8 n + 6` for slot `8 + n`.
+/// A set of slots: bit `8 n + 6` for slot `n` below 4, bit `8 n + 7` for slot `4 + n`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Slots(u64);
 
@@ -83,7 +85,7 @@ impl Slots {
     #[inline(always)]
     pub(super) fn first(self) -> usize {
         let bit = (self.0 | 1 << 63).trailing_zeros() as usize;
-        bit >> 3 | (!bit & 1) << 3
+        (bit >> 3) + ((bit & 1) << 2)
     }
 
     #[inline(always)]
@@ -106,7 +108,7 @@ impl<'a> Locked<'a> {
     #[inline]
     fn tag_word(&self, slot: usize) -> (&'a AtomicU64, u32) {
         let words = &self.0.0.0;
-        if slot < 8 { (&words[1], 8 * slot as u32) } else { (&words[0], 32 + 8 * (slot as u32 - 8)) }
+        if slot < 4 { (&words[0], 32 + 8 * slot as u32) } else { (&words[1], 8 * (slot as u32 - 4)) }
     }
 
     /// An empty slot.
@@ -118,16 +120,16 @@ impl<'a> Locked<'a> {
         })
     }
 
-    /// The slot that leads to an entry.
+    /// The slot that leads to an entry, given with its mark.
     #[inline]
     pub(super) fn slot_of(&self, tag: u8, entry: u32) -> Option<usize> {
         (0..SLOTS).find(|slot| {
             let (word, shift) = self.tag_word(*slot);
-            (word.load(Ordering::Relaxed) >> shift) as u8 == tag && self.0.entry(*slot) == entry
+            (word.load(Ordering::Relaxed) >> shift) as u8 == tag && self.0.marked_entry(*slot) == entry
         })
     }
 
-    /// Fills an empty slot.
+    /// Fills an empty slot; the entry comes with its mark.
     #[inline]
     pub(super) fn fill(&self, slot: usize, tag: u8, entry: u32) {
         let word = &self.0.0.0[2 + slot / 2];
@@ -183,11 +185,6 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// Forgets all slots and locks of a bucket that nobody else uses.
-pub(super) fn clear(line: &Line) {
-    line.0.iter().for_each(|word| word.store(0, Ordering::Relaxed));
-}
-
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
@@ -207,7 +204,7 @@ mod tests {
         drop(locked);
         for slot in 0..SLOTS {
             assert_eq!(candidates(bucket.tags(), 10 + slot as u8).first(), slot);
-            assert_eq!(bucket.entry(slot), 100 + slot as u32);
+            assert_eq!(bucket.marked_entry(slot), 100 + slot as u32);
         }
         assert!(candidates(bucket.tags(), 99).is_empty());
         // Neither the lock nor the overflow count is a tag.
@@ -221,7 +218,7 @@ mod tests {
         assert_eq!(farthest(bucket.tags()), 3);
         locked.overflow_ends();
         assert!(!locked.overflows());
-        assert_eq!((farthest(bucket.tags()), bucket.entry(3)), (0, 103));
+        assert_eq!((farthest(bucket.tags()), bucket.marked_entry(3)), (0, 103));
         assert_eq!(contention.load(Ordering::Relaxed), 0);
     }
 }

@@ -34,12 +34,12 @@ use super::phase::{Phase, Tick};
 use crate::rule::{Action, RuleId, Verdict};
 
 const LOCK: u64 = 1;
-const INCARNATION: u64 = 0xffff_fffe;
-const LAST_SHIFT: u32 = 32;
-const PHASE_SHIFT: u32 = 56;
+pub(super) const INCARNATION: u64 = 0xffff_fffe;
+pub(super) const LAST_SHIFT: u32 = 32;
+pub(super) const PHASE_SHIFT: u32 = 56;
 /// Deny bits of the egress and the ingress verdict.
 const DENIED_SHIFT: u32 = 61;
-const DENIED: u64 = 3 << DENIED_SHIFT;
+pub(super) const DENIED: u64 = 3 << DENIED_SHIFT;
 /// Places of the words in a head.
 const STATE: usize = 0;
 const ADDRESSES: usize = 1;
@@ -53,6 +53,7 @@ const DENY: u32 = 1 << 31;
 
 /// A flow in the table, as long as it lives: later users of the entry have other ids.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(transparent)]
 pub struct FlowId(pub(super) u64);
 
 impl FlowId {
@@ -315,17 +316,6 @@ impl<'v> Entry<'v> {
     #[inline]
     pub(super) fn free_link(self) -> &'v AtomicU64 {
         &self.head[ADDRESSES]
-    }
-
-    /// Frees the entry of a table that nobody else uses, whatever it holds.
-    pub(super) fn reset(self) {
-        let state = State(self.head[STATE].load(Ordering::Relaxed));
-        self.head[STATE].store(next_incarnation(state).0, Ordering::Relaxed);
-    }
-
-    /// Forgets a lock that died with its process.
-    pub(super) fn break_lock(self) {
-        self.head[STATE].fetch_and(!LOCK, Ordering::Relaxed);
     }
 }
 

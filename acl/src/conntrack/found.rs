@@ -7,8 +7,25 @@ use super::headers::LANES;
 use crate::rule::{Direction, Verdict};
 
 /// The result of a lookup, which tracking and opening then work on. Make one for each worker and keep it.
+// Rows of lanes in whole cache lines, for the vector kernel.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Found {
+    /// The flows of `hit`.
+    pub flow: [FlowId; LANES],
+    /// The first word of the key's addresses.
+    pub(super) address: [u64; LANES],
+    /// The last word of the key.
+    pub(super) rest: [u64; LANES],
+    pub(super) hash: [Hash; LANES],
+    pub(super) verdicts: [u64; LANES],
+    /// The entry that a lane's tag led to.
+    pub(super) entry: [u32; LANES],
+    /// The bucket that is looked at.
+    pub(super) bucket: [u32; LANES],
+    reasons: [u8; LANES],
+    /// The other words of IPv6 addresses.
+    pub(super) others: [[u64; 3]; LANES],
     /// Lanes whose flow is in the table.
     pub hit: u64,
     /// Of those, lanes that go against the flow's original direction.
@@ -31,17 +48,6 @@ pub struct Found {
     pub invalid: u64,
     /// ICMP errors about packets of no known flow.
     pub unrelated: u64,
-    /// The flows of `hit`.
-    pub flow: [FlowId; LANES],
-    reasons: [u8; LANES],
-    pub(super) verdicts: [u64; LANES],
-    pub(super) addresses: [[u64; 4]; LANES],
-    pub(super) rest: [u64; LANES],
-    pub(super) hash: [Hash; LANES],
-    /// The entry that a lane's tag led to.
-    pub(super) entry: [u32; LANES],
-    /// The bucket that is looked at.
-    pub(super) bucket: [u32; LANES],
 }
 
 impl Default for Found {
@@ -60,7 +66,8 @@ impl Default for Found {
             flow: [FlowId::default(); LANES],
             reasons: [0; LANES],
             verdicts: [0; LANES],
-            addresses: [[0; 4]; LANES],
+            address: [0; LANES],
+            others: [[0; 3]; LANES],
             rest: [0; LANES],
             hash: [Hash::default(); LANES],
             entry: [0; LANES],
@@ -104,8 +111,7 @@ impl Found {
 
     pub(super) fn key(&self, lane: usize) -> Key {
         let rest = self.rest[lane];
-        let [first, others @ ..] = self.addresses[lane];
-        let [a, b, c] = if rest & IPV6 == 0 { [0; 3] } else { others };
-        Key { addresses: [first, a, b, c], rest }
+        let [a, b, c] = if rest & IPV6 == 0 { [0; 3] } else { self.others[lane] };
+        Key { addresses: [self.address[lane], a, b, c], rest }
     }
 }

@@ -64,6 +64,12 @@ impl Key {
         Key { rest: self.rest | if asker_is_lower { ASKER_IS_LOWER } else { 0 }, ..self }
     }
 
+    /// Without the words that keys of IPv4 do not have.
+    pub(super) fn normal(self) -> Self {
+        let [first, ..] = self.addresses;
+        if self.is_v6() { self } else { Key { addresses: [first, 0, 0, 0], ..self } }
+    }
+
     #[inline(always)]
     pub(super) fn is_v6(&self) -> bool {
         self.rest & IPV6 != 0
@@ -77,7 +83,7 @@ impl Key {
 
 /// The secret of a table's hash.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seed([u64; 4]);
+pub(super) struct Seed(pub(super) [u64; 4]);
 
 impl Seed {
     pub(super) fn new(seed: [u64; 2]) -> Self {
@@ -115,7 +121,7 @@ impl Seed {
     fn finish(&self, addresses: u64, rest: u64) -> Hash {
         let [s0, s1, s2, s3] = self.0;
         let rest = rest & !SOURCE_IS_LOWER;
-        Hash(mix(mix(addresses ^ s0, rest ^ s1) ^ s2, rest.rotate_left(24) ^ s3))
+        Hash::new(mix(mix(addresses ^ s0, rest ^ s1) ^ s2, rest.rotate_left(24) ^ s3))
     }
 }
 
@@ -126,15 +132,27 @@ fn mix(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// What a key hashes to: the high half chooses buckets, the low byte is the tag.
+/// What a key hashes to: the high half chooses buckets, the low byte is the tag, bits above it the mark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
 pub(super) struct Hash(pub(super) u64);
 
 impl Hash {
-    /// Never 0, which marks an empty slot.
+    /// A tag is never 0, which marks an empty slot.
+    #[inline(always)]
+    fn new(word: u64) -> Self {
+        Hash(word | u64::from(word as u8 == 0))
+    }
+
     #[inline(always)]
     pub(super) fn tag(self) -> u8 {
-        (self.0 as u8).max(1)
+        self.0 as u8
+    }
+
+    /// What a slot holds beside the number of an entry, in the bits that `numbers` does not use.
+    #[inline(always)]
+    pub(super) fn mark(self, numbers: u32) -> u32 {
+        (self.0 >> 8) as u32 & !numbers
     }
 
     /// The first bucket of the key among `buckets`.

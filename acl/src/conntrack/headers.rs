@@ -106,42 +106,44 @@ pub const NO_SCALE: u8 = u8::MAX;
 
 /// Up to 64 packets. Fields of lanes outside the mask that a call is given are not read. Set IPv4 addresses in `src4`
 /// and `dst4`, IPv6 ones in `src6` and `dst6` with the lane's bit in `v6`.
+// Rows of lanes in whole cache lines, for the vector kernel.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Headers {
-    /// Lanes with IPv6.
-    pub v6: u64,
-    /// Lanes with an ICMP error, whose fields are those of the packet that it quotes.
-    pub quoted: u64,
-    /// IPv4 source, as a number.
-    pub src4: [u32; LANES],
-    /// IPv4 destination, as a number.
-    pub dst4: [u32; LANES],
     /// IPv6 source, as a number.
     pub src6: [u128; LANES],
     /// IPv6 destination, as a number.
     pub dst6: [u128; LANES],
+    /// IPv4 source, as a number.
+    pub src4: [u32; LANES],
+    /// IPv4 destination, as a number.
+    pub dst4: [u32; LANES],
+    /// TCP sequence number; SCTP verification tag.
+    pub seq: [u32; LANES],
+    /// TCP acknowledgment number; the initiate tag of an SCTP INIT or INIT-ACK.
+    pub ack: [u32; LANES],
+    /// Bytes of TCP data.
+    pub payload: [u32; LANES],
+    /// Bytes of the IP packet, for the flow's counters.
+    pub len: [u32; LANES],
     /// Source port; the identifier of an ICMP echo.
     pub src_port: [u16; LANES],
     /// Destination port; the identifier of an ICMP echo.
     pub dst_port: [u16; LANES],
     /// The zone (VRF).
     pub zone: [u16; LANES],
+    /// TCP window field.
+    pub window: [u16; LANES],
     /// Protocol number.
     pub protocol: [u8; LANES],
     /// TCP flags; ICMP type; type of the first SCTP chunk.
     pub kind: [u8; LANES],
-    /// TCP sequence number; SCTP verification tag.
-    pub seq: [u32; LANES],
-    /// TCP acknowledgment number; the initiate tag of an SCTP INIT or INIT-ACK.
-    pub ack: [u32; LANES],
-    /// TCP window field.
-    pub window: [u16; LANES],
-    /// Bytes of TCP data.
-    pub payload: [u32; LANES],
     /// Shift count of the TCP window scale option, or [`NO_SCALE`].
     pub tcp_scale: [u8; LANES],
-    /// Bytes of the IP packet, for the flow's counters.
-    pub len: [u32; LANES],
+    /// Lanes with IPv6.
+    pub v6: u64,
+    /// Lanes with an ICMP error, whose fields are those of the packet that it quotes.
+    pub quoted: u64,
 }
 
 impl Default for Headers {

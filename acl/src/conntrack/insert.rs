@@ -25,8 +25,10 @@ pub(super) struct Opening {
     pub(super) protocol: [u64; 4],
     pub(super) egress: SideVerdict,
     pub(super) ingress: SideVerdict,
-    /// Bytes of the first packet.
-    pub(super) len: u32,
+    /// When its last packet was seen.
+    pub(super) seen: Tick,
+    /// The counters' words.
+    pub(super) counted: [u64; 3],
     /// The flow of this key that has ended and is to be replaced.
     pub(super) replaces: Option<FlowId>,
 }
@@ -91,8 +93,8 @@ impl<'a> View<'a> {
     ) -> Result<Opened, Refused> {
         // Each turn but the last has removed a dead flow of the key or found another bucket full.
         for _ in 0..2 * bucket::PROBES {
-            let attempt = match self.try_first(opening, number, now) {
-                Attempt::Full => self.try_others(opening, number, now),
+            let attempt = match self.try_first(opening, number) {
+                Attempt::Full => self.try_others(opening, number),
                 attempt => attempt,
             };
             match attempt {
@@ -113,19 +115,19 @@ impl<'a> View<'a> {
         Err(Refused::BucketsFull)
     }
 
-    fn try_first(&self, opening: &Opening, number: u32, now: Tick) -> Attempt {
+    fn try_first(&self, opening: &Opening, number: u32) -> Attempt {
         let first = self.lock(opening.hash.bucket(self.fixed.layout.buckets));
         if let Some(hit) = self.find(&opening.key, opening.hash) {
             return Attempt::Present(hit);
         }
         match first.vacancy() {
-            Some(slot) => Attempt::Done(self.place(&first, slot, opening, number, now)),
+            Some(slot) => Attempt::Done(self.place(&first, slot, opening, number)),
             None => Attempt::Full,
         }
     }
 
     #[cold]
-    fn try_others(&self, opening: &Opening, number: u32, now: Tick) -> Attempt {
+    fn try_others(&self, opening: &Opening, number: u32) -> Attempt {
         let mut buckets = self.buckets_of(opening.hash);
         let Some(first_at) = buckets.next() else { return Attempt::Full };
         for (probe, at) in buckets.enumerate() {
@@ -135,27 +137,27 @@ impl<'a> View<'a> {
                 return Attempt::Present(hit);
             }
             if let Some(slot) = first.vacancy() {
-                return Attempt::Done(self.place(&first, slot, opening, number, now));
+                return Attempt::Done(self.place(&first, slot, opening, number));
             }
             if let Some(slot) = other.vacancy() {
                 // Count first: a reader that sees the slot's tag missing in the first bucket must look further.
                 first.overflow_to(probe + 1);
-                return Attempt::Done(self.place(&other, slot, opening, number, now));
+                return Attempt::Done(self.place(&other, slot, opening, number));
             }
         }
         Attempt::Full
     }
 
     /// Writes the entry, then leads to it. The first bucket of the key is locked.
-    fn place(&self, into: &Locked<'_>, slot: usize, opening: &Opening, number: u32, now: Tick) -> State {
-        for (word, value) in self.parts.body(number).iter().zip(opening.protocol) {
+    fn place(&self, into: &Locked<'_>, slot: usize, opening: &Opening, number: u32) -> State {
+        let words = opening.protocol.into_iter().chain(opening.counted);
+        for (word, value) in self.parts.body(number).iter().zip(words) {
             word.store(value, Ordering::Relaxed);
         }
-        self.count_first(number, opening.len);
         let sides = Sides::new(opening.egress, opening.ingress);
         let Some(entry) = self.entry(number) else { return State(0) };
-        let state = entry.open(&opening.key, sides, opening.phase, now);
-        into.fill(slot, opening.hash.tag(), number);
+        let state = entry.open(&opening.key, sides, opening.phase, opening.seen);
+        into.fill(slot, opening.hash.tag(), self.marked(number, opening.hash));
         state
     }
 
@@ -188,7 +190,7 @@ impl<'a> View<'a> {
         let hash = self.fixed.seed.hash(&key);
         let first_at = hash.bucket(self.fixed.layout.buckets);
         let first = self.lock(first_at);
-        if let Some(slot) = first.slot_of(hash.tag(), id.entry()) {
+        if let Some(slot) = first.slot_of(hash.tag(), self.marked(id.entry(), hash)) {
             return self.end(&first, slot, id, condition);
         }
         if !first.overflows() {
@@ -197,7 +199,7 @@ impl<'a> View<'a> {
         drop(first);
         for at in self.buckets_of(hash).skip(1) {
             let (first, other) = self.lock_both(first_at, at);
-            if let Some(slot) = other.slot_of(hash.tag(), id.entry()) {
+            if let Some(slot) = other.slot_of(hash.tag(), self.marked(id.entry(), hash)) {
                 let ended = self.end(&other, slot, id, condition);
                 if ended {
                     first.overflow_ends();
@@ -223,59 +225,5 @@ impl<'a> View<'a> {
         self.discharge(account, state.phase());
         self.push_free(id.entry());
         true
-    }
-
-    /// Makes index, free list and accounts anew from the entries: for a table that nobody else uses.
-    pub(super) fn rebuild(&self) {
-        self.parts.buckets.iter().for_each(bucket::clear);
-        self.parts.accounts.iter().for_each(bucket::clear);
-        self.parts.shared.iter().for_each(bucket::clear);
-        for number in 0..self.parts.flows() {
-            if !self.index_again(number) {
-                if let Some(entry) = self.entry(number) {
-                    entry.reset();
-                }
-                self.push_free(number);
-            }
-        }
-    }
-
-    /// Leads to a flow that an entry holds, if it holds one.
-    fn index_again(&self, number: u32) -> bool {
-        let Some(entry) = self.entry(number) else { return false };
-        if entry.state().is_locked() {
-            // Its owner died in the middle of a packet: its windows may be those of two moments.
-            self.uncheck(number, entry);
-            entry.break_lock();
-        }
-        let phase = entry.state().phase();
-        let key = entry.key();
-        let hash = self.fixed.seed.hash(&key);
-        let Some(account) = self.charged(entry) else { return false };
-        if phase == Phase::Free || self.find(&key, hash).is_some() {
-            return false;
-        }
-        let mut buckets = self.buckets_of(hash);
-        let Some(first_at) = buckets.next() else { return false };
-        let first = self.lock(first_at);
-        let placed = match first.vacancy() {
-            Some(slot) => {
-                first.fill(slot, hash.tag(), number);
-                true
-            }
-            None => buckets.enumerate().any(|(probe, at)| {
-                let other = self.lock(at);
-                let vacancy = other.vacancy();
-                if let Some(slot) = vacancy {
-                    first.overflow_to(probe + 1);
-                    other.fill(slot, hash.tag(), number);
-                }
-                vacancy.is_some()
-            }),
-        };
-        if placed {
-            self.charge(account, phase);
-        }
-        placed
     }
 }

@@ -1,6 +1,6 @@
 //! Flows for people: whole, a few at a time.
 
-use super::entry::{FlowId, SideVerdict};
+use super::entry::{Entry, FlowId, SideVerdict, State};
 use super::headers::Tuple;
 use super::phase::{Phase, TICKS_PER_SECOND, Tick};
 use super::table::View;
@@ -42,11 +42,17 @@ impl View<'_> {
         let entry = self.entry(number)?;
         let id = FlowId::new(number, entry.state());
         let locked = entry.lock(id)?;
-        let state = locked.state();
+        let flow = self.describe(entry, id, locked.state(), now);
+        locked.unlock_unchanged();
+        Some(flow)
+    }
+
+    /// What an entry says whose words nobody changes.
+    pub(super) fn describe(&self, entry: Entry<'_>, id: FlowId, state: State, now: Tick) -> Flow {
         let sides = entry.sides();
         let left = self.fixed.timeouts[state.phase_number()].saturating_sub(now.since(state.last_seen()));
-        let [original, reply] = self.counted(number);
-        let flow = Flow {
+        let [original, reply] = self.counted(id.entry());
+        Flow {
             id,
             tuple: Tuple::from_key(&entry.key()),
             phase: state.phase(),
@@ -55,8 +61,6 @@ impl View<'_> {
             ingress: sides.side(true),
             original,
             reply,
-        };
-        locked.unlock_unchanged();
-        Some(flow)
+        }
     }
 }

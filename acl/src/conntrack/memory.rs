@@ -5,12 +5,12 @@
 //!   line 1      free list head, live flows                      (creation and removal)
 //!   line 2      sweep and eviction hands, contention            (rare)
 //!   accounts    8 B an endpoint, and one for "no endpoint"
-//!   buckets    64 B, 12 slots each                              7.11 B a flow
+//!   buckets    64 B, 12 slots each, 10 for 81 flows             7.90 B a flow
 //!   heads      32 B a flow: state, key, generations            32 B    all that an IPv4 lookup compares
 //!   bodies     64 B a flow: TCP windows, counters, verdicts    64 B    what tracking adds
 //!   extras     24 B a flow: the rest of IPv6 addresses         24 B
 //!                                                             --------
-//!                                                             127.11 B a flow
+//!                                                             127.90 B a flow
 //! ```
 //!
 //! The memory may be a boxed slice, or a file that a successor process maps: nothing in it depends on where it is
@@ -25,17 +25,18 @@ use super::prefetch;
 pub(super) const WORDS: usize = 8;
 /// Words of a flow outside its head and body.
 pub(super) const EXTRA_WORDS: usize = 3;
-/// Flows for each bucket when the table is full.
-const FLOWS_A_BUCKET: usize = 9;
-const _: () = assert!(FLOWS_A_BUCKET < SLOTS);
+/// Flows for so many buckets when the table is full: as few as 128 bytes a flow allow.
+const FLOWS: usize = 81;
+const BUCKETS: usize = 10;
+const _: () = assert!(FLOWS < BUCKETS * SLOTS);
 
 /// First word of every table: "vrct" and a byte that no text has.
 const MAGIC: u64 = 0x7672_6374_00ff_0001;
 /// Changes with every change of the layout or of a field's meaning.
-pub const LAYOUT_VERSION: u64 = 1;
+pub const LAYOUT_VERSION: u64 = 2;
 
-/// One cache line of table memory.
-#[repr(align(64))]
+/// One cache line of table memory: 64 bytes, of which any are valid.
+#[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Line(pub(super) [AtomicU64; WORDS]);
 
@@ -46,6 +47,17 @@ impl Default for Line {
 }
 
 impl Line {
+    /// A line of these words.
+    #[cfg(not(feature = "loom"))]
+    pub fn of(words: [u64; WORDS]) -> Self {
+        Line(words.map(AtomicU64::new))
+    }
+
+    /// Its words, each as it is at the moment.
+    pub fn words(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|word| word.load(Ordering::Relaxed))
+    }
+
     /// Zeroed lines on the heap, each page touched.
     pub fn boxed(lines: usize) -> Box<[Line]> {
         (0..lines).map(|_| Line::default()).collect()
@@ -86,6 +98,8 @@ impl Capacity {
 pub(super) struct Layout {
     pub(super) capacity: Capacity,
     pub(super) buckets: usize,
+    /// The bits of an entry's number in a slot.
+    pub(super) numbers: u32,
     accounts_at: usize,
     buckets_at: usize,
     heads_at: usize,
@@ -101,14 +115,25 @@ impl Layout {
             return Err(LayoutError::Capacity);
         }
         // At least as many as a key may probe, so that its buckets are different ones.
-        let buckets = flows.div_ceil(FLOWS_A_BUCKET).max(super::bucket::PROBES);
+        let buckets = (flows * BUCKETS).div_ceil(FLOWS).max(super::bucket::PROBES);
         let accounts_at = 3;
         let buckets_at = accounts_at + (usize::from(capacity.endpoints) + 1).div_ceil(WORDS);
         let heads_at = buckets_at + buckets;
         let bodies_at = heads_at + flows.div_ceil(2);
         let extras_at = bodies_at + flows;
         let lines = extras_at + (flows * EXTRA_WORDS).div_ceil(WORDS);
-        Ok(Layout { capacity, buckets, accounts_at, buckets_at, heads_at, bodies_at, extras_at, lines })
+        let numbers = capacity.flows.next_power_of_two() - 1;
+        Ok(Layout {
+            capacity,
+            buckets,
+            numbers,
+            accounts_at,
+            buckets_at,
+            heads_at,
+            bodies_at,
+            extras_at,
+            lines,
+        })
     }
 
     /// Writes the header of a new table.
@@ -204,6 +229,13 @@ impl<'a> Parts<'a> {
     #[inline]
     pub(super) fn flows(&self) -> u32 {
         self.bodies.len() as u32
+    }
+
+    /// The first byte of the heads, 32 bytes for each entry.
+    #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+    #[inline]
+    pub(super) fn heads_start(&self) -> *const u8 {
+        self.heads.as_ptr().cast()
     }
 
     /// The head of an entry; `None` for a number out of range, which damaged memory may lead to.

@@ -18,12 +18,17 @@ impl Tick {
     const BITS: u32 = 24;
     pub(super) const MASK: u32 = (1 << Self::BITS) - 1;
     /// The longest time that is told apart from the past.
-    const MAX_AGE: u32 = Self::MASK >> 1;
+    pub(super) const MAX_AGE: u32 = Self::MASK >> 1;
 
     /// The tick of a moment given in milliseconds.
     #[inline]
     pub const fn from_millis(millis: u64) -> Self {
         Tick((millis * TICKS_PER_SECOND as u64 / 1000) as u32 & Self::MASK)
+    }
+
+    /// The tick that an entry keeps.
+    pub(super) const fn of(word: u32) -> Self {
+        Tick(word & Self::MASK)
     }
 
     /// Ticks from `earlier` to now; 0 where `earlier` is the later one (another worker's clock).

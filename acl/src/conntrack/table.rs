@@ -64,6 +64,8 @@ pub(super) struct Fixed {
     pub(super) timeouts: Timeouts,
     pub(super) tcp: TcpSettings,
     pub(super) limits: Limits,
+    #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+    pub(super) wide: Option<super::avx512::Available>,
 }
 
 impl Fixed {
@@ -73,7 +75,15 @@ impl Fixed {
             return Err(LayoutError::Settings);
         }
         let (timeouts, tcp) = (settings.timers.timeouts()?, settings.tcp);
-        Ok(Fixed { layout, seed: Seed::new(seed), timeouts, tcp, limits })
+        Ok(Fixed {
+            layout,
+            seed: Seed::new(seed),
+            timeouts,
+            tcp,
+            limits,
+            #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+            wide: super::avx512::Available::detect(),
+        })
     }
 }
 
@@ -119,21 +129,31 @@ impl<M: Deref<Target = [Line]>> Conntrack<M> {
         Ok(table)
     }
 
-    /// Takes over the table that another process has left in `memory`, with its flows. That process must be gone: what
-    /// its threads were doing when it died is undone or finished here. The cost is that of opening every flow.
+    /// Opens the flows here that another table has left in memory, in whatever state its process ended. Workers may use
+    /// this table meanwhile, and nobody the other one.
+    ///
+    /// `sides` is asked about each flow, whose [`Flow::id`](super::Flow::id) means nothing here: what to note as its
+    /// egress and its ingress side, or `None` where it is not wanted.
     ///
     /// # Errors
     /// [`LayoutError`], where the memory holds no table of this layout.
-    pub fn adopt(memory: M, settings: &Settings) -> Result<Self, LayoutError> {
-        let (layout, seed) = Layout::read(&memory)?;
-        let table = Conntrack { fixed: Fixed::new(layout, seed, settings)?, memory };
-        table.view().rebuild();
-        Ok(table)
+    pub fn take_over(
+        &self,
+        left: &[Line],
+        now: super::Tick,
+        sides: impl FnMut(&super::Flow) -> Option<[super::SideVerdict; 2]>,
+    ) -> Result<super::TakenOver, LayoutError> {
+        self.view().take_over(left, now, sides)
     }
 
     /// The memory, with the flows in it.
     pub fn into_memory(self) -> M {
         self.memory
+    }
+
+    /// The memory; not for changing what the flows say.
+    pub fn memory(&self) -> &M {
+        &self.memory
     }
 
     /// What the table is made for.
@@ -196,6 +216,32 @@ impl<'a> View<'a> {
         Bucket(&self.parts.buckets[at])
     }
 
+    /// The entry that a slot leads to; arbitrary where the slot is empty.
+    pub(super) fn entry_in(&self, bucket: Bucket<'_>, slot: usize) -> u32 {
+        bucket.marked_entry(slot) & self.fixed.layout.numbers
+    }
+
+    /// What a slot holds that leads a key with this hash to an entry.
+    #[inline]
+    pub(super) fn marked(&self, number: u32, hash: Hash) -> u32 {
+        number | hash.mark(self.fixed.layout.numbers)
+    }
+
+    /// The entry that a key with this hash probably has, if it is in this bucket.
+    #[inline(always)]
+    pub(super) fn candidate_in(&self, bucket: Bucket<'_>, tags: [u64; 2], hash: Hash) -> Option<u32> {
+        let numbers = self.fixed.layout.numbers;
+        let mut slots = bucket::candidates(tags, hash.tag());
+        while !slots.is_empty() {
+            let marked = bucket.marked_entry(slots.first());
+            if marked & !numbers == hash.mark(numbers) {
+                return Some(marked & numbers);
+            }
+            slots = slots.without_first();
+        }
+        None
+    }
+
     pub(super) fn buckets_of(&self, hash: Hash) -> impl Iterator<Item = usize> + use<> {
         let buckets = self.fixed.layout.buckets;
         (0..bucket::PROBES).map(move |n| hash.probe(n, buckets))
@@ -210,10 +256,15 @@ impl<'a> View<'a> {
 
     /// The flow of a key, if it is in this bucket.
     pub(super) fn find_in(&self, bucket: Bucket<'_>, key: &Key, hash: Hash) -> Option<Hit> {
+        let numbers = self.fixed.layout.numbers;
         let mut slots = bucket::candidates(bucket.tags(), hash.tag());
         while !slots.is_empty() {
-            let number = bucket.entry(slots.first());
+            let marked = bucket.marked_entry(slots.first());
             slots = slots.without_first();
+            if marked & !numbers != hash.mark(numbers) {
+                continue;
+            }
+            let number = marked & numbers;
             let Some(entry) = self.entry(number) else { continue };
             let state = entry.state();
             if let Some(reply) = entry.matches(key)

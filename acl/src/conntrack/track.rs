@@ -1,7 +1,6 @@
 //! A packet of a known flow: state, time, counters.
 
 use super::atomic::{AtomicU64, Ordering};
-use super::entry::Entry;
 use super::error::Invalid;
 use super::found::Found;
 use super::headers::Headers;
@@ -156,14 +155,6 @@ impl View<'_> {
         bytes.store(sum, Ordering::Relaxed);
     }
 
-    /// Counters of a new flow: its first packet.
-    pub(super) fn count_first(&self, number: u32, len: u32) {
-        let (_, words) = self.protocol(number);
-        for (word, value) in words.iter().zip([u64::from(len), 0, 1 << 32]) {
-            word.store(value, Ordering::Relaxed);
-        }
-    }
-
     /// Packets and bytes of a flow's two directions.
     pub(super) fn counted(&self, number: u32) -> [Traffic; 2] {
         let (_, words) = self.protocol(number);
@@ -174,18 +165,11 @@ impl View<'_> {
             bytes: bytes & ((1 << BYTES_BITS) - 1),
         })
     }
+}
 
-    /// Gives up checking the windows of a TCP flow.
-    pub(super) fn uncheck(&self, number: u32, entry: Entry<'_>) {
-        if entry.key().protocol() == protocol::TCP {
-            let (words, _) = self.protocol(number);
-            let mut tcp = Tcp::unpack(core::array::from_fn(|at| words[at].load(Ordering::Relaxed)));
-            tcp.unchecked = true;
-            for (word, value) in words.iter().zip(tcp.pack()) {
-                word.store(value, Ordering::Relaxed);
-            }
-        }
-    }
+/// The counters' words of a flow after its first packet.
+pub(super) fn counted_once(len: u32) -> [u64; 3] {
+    [u64::from(len), 0, 1 << 32]
 }
 
 /// What one direction of a flow has carried: up to 2^44 packets and 2^52 bytes.

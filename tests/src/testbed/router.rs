@@ -209,6 +209,15 @@ impl Router {
     fn log_file(&self) -> PathBuf {
         self.dir.join("log")
     }
+
+    /// Removes the flows that it has left in memory.
+    pub fn forget_flows(&self) {
+        // The name is the path of the state directory, escaped.
+        let escaped = self.dir.to_string_lossy().trim_matches('/').replace('-', "\\x2d").replace('/', "-");
+        let file = format!("/dev/shm/vrouter-{escaped}-state.flows");
+        let _ = fs::remove_file(&file);
+        let _ = fs::remove_file(file + ".next");
+    }
 }
 
 impl Drop for Router {
@@ -225,5 +234,6 @@ impl Drop for Router {
             let _ = child.kill();
             let _ = child.wait();
         }
+        self.forget_flows();
     }
 }

@@ -27,7 +27,6 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use acl::conntrack::Conntrack;
 use fib::{Address, AnyPrefix, Candidate, Change, FibWriter, GroupId, Prefix, Rib, RouteSource};
 
 use crate::control::desired::{Desired, RouteSpec, RouteTarget};
@@ -40,7 +39,9 @@ use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
 use crate::publish::{Epoch, Publisher};
 use crate::sys::huge_pages;
-use crate::tables::{GATEWAY_V4, GATEWAY_V6, NeighborTable, Port, Tables, TraceFilter, TunnelPeers};
+use crate::tables::{
+    FlowTable, GATEWAY_V4, GATEWAY_V6, NeighborTable, Port, Tables, TraceFilter, TunnelPeers,
+};
 pub use host_endpoints::HostPlace;
 use policy::PolicySide;
 use tunnels::TunnelEnds;
@@ -167,7 +168,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine of a router with these flows, and the first tables; `make` turns them into a publisher.
-    pub fn new(flows: Arc<Conntrack>, make: impl FnOnce(Arc<Tables>) -> Publisher<Tables>) -> Self {
+    pub fn new(flows: Arc<FlowTable>, make: impl FnOnce(Arc<Tables>) -> Publisher<Tables>) -> Self {
         let v4 = Family::new(FamilyIndex::V4, AnyPrefix::V4, |address| match address {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,

@@ -10,6 +10,7 @@
 
 pub mod check;
 pub mod flow_log;
+mod flows;
 pub mod host;
 pub mod kernel_neighbors;
 pub mod load;

@@ -24,6 +24,7 @@ use crate::agent::state_store::{StateError, StateStore};
 use crate::config::{self, Config};
 use crate::control::Event;
 use crate::daemon::flow_log::FlowLogHistory;
+use crate::daemon::flows::{self, Flows};
 use crate::daemon::host::HostSide;
 use crate::daemon::kernel_neighbors::KernelNeighbor;
 use crate::daemon::load::Loads;
@@ -33,6 +34,7 @@ use crate::daemon::uplinks::UplinkPort;
 use crate::daemon::watchdog::Watchdog;
 use crate::ids::PortId;
 use crate::router::{Router, RouterError, Workers};
+use crate::tables::FlowMemory;
 use crate::worker::idle::IdleMode;
 
 /// Why the node cannot start, or cannot do what it was asked to.
@@ -125,12 +127,19 @@ impl Node {
             tracing::error!("{set_aside}");
             problems.insert("state".to_owned(), set_aside.to_string());
         }
+        let Flows { memory, left, problem } = Flows::open(&config.node.state_dir, *config.memory.flows)
+            .map_err(|error| RouterError::Os("flow table", error))?;
+        if let Some(problem) = problem {
+            tracing::warn!("{problem}");
+            problems.insert("flows".to_owned(), problem);
+        }
         let cores: Vec<usize> = config.workers.cores.iter().map(|core| **core).collect();
         let router = Router::builder()
             .cores(&cores)
             .frames(*config.memory.frames)
             .frame_size(*config.memory.frame_size)
             .flows(*config.memory.flows)
+            .flow_memory(memory)
             .idle(match *config.workers.idle {
                 config::IdleMode::Poll => IdleMode::Poll,
                 config::IdleMode::Adaptive => IdleMode::Adaptive,
@@ -158,7 +167,7 @@ impl Node {
             changed: Arc::default(),
             workers: None,
         };
-        match node.bring_up().await {
+        match node.bring_up(left).await {
             Ok(()) => Ok(node),
             Err(error) => {
                 node.stop(true).await;
@@ -167,7 +176,7 @@ impl Node {
         }
     }
 
-    async fn bring_up(&mut self) -> Result<(), NodeError> {
+    async fn bring_up(&mut self, left: Option<FlowMemory>) -> Result<(), NodeError> {
         self.workers = Some(self.router.start()?);
         let name = self.config.node.name.clone().into_value();
         self.router.apply(Event::SetNode(name))?;
@@ -186,6 +195,10 @@ impl Node {
         self.router.commit()?;
         self.sync_host().await?;
         self.attach_all_pods().await?;
+        if let Some(done) = self.router.take_over_flows(left.as_ref(), crate::clock::now())? {
+            flows::tell(done);
+        }
+        drop(left);
         self.sync_taken();
         self.remove_leftovers().await;
         Ok(())
@@ -214,6 +227,9 @@ impl Node {
             }
         }
         self.workers = None;
+        if remove {
+            self.router.engine().flows().memory().forget();
+        }
         self.uplinks.clear();
         if let Some(host) = self.host.take()
             && remove

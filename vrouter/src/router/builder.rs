@@ -18,7 +18,7 @@ use crate::pipeline::punt::{PuntQueue, PuntSender};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace;
 use crate::publish;
-use crate::tables::flow_table;
+use crate::tables::{FlowMemory, flow_capacity, flow_table_in};
 use crate::worker::handoff::{Doorbell, Handoffs, Owners};
 use crate::worker::idle::{IdleMode, IdlePolicy};
 use crate::worker::ready::ReadySet;
@@ -40,6 +40,7 @@ pub struct RouterBuilder {
     idle: IdleMode,
     seed: u64,
     flows: u32,
+    flow_memory: Option<FlowMemory>,
     stages: Vec<(HookPoint, StageFactory)>,
 }
 
@@ -53,6 +54,7 @@ impl Default for RouterBuilder {
             idle: IdleMode::default(),
             seed: 0x5eed,
             flows: 65_536,
+            flow_memory: None,
             stages: Vec::new(),
         }
     }
@@ -90,10 +92,17 @@ impl RouterBuilder {
         self
     }
 
-    /// Flows that are tracked at a time; 65,536 by default. The table never grows; it takes 127.2 bytes a
+    /// Flows that are tracked at a time; 65,536 by default. The table never grows; it takes 128 bytes a
     /// flow, 8 MiB by default.
     pub fn flows(mut self, flows: u32) -> Self {
         self.flows = flows;
+        self
+    }
+
+    /// Memory for the flow table, of [`flow_capacity`](crate::tables::flow_capacity)'s lines or more; anonymous by
+    /// default. With a file's, a later process can [take the flows over](Router::take_over_flows).
+    pub fn flow_memory(mut self, memory: FlowMemory) -> Self {
+        self.flow_memory = Some(memory);
         self
     }
 
@@ -132,7 +141,14 @@ impl RouterBuilder {
         let slow_path = Doorbell::new().map_err(|error| RouterError::Os("eventfd", error))?;
         let owners = Arc::new(Owners::new());
         let mut subscribers = Vec::new();
-        let flows = Arc::new(flow_table(self.flows).map_err(RouterError::Flows)?);
+        let memory = match self.flow_memory {
+            Some(memory) => memory,
+            None => {
+                let lines = flow_capacity(self.flows).lines().map_err(RouterError::Flows)?;
+                FlowMemory::anonymous(lines).map_err(|error| RouterError::Os("flow table", error))?
+            }
+        };
+        let flows = Arc::new(flow_table_in(self.flows, memory).map_err(RouterError::Flows)?);
         let mut engine = Engine::new(flows, |first| {
             let (publisher, all) = publish::channel(first, count);
             subscribers = all;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use acl::conntrack::{Conntrack, Flow, Keep, Phase, PolicyGenerations, SideVerdict, Tick};
+use acl::conntrack::{Flow, Keep, Phase, PolicyGenerations, SideVerdict, Tick};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
@@ -15,6 +15,7 @@ use crate::pipeline::conntrack::opener;
 use crate::rpc::v1;
 use crate::rpc_server::headers::{self, Filter};
 use crate::rpc_server::policy::verdict_word;
+use crate::tables::FlowTable;
 
 /// Entries of the table that are looked at at a time.
 const STEP: u32 = 1 << 14;
@@ -28,7 +29,7 @@ pub(super) fn packet(flow: &Flow) -> Packet {
 }
 
 /// Every flow that lives and that `wants` lets pass, without the node.
-pub(super) fn collect(table: &Conntrack, mut wants: impl FnMut(&Flow) -> bool) -> Vec<Flow> {
+pub(super) fn collect(table: &FlowTable, mut wants: impl FnMut(&Flow) -> bool) -> Vec<Flow> {
     let now = Tick::from_millis(clock::now().0 / 1_000_000);
     let mut flows = Vec::new();
     let mut next = Some(0);
@@ -107,7 +108,7 @@ pub(super) async fn send(
     }
 }
 
-type Found = (Arc<Conntrack>, Filter, Option<Phase>);
+type Found = (Arc<FlowTable>, Filter, Option<Phase>);
 
 fn find(node: &Node, request: &v1::ListFlowsRequest) -> Result<Found, Status> {
     let filter = Filter::new(node, request.filter.clone(), &request.pod)?.both_ways(request.both_ways);

@@ -8,7 +8,7 @@
 //!   bpf_asm   eBPF assembler                           netns     work inside another namespace
 //!   xdp_program  the XDP programs                      wait      epoll and eventfd
 //!   device_xdp   maps + program + link of a device     affinity  worker on a core
-//!   huge_pages   for tables of routes
+//!   huge_pages   for tables of routes              flow_memory  of flows, kept for a successor
 //! ```
 //!
 //! Everything here is thin: it names each step in its errors, holds kernel objects
@@ -24,6 +24,7 @@ mod bpf_asm;
 pub(crate) mod device_xdp;
 mod error;
 pub(crate) mod ethtool;
+pub(crate) mod flow_memory;
 pub(crate) mod huge_pages;
 pub(crate) mod ifreq;
 pub(crate) mod netns;

@@ -2,6 +2,7 @@
 
 use core::net::IpAddr;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::sync::Arc;
 
 use acl::conntrack::{Capacity, Conntrack, LayoutError, PolicyGenerations, Settings};
@@ -9,6 +10,7 @@ use acl::{AddressTrie, Direction, Program};
 
 use super::Port;
 use crate::ids::MAX_PORTS;
+pub use crate::sys::flow_memory::FlowMemory;
 
 /// The policy of a workload endpoint: one program each way, shared by the endpoints that are alike.
 #[derive(Clone, Debug)]
@@ -100,18 +102,35 @@ pub struct PolicyTables {
     /// By [`PortId`](crate::ids::PortId): how often each endpoint's policy has changed.
     pub generations: Arc<[PolicyGenerations]>,
     /// The flows, shared by all workers and all tables.
-    pub flows: Arc<Conntrack>,
+    pub flows: Arc<FlowTable>,
+}
+
+/// The flows of a router.
+pub type FlowTable = Conntrack<FlowMemory>;
+
+/// Capacity of a table for so many flows of a router's ports.
+pub fn flow_capacity(flows: u32) -> Capacity {
+    Capacity { flows, endpoints: MAX_PORTS as u16 }
+}
+
+/// A flow table that ends with the process.
+///
+/// # Errors
+/// For no flows, more than [`Capacity::MAX_FLOWS`], or where there is not enough memory.
+pub fn flow_table(flows: u32) -> io::Result<FlowTable> {
+    let lines = flow_capacity(flows).lines().map_err(io::Error::other)?;
+    flow_table_in(flows, FlowMemory::anonymous(lines)?).map_err(io::Error::other)
 }
 
 /// A flow table for the ports of a router. Its seed is one that outsiders cannot guess: that of the
 /// standard library's hash tables, which is the operating system's randomness.
 ///
 /// # Errors
-/// For no flows, or more than [`Capacity::MAX_FLOWS`].
-pub fn flow_table(flows: u32) -> Result<Conntrack, LayoutError> {
+/// For no flows, more than [`Capacity::MAX_FLOWS`], or memory that is too small for them.
+pub fn flow_table_in(flows: u32, memory: FlowMemory) -> Result<FlowTable, LayoutError> {
     let random = || RandomState::new().build_hasher().finish();
-    let capacity = Capacity { flows, endpoints: MAX_PORTS as u16 };
-    Conntrack::new(capacity, [random(), random()], &Settings::of(capacity))
+    let capacity = flow_capacity(flows);
+    Conntrack::create(memory, capacity, [random(), random()], &Settings::of(capacity))
 }
 
 impl Port {

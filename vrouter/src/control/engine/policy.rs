@@ -11,11 +11,13 @@
 //! A generation is raised with or after what it stands for, so a verdict that was made while classes
 //! moved is asked for again. Flows of other ports are left alone.
 
+mod left_flows;
+
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use acl::conntrack::{Conntrack, PolicyGenerations};
+use acl::conntrack::PolicyGenerations;
 use acl::model::Family;
 use acl::{ProgramId, RuleId};
 use api::Resource;
@@ -29,7 +31,7 @@ use crate::control::policy::{EndpointKey, PolicyWorld};
 use crate::counters::WorkerCounters;
 use crate::ids::{MAX_PORTS, PortId};
 use crate::publish::Epoch;
-use crate::tables::{PolicyTables, Port, PortPolicy, Role};
+use crate::tables::{FlowTable, PolicyTables, Port, PortPolicy, Role};
 
 /// The orchestrator of pods that are declared or attached by hand: that of Kubernetes, so that its
 /// policies apply to them.
@@ -38,7 +40,7 @@ const ORCHESTRATOR: &str = "k8s";
 /// Everything that is policy's in the engine.
 pub(super) struct PolicySide {
     world: PolicyWorld,
-    flows: Arc<Conntrack>,
+    flows: Arc<FlowTable>,
     /// By port number; they never go back, whoever has the number.
     generations: Vec<PolicyGenerations>,
     /// The port of each endpoint that has one.
@@ -56,7 +58,7 @@ pub(super) struct PolicySide {
 }
 
 impl PolicySide {
-    pub(super) fn new(flows: Arc<Conntrack>) -> Self {
+    pub(super) fn new(flows: Arc<FlowTable>) -> Self {
         PolicySide {
             world: PolicyWorld::new(),
             flows,
@@ -319,7 +321,7 @@ impl Engine {
     }
 
     /// The flows of the router.
-    pub fn flows(&self) -> &Arc<Conntrack> {
+    pub fn flows(&self) -> &Arc<FlowTable> {
         &self.policy.flows
     }
 }
