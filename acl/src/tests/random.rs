@@ -175,7 +175,8 @@ fn change() -> impl Strategy<Value = Change> {
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 192 };
-    ProptestConfig { cases, max_shrink_iters: 2000, ..default }
+    // Pairs of two families are drawn and put back, however many worlds there are.
+    ProptestConfig { cases, max_shrink_iters: 2000, max_local_rejects: u32::MAX, ..default }
 }
 
 proptest! {
