@@ -41,7 +41,8 @@ pub async fn read_and_check(path: &Path) -> Result<(Config, Diagnostics), Diagno
     reading.finish()
 }
 
-fn available_cores() -> Vec<usize> {
+/// Cores that this process may use.
+pub(super) fn available_cores() -> Vec<usize> {
     match rustix::thread::sched_getaffinity(None) {
         Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect(),
         Err(_) => (0..std::thread::available_parallelism().map_or(1, usize::from)).collect(),

@@ -9,12 +9,14 @@ use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, FramePool};
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
+use crate::path_stage::PathStage;
 use crate::pipeline::conntrack::FlowState;
 use crate::pipeline::flow_log::FlowLog;
 use crate::pipeline::hold::HoldQueue;
 use crate::pipeline::hook::Hook;
 use crate::pipeline::icmp_error::TokenBucket;
 use crate::pipeline::punt::PuntSender;
+use crate::pipeline::stopwatch::Stopwatch;
 use crate::pipeline::trace::{Outcome, Record, Tracer};
 
 /// Held packets, what they originate, and the fragments of that run within one another.
@@ -110,6 +112,8 @@ pub struct WorkerState {
     pub flow_log: FlowLog,
     /// Seed of the flow hash.
     pub hash_seed: u32,
+    /// Counts cycles by stage.
+    pub stopwatch: Stopwatch,
 }
 
 impl WorkerState {
@@ -139,7 +143,14 @@ impl WorkerState {
             tracer: Tracer::new(records),
             flow_log,
             hash_seed: (seed >> 32) as u32 | 1,
+            stopwatch: Stopwatch::new(seed),
         }
+    }
+
+    /// A stage has run over the burst.
+    #[inline]
+    pub fn lap(&mut self, stage: PathStage) {
+        self.stopwatch.lap(stage, &self.counters.run);
     }
 
     /// Drops a packet of a burst: counts it, frees its frame, ends its trace.

@@ -8,7 +8,7 @@
 //!   bpf_asm   eBPF assembler                           netns     work inside another namespace
 //!   xdp_program  the XDP programs                      wait      epoll and eventfd
 //!   device_xdp   maps + program + link of a device     affinity  worker on a core
-//!   huge_pages   for tables of routes
+//!   huge_pages   for tables of routes                  tsc       cycle counter
 //! ```
 //!
 //! Everything here is thin: it names each step in its errors, holds kernel objects
@@ -30,6 +30,7 @@ pub(crate) mod netns;
 mod plain;
 mod ring;
 mod sockopt;
+pub(crate) mod tsc;
 pub(crate) mod tun;
 pub(crate) mod umem;
 pub(crate) mod wait;

@@ -102,6 +102,24 @@ struct Peer {
     rung: bool,
 }
 
+/// What a worker needs to know of another: a ring to it and one from it.
+pub struct Introduction {
+    peer: WorkerId,
+    to: Producer<(PortId, TxPacket)>,
+    from: Consumer<(PortId, TxPacket)>,
+    bell: Arc<Doorbell>,
+}
+
+/// Rings between two workers, given by number and bell: an introduction for each.
+pub fn introduce(one: (WorkerId, &Arc<Doorbell>), other: (WorkerId, &Arc<Doorbell>)) -> [Introduction; 2] {
+    let (to_other, from_one) = RingBuffer::new(DEPTH);
+    let (to_one, from_other) = RingBuffer::new(DEPTH);
+    [
+        Introduction { peer: other.0, to: to_other, from: from_other, bell: other.1.clone() },
+        Introduction { peer: one.0, to: to_one, from: from_one, bell: one.1.clone() },
+    ]
+}
+
 /// One worker's ends of the rings.
 pub struct Handoffs {
     peers: Vec<Option<Peer>>,
@@ -111,23 +129,19 @@ pub struct Handoffs {
 }
 
 impl Handoffs {
-    /// The rings between all workers; `bells[i]` wakes worker `i`.
-    pub fn mesh(bells: &[Arc<Doorbell>]) -> Vec<Handoffs> {
-        let mut all: Vec<_> = bells
-            .iter()
-            .map(|bell| Handoffs { peers: Vec::new(), from: Vec::new(), next: 0, bell: bell.clone() })
-            .collect();
-        for from in 0..bells.len() {
-            for to in 0..bells.len() {
-                let peer = (from != to).then(|| {
-                    let (producer, consumer) = RingBuffer::new(DEPTH);
-                    all[to].from.push(consumer);
-                    Peer { to: producer, bell: bells[to].clone(), rung: true }
-                });
-                all[from].peers.push(peer);
-            }
+    /// The ends of a worker that knows no other; `bell` wakes it.
+    pub fn new(bell: Arc<Doorbell>) -> Self {
+        Handoffs { peers: Vec::new(), from: Vec::new(), next: 0, bell }
+    }
+
+    /// Gets to know another worker.
+    pub fn meet(&mut self, introduction: Introduction) {
+        let Introduction { peer, to, from, bell } = introduction;
+        if self.peers.len() <= peer.index() {
+            self.peers.resize_with(peer.index() + 1, || None);
         }
-        all
+        self.peers[peer.index()] = Some(Peer { to, bell, rung: true });
+        self.from.push(from);
     }
 
     /// Gives a packet to another worker; gives it back when the ring is full.
