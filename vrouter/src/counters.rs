@@ -271,6 +271,12 @@ impl Default for WorkerCounters {
 }
 
 impl WorkerCounters {
+    /// Bytes of one worker's counters.
+    pub const BYTES: usize = MAX_PORTS * (size_of::<PortCounters>() + size_of::<PortDrops>())
+        + NeighborSlot::COUNT * size_of::<Counter>()
+        + TunnelId::COUNT * size_of::<TunnelCounters>()
+        + size_of::<LoopCounters>();
+
     /// Counters of `port`.
     #[inline]
     pub fn port(&self, port: PortId) -> &PortCounters {

@@ -78,6 +78,9 @@ pub enum RouterError {
     /// Not a number of workers that can be had.
     #[error("there can be 1 to {0} workers here")]
     TooManyWorkers(usize),
+    /// One worker may have to own all queues.
+    #[error("ports have at most {0} queues in all")]
+    TooManyQueues(usize),
     /// Workers do not come to a stop together.
     #[error("the workers do not all answer")]
     WorkersStuck,
@@ -176,6 +179,12 @@ impl Router {
         let name = spec.name.clone();
         if queues.is_empty() {
             return Err(RouterError::NoQueues(name));
+        }
+        let present: usize = self.ports.iter().map(|placement| placement.queues.len()).sum();
+        if present + queues.len() > Worker::MAX_QUEUES {
+            let mut pool = FramePool::new(self.store.clone());
+            queues.into_iter().for_each(|queue| queue.close(&mut pool));
+            return Err(RouterError::TooManyQueues(Worker::MAX_QUEUES));
         }
         if let Err(error) = self.engine.apply(Event::PutPort(spec)) {
             let mut pool = FramePool::new(self.store.clone());

@@ -23,6 +23,12 @@ pub struct Queue {
 
 /// The queues of open taps, which may leave checksums to us from now on.
 pub(crate) fn queues(taps: Vec<Tap>) -> Vec<Box<dyn PortQueue>> {
+    if let [first, _, ..] = taps.as_slice()
+        && let Err(error) = first.steer_by_flow()
+    {
+        // Packets pass without it; those of a flow may overtake each other.
+        tracing::warn!("{error}");
+    }
     taps.into_iter()
         .map(|tap| {
             // Without the offload the stack completes every checksum: correct, slower.

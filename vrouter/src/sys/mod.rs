@@ -7,6 +7,7 @@
 //!   bpf       bpf(2): maps, programs, links            tun       tap devices, virtio-net header
 //!   bpf_asm   eBPF assembler                           netns     work inside another namespace
 //!   xdp_program  the XDP programs                      wait      epoll and eventfd
+//!   steering     queues of a tap, by flow
 //!   device_xdp   maps + program + link of a device     affinity  worker on a core
 //!   huge_pages   for tables of routes                  tsc       cycle counter
 //! ```
@@ -30,6 +31,7 @@ pub(crate) mod netns;
 mod plain;
 mod ring;
 mod sockopt;
+mod steering;
 pub(crate) mod tsc;
 pub(crate) mod tun;
 pub(crate) mod umem;

@@ -164,7 +164,7 @@ pub struct WorkerParts {
 
 impl Worker {
     /// Most queues one worker owns.
-    pub const MAX_QUEUES: usize = MAX_PORTS;
+    pub const MAX_QUEUES: usize = 4 * MAX_PORTS;
 
     /// A worker without queues.
     pub fn new(mut parts: WorkerParts) -> Self {

@@ -89,7 +89,11 @@ impl Worker {
     /// Whether every device has what it is to send.
     fn drain_queues(&mut self) -> bool {
         let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
-        self.queues.iter_mut().fold(true, |all, owned| owned.queue.drain(&mut io) && all)
+        let mut drained = true;
+        for owned in &mut self.queues {
+            drained &= owned.queue.drain(&mut io);
+        }
+        drained
     }
 
     /// Sends away the queues that others are to own.

@@ -27,6 +27,7 @@ use crate::pipeline::hold::Held;
 use crate::port::PortQueue;
 pub use gates::{Gates, Passage};
 
+/// The atomic words of [`gates`]; its model has those of a model checker here.
 mod atomic {
     pub(super) use core::sync::atomic::{AtomicUsize, Ordering};
 }
