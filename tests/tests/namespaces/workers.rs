@@ -176,3 +176,27 @@ fn queues_of_taps_and_a_single_uplink_queue_move_under_load() {
 fn queues_of_veths_and_several_uplink_queues_move_under_load() {
     queues_move(Attach::Veth, 2);
 }
+
+/// Two routers whose workers share a core: each leaves it to the other when it has nothing to do.
+#[test]
+fn two_routers_on_one_core_both_forward() {
+    for idle in ["adaptive", "interrupt"] {
+        let mut net = TwoNodes::new([PODS, PODS]);
+        for node in &mut net.nodes {
+            node.config.workers = format!("cores = [0]\nidle = {idle:?}");
+        }
+        let net = net.start();
+        let [one, two] = &net.nodes;
+        for (from, to) in one.pods.iter().zip(&two.pods) {
+            for ip in to.ips() {
+                assert_eq!(ping(&from.netns, ip, 5).lost(), 0, "{idle}: {} to {}", from.name, to.name);
+                tcp_transfer(&from.netns, &to.netns, ip, 1_000_000);
+            }
+        }
+        for node in [one, two] {
+            let worker = &node.router.vrctl_json(&["show", "workers"])[0];
+            assert_eq!(worker["core"], 0);
+            assert!(worker["packets"].as_u64().unwrap() > 100, "{worker}");
+        }
+    }
+}
