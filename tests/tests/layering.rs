@@ -11,7 +11,7 @@
 //!   tables, publish
 //!   checksum, burst, frame
 //!   counters
-//!   ids, drop_reason, clock
+//!   ids, drop_reason, clock, path_stage
 //!   sys, vector                              the operating system, the CPU
 //! ```
 //!
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 /// From low to high; modules of one layer may use each other.
 const LAYERS: [&[&str]; 15] = [
     &["sys", "vector"],
-    &["ids", "drop_reason", "clock"],
+    &["ids", "drop_reason", "clock", "path_stage"],
     &["counters"],
     &["frame"],
     &["burst"],

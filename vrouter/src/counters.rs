@@ -18,6 +18,7 @@ pub use rules::{RuleCounters, RuleTotals};
 
 use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, NeighborSlot, PortId, TRACE_SLOTS, TunnelId};
+use crate::path_stage::PathStage;
 
 /// A counter with a single writer.
 #[derive(Default, Debug)]
@@ -150,6 +151,36 @@ impl Default for PortDrops {
     }
 }
 
+/// Busy turns, and what they took.
+#[derive(Default, Debug)]
+pub struct TurnCounters {
+    /// Bursts in these turns.
+    pub bursts: Counter,
+    /// Packets in them.
+    pub packets: Counter,
+    /// Nanoseconds of these turns.
+    pub ns: Counter,
+}
+
+/// A burst that was let grow before it was taken, to see what larger bursts cost: its
+/// packets and the nanoseconds of its turn, in one word.
+#[derive(Default, Debug)]
+pub struct Probe(Counter);
+
+impl Probe {
+    /// Notes a turn of `bursts` bursts.
+    pub fn set(&self, packets: u32, bursts: u32, ns: u64) {
+        let bursts = u64::from(bursts.max(1));
+        self.0.set((ns / bursts) << 16 | (u64::from(packets) * 64 / bursts).min(0xffff));
+    }
+
+    /// Packets and nanoseconds of a burst; zeros before there is one.
+    pub fn get(&self) -> (f64, f64) {
+        let word = self.0.get();
+        ((word & 0xffff) as f64 / 64.0, (word >> 16) as f64)
+    }
+}
+
 /// Counters of the worker itself.
 #[derive(Default, Debug)]
 #[repr(align(64))]
@@ -181,6 +212,33 @@ pub struct LoopCounters {
     pub free_frames: Counter,
     /// Packets that policy has something to say of and that found no room in the flow log.
     pub flow_log_lost: Counter,
+    /// Busy turns whose bursts were full or nearly so.
+    pub full: TurnCounters,
+    /// The other busy turns.
+    pub partial: TurnCounters,
+    /// The latest probes, as a ring.
+    pub probes: [Probe; LoopCounters::PROBES],
+    /// Probes in all.
+    pub probe_count: Counter,
+    /// Cycles of sampled bursts, by stage.
+    pub stage_cycles: [Counter; PathStage::COUNT],
+    /// Bursts whose cycles were counted.
+    pub sampled_bursts: Counter,
+    /// Packets in them.
+    pub sampled_packets: Counter,
+}
+
+impl LoopCounters {
+    /// Probes that are kept.
+    pub const PROBES: usize = 32;
+    /// Packets of a burst from which it counts as full.
+    pub const FULL: u32 = 48;
+
+    /// The counters of turns of `bursts` bursts with `packets` packets in all.
+    #[inline]
+    pub fn turns(&self, packets: u32, bursts: u32) -> &TurnCounters {
+        if packets >= Self::FULL * bursts { &self.full } else { &self.partial }
+    }
 }
 
 /// All counters of one worker.
@@ -211,6 +269,12 @@ impl Default for WorkerCounters {
 }
 
 impl WorkerCounters {
+    /// Bytes of one worker's counters.
+    pub const BYTES: usize = MAX_PORTS * (size_of::<PortCounters>() + size_of::<PortDrops>())
+        + NeighborSlot::COUNT * size_of::<Counter>()
+        + TunnelId::COUNT * size_of::<TunnelCounters>()
+        + size_of::<LoopCounters>();
+
     /// Counters of `port`.
     #[inline]
     pub fn port(&self, port: PortId) -> &PortCounters {

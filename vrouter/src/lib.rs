@@ -14,6 +14,7 @@ pub mod ids;
 pub mod metrics;
 pub mod neighbor;
 pub mod neighbor_ports;
+pub mod path_stage;
 pub mod pipeline;
 pub mod port;
 pub mod publish;

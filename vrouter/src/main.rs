@@ -1,4 +1,4 @@
-//! The `vrouter` program: `run` and `check`.
+//! The `vrouter` program: `run`, `check` and `plan`.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use vrouter::daemon;
+use vrouter::daemon::plan::Demand;
 
 /// Userspace router for pod networks.
 #[derive(Parser)]
@@ -30,6 +31,24 @@ enum Command {
         #[arg(long)]
         log_json: bool,
     },
+    /// Say what each table takes of memory, by making tables of these sizes
+    Plan {
+        /// The configuration file
+        #[arg(long)]
+        config: PathBuf,
+        /// Pods; those of the file without it
+        #[arg(long)]
+        pods: Option<u32>,
+        /// Workers; those of the file without it
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+        workers: Option<u16>,
+        /// Routes; those of the file without it
+        #[arg(long)]
+        routes: Option<u32>,
+        /// Flows that are tracked at a time; those of the file without it
+        #[arg(long)]
+        flows: Option<u32>,
+    },
     /// Explain what is wrong with a configuration on this machine
     Check {
         /// The configuration file
@@ -49,6 +68,12 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Check { config } => runtime.block_on(check(config)),
+        Command::Plan { config, pods, workers, routes, flows } => plan(config, |demand| Demand {
+            pods: pods.unwrap_or(demand.pods),
+            workers: workers.unwrap_or(demand.workers),
+            routes: routes.unwrap_or(demand.routes),
+            flows: flows.unwrap_or(demand.flows),
+        }),
         Command::Run { config, keep, log_json } => {
             let filter = EnvFilter::try_from_env("VROUTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
             let log = tracing_subscriber::fmt()
@@ -88,6 +113,33 @@ async fn check(path: PathBuf) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn plan(path: PathBuf, demand: impl FnOnce(Demand) -> Demand) -> ExitCode {
+    let config = match daemon::check::read(&path) {
+        Ok((config, _)) => config,
+        Err(findings) => {
+            eprintln!("{findings}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let plan = match daemon::plan::plan(&config, demand(Demand::of(&config))) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    for part in &plan.parts {
+        println!("{:>10.1} MiB  {}", mib(part.bytes), part.name);
+    }
+    println!("{:>10.1} MiB  in all, of {:.1} MiB available", mib(plan.total()), mib(plan.available));
+    if plan.total() > plan.available {
+        eprintln!("error: this does not fit");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 async fn run(path: PathBuf, keep: bool) -> ExitCode {

@@ -14,35 +14,26 @@
 //!
 //! Old tables are dropped on the publisher's thread: adopting frees no memory.
 
-use core::sync::atomic::{AtomicU64, Ordering, fence};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use grace::Grace;
 
-/// The value of a slot whose worker is asleep or has ended.
-const OFFLINE: u64 = u64::MAX;
+/// The atomic words of [`grace`]; its model has those of a model checker here.
+mod atomic {
+    pub(super) use core::sync::atomic::{AtomicU64, Ordering, fence};
+}
+mod grace;
 
 /// A point in time of the publisher; later ones compare greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Epoch(u64);
 
 #[derive(Debug)]
-#[repr(align(64))]
-struct Slot(AtomicU64);
-
-#[derive(Debug)]
 struct Shared<T> {
     current: ArcSwap<T>,
-    epoch: AtomicU64,
-    slots: Box<[Slot]>,
-}
-
-impl<T> Shared<T> {
-    fn passed(&self, epoch: Epoch) -> bool {
-        fence(Ordering::SeqCst);
-        self.slots.iter().all(|slot| slot.0.load(Ordering::SeqCst) >= epoch.0)
-    }
+    grace: Grace,
 }
 
 /// The single writer.
@@ -63,11 +54,7 @@ pub struct Subscriber<T> {
 
 /// Starts publication of `first` to `subscribers` workers, all of them offline.
 pub fn channel<T>(first: Arc<T>, subscribers: usize) -> (Publisher<T>, Vec<Subscriber<T>>) {
-    let shared = Arc::new(Shared {
-        current: ArcSwap::new(first.clone()),
-        epoch: AtomicU64::new(1),
-        slots: (0..subscribers).map(|_| Slot(AtomicU64::new(OFFLINE))).collect(),
-    });
+    let shared = Arc::new(Shared { current: ArcSwap::new(first.clone()), grace: Grace::new(subscribers) });
     let subscribers = (0..subscribers)
         .map(|slot| Subscriber { shared: shared.clone(), slot, seen: 0, current: first.clone() })
         .collect();
@@ -87,21 +74,21 @@ impl<T> Publisher<T> {
     /// Begins a new epoch without new tables: what was unlinked before this call
     /// may be reused once the epoch has [`passed`](Self::passed).
     pub fn advance(&mut self) -> Epoch {
-        Epoch(self.shared.epoch.fetch_add(1, Ordering::SeqCst) + 1)
+        Epoch(self.shared.grace.advance())
     }
 
     /// Whether every worker is asleep or has reported `epoch` or a later one.
     pub fn passed(&self, epoch: Epoch) -> bool {
-        self.shared.passed(epoch)
+        self.shared.grace.passed(epoch.0)
     }
 
     /// Drops old tables that nobody holds any more; returns how many some worker may
     /// still look at. A sleeping worker looks at none, but holds those that it will
     /// let go of when it wakes: they are kept, so that it never drops the last handle.
     pub fn collect(&mut self) -> usize {
-        let shared = &self.shared;
-        self.retired.retain(|(epoch, old)| !shared.passed(*epoch) || Arc::strong_count(old) > 1);
-        self.retired.iter().filter(|(epoch, _)| !shared.passed(*epoch)).count()
+        let grace = &self.shared.grace;
+        self.retired.retain(|(epoch, old)| !grace.passed(epoch.0) || Arc::strong_count(old) > 1);
+        self.retired.iter().filter(|(epoch, _)| !grace.passed(epoch.0)).count()
     }
 
     /// The tables in force.
@@ -115,7 +102,7 @@ impl<T> Subscriber<T> {
     /// no reference into the tables is held. Returns whether the tables changed.
     #[inline]
     pub fn refresh(&mut self) -> bool {
-        let epoch = self.shared.epoch.load(Ordering::Acquire);
+        let epoch = self.shared.grace.epoch();
         if epoch == self.seen {
             return false;
         }
@@ -128,24 +115,18 @@ impl<T> Subscriber<T> {
         let changed = !Arc::ptr_eq(&newest, &self.current);
         self.current = newest;
         self.seen = epoch;
-        self.shared.slots[self.slot].0.store(epoch, Ordering::Release);
+        self.shared.grace.report(self.slot, epoch);
         changed
     }
 
     /// Declares that no table is looked at until [`online`](Self::online).
     pub fn offline(&mut self) {
-        self.shared.slots[self.slot].0.store(OFFLINE, Ordering::SeqCst);
+        self.shared.grace.offline(self.slot);
     }
 
     /// Ends [`offline`](Self::offline); returns whether the tables changed meanwhile.
     pub fn online(&mut self) -> bool {
-        let epoch = self.shared.epoch.load(Ordering::SeqCst);
-        self.shared.slots[self.slot].0.store(epoch, Ordering::SeqCst);
-        // Orders the report above before every later read of a table: the
-        // publisher either sees this worker online, or the worker sees what the
-        // publisher did before it looked.
-        fence(Ordering::SeqCst);
-        let epoch = self.shared.epoch.load(Ordering::SeqCst);
+        let epoch = self.shared.grace.online(self.slot);
         self.adopt(epoch)
     }
 
@@ -165,7 +146,7 @@ impl<T> Drop for Subscriber<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn old_tables_live_until_every_online_worker_moved_on() {

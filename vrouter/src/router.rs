@@ -18,6 +18,8 @@
 //! The daemon, the simulations and the packet generator are built on nothing else.
 
 mod builder;
+mod placement;
+mod workforce;
 
 use std::io;
 use std::sync::Arc;
@@ -45,6 +47,7 @@ use crate::totals::{PortTotals, TunnelTotals};
 use crate::worker::handoff::{Doorbell, Owners};
 use crate::worker::idle::IdleMode;
 use crate::worker::{Command, Injected, Worker};
+use workforce::{Threads, WorkerFactory, locked};
 
 pub use builder::RouterBuilder;
 
@@ -73,6 +76,15 @@ pub enum RouterError {
     /// Workers run in threads, or not any more.
     #[error("the workers are not here")]
     NotHere,
+    /// Not a number of workers that can be had.
+    #[error("there can be 1 to {0} workers here")]
+    TooManyWorkers(usize),
+    /// One worker may have to own all queues.
+    #[error("ports have at most {0} queues in all")]
+    TooManyQueues(usize),
+    /// Workers do not come to a stop together.
+    #[error("the workers do not all answer")]
+    WorkersStuck,
 }
 
 /// Control's side of a worker.
@@ -128,6 +140,11 @@ pub struct Router {
     store: Arc<FrameStore>,
     handles: Vec<WorkerHandle>,
     workers: Vec<Worker>,
+    /// Threads of workers, once they run.
+    threads: Option<Threads>,
+    factory: WorkerFactory,
+    /// Workers that share the queues: the first so many.
+    active: usize,
     owners: Arc<Owners>,
     punts: PuntQueue,
     slow_path: Arc<Doorbell>,
@@ -164,6 +181,12 @@ impl Router {
         if queues.is_empty() {
             return Err(RouterError::NoQueues(name));
         }
+        let present: usize = self.ports.iter().map(|placement| placement.queues.len()).sum();
+        if present + queues.len() > Worker::MAX_QUEUES {
+            let mut pool = FramePool::new(self.store.clone());
+            queues.into_iter().for_each(|queue| queue.close(&mut pool));
+            return Err(RouterError::TooManyQueues(Worker::MAX_QUEUES));
+        }
         if let Err(error) = self.engine.apply(Event::PutPort(spec)) {
             let mut pool = FramePool::new(self.store.clone());
             queues.into_iter().for_each(|queue| queue.close(&mut pool));
@@ -173,26 +196,23 @@ impl Router {
         for (index, handle) in self.handles.iter().enumerate() {
             handle.send(WorkerId(index as u16), Command::PortAppears(port))?;
         }
-        let start = self.least_loaded();
         let counters = self.handles.iter().map(|handle| &*handle.counters);
         let start_totals = PortTotals::sum(port, counters);
-        let mut placement =
-            PortPlacement { port, name, queues: Vec::with_capacity(queues.len()), start: start_totals };
-        for (index, queue) in queues.into_iter().enumerate() {
-            let worker = WorkerId(((start + index) % self.handles.len()) as u16);
-            self.handles[worker.index()].send(worker, Command::AddQueue(port, queue))?;
-            placement.queues.push(worker);
+        let fresh = (port, vec![None; queues.len()]);
+        let others = self.ports.iter().map(|placement| {
+            (placement.port, placement.queues.iter().copied().map(Some).collect::<Vec<_>>())
+        });
+        let owners = placement::place(&others.chain([fresh]).collect::<Vec<_>>(), self.active)
+            .pop()
+            .map(|(_, owners)| owners)
+            .unwrap_or_default();
+        for ((number, queue), worker) in (0..).zip(queues).zip(&owners) {
+            self.handles[worker.index()].send(*worker, Command::AddQueue(port, number, queue))?;
         }
+        let placement = PortPlacement { port, name, queues: owners, start: start_totals };
         self.owners.set(port, placement.queues.first().copied());
         self.ports.push(placement);
         Ok(port)
-    }
-
-    fn least_loaded(&self) -> usize {
-        let load = |worker: &usize| {
-            self.ports.iter().flat_map(|port| &port.queues).filter(|at| at.index() == *worker).count()
-        };
-        (0..self.handles.len()).min_by_key(load).unwrap_or(0)
     }
 
     /// Removes a port: packets stop, every frame that its queues hold comes back.
@@ -387,35 +407,6 @@ impl Router {
         self.neighbors.next_timeout().into_iter().chain(self.engine.next_deadline()).min()
     }
 
-    /// Starts every worker in a thread of its own.
-    ///
-    /// # Errors
-    /// Where they run already or a thread cannot be made.
-    pub fn start(&mut self) -> Result<Workers, RouterError> {
-        if self.workers.is_empty() {
-            return Err(RouterError::NotHere);
-        }
-        let mut threads = Vec::new();
-        for mut worker in self.workers.drain(..) {
-            let handle = &self.handles[worker.id().index()];
-            let core = handle.core;
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{}", worker.id()))
-                .spawn(move || {
-                    if let Some(core) = core
-                        && let Err(error) = crate::sys::affinity::pin_current_thread(core)
-                    {
-                        tracing::warn!("worker is not pinned to core {core}: {error}");
-                    }
-                    worker.run();
-                    worker
-                })
-                .map_err(|error| RouterError::Os("worker thread", error))?;
-            threads.push((handle.commands.clone(), handle.bell.clone(), thread));
-        }
-        Ok(Workers { threads })
-    }
-
     /// The engine, to look at.
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -513,12 +504,13 @@ type WorkerThread = (Arc<ArrayQueue<Command>>, Arc<Doorbell>, JoinHandle<Worker>
 
 /// Workers in threads. They stop when this is dropped.
 pub struct Workers {
-    threads: Vec<WorkerThread>,
+    threads: Threads,
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        for (commands, bell, _) in &self.threads {
+        let mut threads = core::mem::take(&mut *locked(&self.threads));
+        for (commands, bell, _) in &threads {
             while commands.push(Command::Stop).is_err() {
                 bell.ring();
                 std::thread::sleep(Duration::from_millis(1));
@@ -526,7 +518,7 @@ impl Drop for Workers {
             bell.ring();
         }
         // Frames are given back only when nobody can hand one over any more.
-        let joined: Vec<_> = self.threads.drain(..).map(|(_, _, thread)| thread.join()).collect();
+        let joined: Vec<_> = threads.drain(..).map(|(_, _, thread)| thread.join()).collect();
         for worker in joined {
             match worker {
                 Ok(worker) => worker.finish(),

@@ -228,3 +228,100 @@ fn internet_prefixes() -> Vec<fib::AnyPrefix> {
     assert!(prefixes.len() > 150_000);
     prefixes
 }
+
+/// Takes the workers up and down while datagrams flow; every one arrives, those of a flow in order.
+fn moves_under_load(workers: u16, queues: usize, counts: &[usize]) {
+    let mut lab = Lab::new(Router::builder().workers(workers).most_workers(3).frames(FRAMES));
+    let ends = [1, 2].map(|pod| {
+        let (near, far): (Vec<Box<dyn PortQueue>>, Vec<_>) = (0..queues)
+            .map(|_| MemoryPort::with_host(DEPTH))
+            .map(|(port, host)| (Box::new(port) as Box<dyn PortQueue>, host))
+            .unzip();
+        lab.queues(pod_spec(&format!("pod{pod}"), mac(pod), &[&address(pod).to_string()]), near);
+        far
+    });
+    lab.apply([]);
+    let threads = lab.router.start().unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let moved: usize = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                exchange(&ends, 16, 5_000);
+            }
+        });
+        let moved = counts.iter().map(|count| {
+            std::thread::sleep(Duration::from_millis(20));
+            lab.router.set_workers(*count).unwrap()
+        });
+        let moved = moved.sum();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        traffic.join().unwrap();
+        moved
+    });
+    assert!(moved > 0);
+    assert_eq!(lab.router.active_workers(), *counts.last().unwrap());
+    drop(threads);
+    lab.check_conservation();
+    assert_eq!(lab.router.frames().free_frames() as u32, FRAMES, "a stop gives every frame back");
+}
+
+/// One queue on each port: what leaves is handed over or not, as ownership has it.
+#[test]
+fn queues_move_under_load_where_packets_are_handed_over() {
+    moves_under_load(1, 1, &[2, 1, 2, 3, 1, 3, 2, 1, 2, 1]);
+}
+
+/// Four queues on each port. A flow leaves by another queue when its worker changes, and the far end
+/// could not tell which of two queues was written first: so they move between exchanges here.
+#[test]
+fn queues_move_between_bursts_of_traffic_and_none_is_lost() {
+    let (mut lab, ends) = router(2, 4, IdleMode::Adaptive);
+    let threads = lab.router.start().unwrap();
+    for count in [1, 2, 1, 2, 1] {
+        lab.router.set_workers(count).unwrap();
+        let owners: std::collections::BTreeSet<_> =
+            lab.router.placements().iter().flat_map(|port| port.queues.clone()).collect();
+        assert_eq!(owners.len(), count);
+        exchange(&ends, 16, 2_000);
+    }
+    drop(threads);
+    lab.check_conservation();
+    assert_eq!(lab.router.frames().free_frames() as u32, FRAMES);
+}
+
+/// Where the caller owns the clock: one worker, then three, then one, and packets that wait for a
+/// neighbour go with their port and keep their order.
+#[test]
+fn what_waits_for_a_neighbour_moves_with_its_port() {
+    let mut lab = Lab::new(Router::builder().workers(1).most_workers(3).frames(4096));
+    lab.pod("pod1", mac(1), &["10.1.0.1"]);
+    lab.uplink("up", [2, 0, 0, 0, 0, 9], &["172.16.20.252/24"], true);
+    lab.apply([static_route("10.2.0.0/16".parse().unwrap(), Ipv4Addr::new(172, 16, 20, 1))]);
+    let to = Ipv4Addr::new(10, 2, 0, 1);
+    let send = |lab: &Lab, number: u32| {
+        let packet = packet::udp4((address(1), 1000), (to, 53), &number.to_be_bytes());
+        lab.send("pod1", &packet::ethernet(GATEWAY_MAC, mac(1), 0x0800, &packet));
+    };
+    let mut number = 0;
+    for count in [3, 2, 3, 1, 2] {
+        send(&lab, number);
+        number += 1;
+        lab.run();
+        assert!(lab.router.set_workers(count).is_ok());
+    }
+    assert!(lab.router.set_workers(0).is_err() && lab.router.set_workers(4).is_err());
+    assert_eq!(lab.counted()["held"], u64::from(number));
+    let peer = [2, 0, 0, 0, 0, 1];
+    lab.receive_all();
+    let up = [2, 0, 0, 0, 0, 9];
+    let reply = packet::arp(2, peer, Ipv4Addr::new(172, 16, 20, 1), up, Ipv4Addr::new(172, 16, 20, 252));
+    lab.send("up", &packet::ethernet(up, peer, 0x0806, &reply));
+    lab.run();
+    let numbers: Vec<u32> = lab
+        .receive("up")
+        .iter()
+        .filter(|frame| frame[12..14] == [8, 0])
+        .map(|frame| u32::from_be_bytes([frame[42], frame[43], frame[44], frame[45]]))
+        .collect();
+    assert_eq!(numbers, (0..number).collect::<Vec<_>>());
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::agent::netlink::Netlink;
 use crate::agent::uplink_guard;
 use crate::config::{self, Attach, Config, Diagnostics, Host, Reading, Sharing};
+use crate::daemon::plan;
 use crate::daemon::uplinks::largest_mtu;
 use crate::sys::netns::Netns;
 
@@ -23,6 +24,20 @@ pub fn frames_needed(config: &Config) -> u32 {
 /// # Errors
 /// All that is wrong, each with its place.
 pub async fn read_and_check(path: &Path) -> Result<(Config, Diagnostics), Diagnostics> {
+    let mut reading = read_file(path)?;
+    check_system(&mut reading).await;
+    reading.finish()
+}
+
+/// Reads a configuration and checks it in itself: its devices need not be here.
+///
+/// # Errors
+/// All that is wrong, each with its place.
+pub fn read(path: &Path) -> Result<(Config, Diagnostics), Diagnostics> {
+    read_file(path)?.finish()
+}
+
+fn read_file(path: &Path) -> Result<Reading, Diagnostics> {
     let file = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -36,20 +51,36 @@ pub async fn read_and_check(path: &Path) -> Result<(Config, Diagnostics), Diagno
     let host_name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     let cpus = available_cores();
     let host = Host { name: &host_name, cpus: &cpus, frames_needed: &frames_needed };
-    let mut reading = config::read(&file, &text, &host);
-    check_system(&mut reading).await;
-    reading.finish()
+    Ok(config::read(&file, &text, &host))
 }
 
-fn available_cores() -> Vec<usize> {
+/// Cores that this process may use.
+pub(super) fn available_cores() -> Vec<usize> {
     match rustix::thread::sched_getaffinity(None) {
         Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect(),
         Err(_) => (0..std::thread::available_parallelism().map_or(1, usize::from)).collect(),
     }
 }
 
+/// What is taken at start must be there.
+fn check_memory(draft: &Config, available: u64, diagnostics: &mut Diagnostics) {
+    let needed = plan::fixed_bytes(draft);
+    if needed > available {
+        diagnostics.error(
+            &draft.memory.frames.place,
+            format!(
+                "frames, flows and workers need {} MiB of memory, but {} MiB are available",
+                needed >> 20,
+                available >> 20
+            ),
+            "fewer frames or flows; `vrouter plan` says what each part takes",
+        );
+    }
+}
+
 async fn check_system(reading: &mut Reading) {
     let Reading { draft, diagnostics } = reading;
+    check_memory(draft, plan::available_bytes(), diagnostics);
     let netlink = match Netlink::connect() {
         Ok(netlink) => netlink,
         Err(error) => {

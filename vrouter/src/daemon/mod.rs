@@ -16,6 +16,7 @@ pub mod kernel_neighbors;
 pub mod load;
 pub mod node;
 pub mod not_enforced;
+pub mod plan;
 pub mod pods;
 pub mod resources;
 pub mod run;

@@ -23,11 +23,11 @@ use crate::agent::netlink::Netlink;
 use crate::agent::state_store::{StateError, StateStore};
 use crate::config::{self, Config};
 use crate::control::Event;
+use crate::daemon::check::available_cores;
 use crate::daemon::flow_log::FlowLogHistory;
 use crate::daemon::flows::{self, Flows};
 use crate::daemon::host::HostSide;
 use crate::daemon::kernel_neighbors::KernelNeighbor;
-use crate::daemon::load::Loads;
 use crate::daemon::pods::AttachedPodPort;
 use crate::daemon::resources::Resources;
 use crate::daemon::uplinks::UplinkPort;
@@ -36,6 +36,7 @@ use crate::ids::PortId;
 use crate::router::{Router, RouterError, Workers};
 use crate::tables::FlowMemory;
 use crate::worker::idle::IdleMode;
+use crate::worker::load::LoadMeter;
 
 /// Why the node cannot start, or cannot do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +107,7 @@ pub struct Node {
     /// Prefixes that the uplinks' XDP programs take.
     pub(super) taken: BTreeSet<ipnet::IpNet>,
     pub(super) watchdog: Watchdog,
-    pub(super) loads: Loads,
+    pub(super) loads: Vec<LoadMeter>,
     pub(super) kernel_neighbors: BTreeMap<(PortId, IpAddr), KernelNeighbor>,
     /// Wakes the event loop after a change from outside it: requests to the kernel and
     /// to the neighbour machines may wait.
@@ -134,8 +135,10 @@ impl Node {
             problems.insert("flows".to_owned(), problem);
         }
         let cores: Vec<usize> = config.workers.cores.iter().map(|core| **core).collect();
+        let spare: Vec<usize> = available_cores().into_iter().filter(|core| !cores.contains(core)).collect();
         let router = Router::builder()
             .cores(&cores)
+            .spare_cores(&spare)
             .frames(*config.memory.frames)
             .frame_size(*config.memory.frame_size)
             .flows(*config.memory.flows)
@@ -162,7 +165,7 @@ impl Node {
             store,
             taken: BTreeSet::new(),
             watchdog: Watchdog::default(),
-            loads: Loads::default(),
+            loads: Vec::new(),
             kernel_neighbors: BTreeMap::new(),
             changed: Arc::default(),
             workers: None,

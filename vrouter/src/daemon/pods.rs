@@ -99,7 +99,8 @@ impl Node {
                 addresses: spec.addresses.clone(),
                 mac: self.store.state().pods.get(&name).and_then(|pod| pod.mac),
                 mtu,
-                queues: 1,
+                // A queue for each worker, as far as the device is new.
+                queues: self.router.active_workers() as u16,
             },
         )
         .await?;

@@ -10,9 +10,11 @@ use std::time::Duration;
 use super::families::{Family, Labels};
 use crate::daemon::Node;
 use crate::drop_reason::DropReason;
+use crate::path_stage::PathStage;
 use crate::rpc::Word;
 use crate::rpc::v1;
 use crate::rpc_server::{neighbors, ports, tunnels};
+use crate::worker::load::WorkerLoad;
 
 /// Every family of a node.
 pub(super) fn families(node: &Node) -> Vec<Family> {
@@ -129,6 +131,19 @@ fn of_workers(node: &Node, out: &mut Vec<Family>) {
         let samples = by_worker(value).into_iter();
         samples.map(|(labels, ns)| (labels, Duration::from_nanos(ns).as_secs_f64())).collect::<Vec<_>>()
     };
+    let loads = |value: fn(&WorkerLoad) -> f64| {
+        let workers = 0..node.router.workers().len();
+        let sample = |index: usize| -> (Labels, u64) {
+            (vec![("worker", index.to_string())], value(&node.worker_load(index)) as u64)
+        };
+        workers.map(sample).collect::<Vec<_>>()
+    };
+    let stages = node.router.workers().iter().enumerate().flat_map(|(index, worker)| {
+        PathStage::ALL.iter().map(move |stage| {
+            let labels = vec![("worker", index.to_string()), ("stage", stage.name().to_owned())];
+            (labels, worker.counters.run.stage_cycles[*stage as usize].get())
+        })
+    });
     out.extend([
         Family::counter("worker_loops", "Turns of the main loop", by_worker(|run| run.loops.get())),
         Family::seconds("worker_busy_seconds", "Time spent on packets", seconds(|run| run.busy_ns.get())),
@@ -152,6 +167,22 @@ fn of_workers(node: &Node, out: &mut Vec<Family>) {
             "worker_icmp_suppressed",
             "ICMP errors not sent because of the rate limit",
             by_worker(|run| run.icmp_suppressed.get()),
+        ),
+        Family::gauge(
+            "worker_capacity_packets_per_second",
+            "Packets a second that the worker can carry; 0 before it has carried any",
+            loads(|load| load.capacity.map_or(0.0, |known| known.packets_per_second)),
+        ),
+        Family::gauge(
+            "worker_headroom_packets_per_second",
+            "Packets a second that may come on top of what comes now",
+            loads(|load| load.headroom().unwrap_or(0.0)),
+        ),
+        Family::counter("worker_stage_cycles", "Cycles of sampled bursts, by stage", stages),
+        Family::counter(
+            "worker_sampled_packets",
+            "Packets in the bursts whose cycles were counted",
+            by_worker(|run| run.sampled_packets.get()),
         ),
         Family::gauge(
             "worker_held_packets",

@@ -28,8 +28,9 @@ const PER_NEXT_HOP: usize = 16;
 /// requests a second apart).
 const PATIENCE: Duration = Duration::from_millis(3500);
 
+/// A packet that waits.
 #[derive(Debug)]
-struct Held {
+pub struct Held {
     packet: TxPacket,
     port: PortId,
     next_hop: IpAddr,
@@ -185,6 +186,46 @@ pub fn wait(burst: &mut Burst, lane: usize, adjacency: &Adjacency, tables: &Tabl
         state.counters.waiting(slot).add(1);
     }
     state.hold.queue.push_back(Held { packet, port: adjacency.port, next_hop, slot, deadline, facts });
+    state.counters.run.held.set(state.hold.queue.len() as u64);
+}
+
+/// Takes out what entered by `port` and waits, in its order, for another worker.
+#[cold]
+pub fn give_away(port: PortId, state: &mut WorkerState) -> Vec<Held> {
+    let waiting = core::mem::take(&mut state.hold.queue);
+    let (mut leaving, mut staying) = (Vec::new(), VecDeque::with_capacity(CAPACITY));
+    for held in waiting {
+        if held.packet.in_port != port {
+            staying.push_back(held);
+            continue;
+        }
+        if let Some(slot) = held.slot {
+            let count = state.counters.waiting(slot);
+            count.set(count.get().saturating_sub(1));
+        }
+        leaving.push(held);
+    }
+    state.hold.queue = staying;
+    state.counters.run.held.set(state.hold.queue.len() as u64);
+    leaving
+}
+
+/// Lets packets wait here that another worker gave away; those beyond the bound are dropped.
+#[cold]
+pub fn take_in(packets: Vec<Held>, state: &mut WorkerState) {
+    for held in packets {
+        if state.hold.queue.len() >= CAPACITY {
+            state.counters.drops(held.packet.in_port, DropReason::HoldFull).add(1);
+            state.pool.free(held.packet.frame);
+            continue;
+        }
+        if let Some(slot) = held.slot {
+            state.counters.waiting(slot).add(1);
+        }
+        state.hold.queue.push_back(held);
+    }
+    // The neighbour may have become known on the way.
+    state.hold.seen_version = u64::MAX;
     state.counters.run.held.set(state.hold.queue.len() as u64);
 }
 

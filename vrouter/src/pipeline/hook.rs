@@ -8,6 +8,7 @@ use core::fmt;
 use crate::burst::Burst;
 use crate::drop_reason::DropReason;
 use crate::ids::Timestamp;
+use crate::path_stage::PathStage;
 use crate::pipeline::state::WorkerState;
 use crate::tables::Tables;
 
@@ -84,4 +85,5 @@ pub(super) fn run(point: HookPoint, burst: &mut Burst, tables: &Tables, state: &
         hook.stage.run(burst, &mut HookContext { tables, state });
     }
     state.hooks = hooks;
+    state.lap(PathStage::Hooks);
 }

@@ -45,10 +45,12 @@ pub mod receive;
 pub mod rewrite;
 pub mod source_policy;
 pub mod state;
+pub mod stopwatch;
 pub mod trace;
 pub mod ttl_mtu;
 
 use crate::burst::Burst;
+use crate::path_stage::PathStage;
 use crate::tables::Tables;
 use hook::HookPoint;
 use state::WorkerState;
@@ -59,14 +61,20 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         trace::select(burst, &tables.trace, state);
     }
     let asked = parse::run(burst, tables, state);
+    state.lap(PathStage::Parse);
     if asked.any() {
         gateway::run(burst, asked, tables, state);
+        state.lap(PathStage::Gateway);
     }
     hook::run(HookPoint::AfterParse, burst, tables, state);
     decap::run(burst, tables, state);
+    state.lap(PathStage::Decap);
     anti_spoof::run(burst, tables, state);
+    state.lap(PathStage::AntiSpoof);
     conntrack::run(burst, tables, state);
+    state.lap(PathStage::Flows);
     source_policy::run(burst, tables, state);
+    state.lap(PathStage::SourcePolicy);
     hook::run(HookPoint::BeforeLookup, burst, tables, state);
     forward(burst, tables, state);
     originate(tables, state);
@@ -75,13 +83,20 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
 /// The second half of the path, which received, held and originated packets share.
 fn forward(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     lookup::run(burst, tables, state);
+    state.lap(PathStage::Lookup);
     dest_policy::run(burst, tables, state);
+    state.lap(PathStage::DestPolicy);
     conntrack::open(burst, tables, state);
+    state.lap(PathStage::Flows);
     ttl_mtu::run(burst, tables, state);
+    state.lap(PathStage::TtlMtu);
     encap::run(burst, tables, state);
+    state.lap(PathStage::Encap);
     rewrite::run(burst, state);
+    state.lap(PathStage::Rewrite);
     hook::run(HookPoint::BeforeOutput, burst, tables, state);
     output::run(burst, tables, state);
+    state.lap(PathStage::Output);
     burst.clear();
 }
 

@@ -11,12 +11,14 @@ use crate::frame::chain::MAX_PACKET;
 use crate::frame::columns::Columns;
 use crate::frame::{Frame, FramePool};
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
+use crate::path_stage::PathStage;
 use crate::pipeline::conntrack::FlowState;
 use crate::pipeline::flow_log::FlowLog;
 use crate::pipeline::hold::HoldQueue;
 use crate::pipeline::hook::Hook;
 use crate::pipeline::icmp_error::TokenBucket;
 use crate::pipeline::punt::PuntSender;
+use crate::pipeline::stopwatch::Stopwatch;
 use crate::pipeline::trace::{Outcome, Record, Tracer};
 
 /// Held packets, what they originate, and the fragments of that run within one another.
@@ -116,6 +118,8 @@ pub struct WorkerState {
     pub hash_seed: u32,
     /// Room to lay the longest packet out in one piece; `None` while in use.
     scratch: Option<Box<[u8]>>,
+    /// Counts cycles by stage.
+    pub stopwatch: Stopwatch,
 }
 
 impl WorkerState {
@@ -147,7 +151,14 @@ impl WorkerState {
             flow_log,
             hash_seed: (seed >> 32) as u32 | 1,
             scratch: Some(vec![0; MAX_PACKET].into()),
+            stopwatch: Stopwatch::new(seed),
         }
+    }
+
+    /// A stage has run over the burst.
+    #[inline]
+    pub fn lap(&mut self, stage: PathStage) {
+        self.stopwatch.lap(stage, &self.counters.run);
     }
 
     /// Drops a packet of a burst: counts it, frees its frame, ends its trace.

@@ -101,6 +101,13 @@ pub trait PortQueue: Send {
         false
     }
 
+    /// Hands over to the other side what still waits to be sent. Returns whether nothing
+    /// is left. Called until it does, when no more is to be sent for now.
+    fn drain(&mut self, io: &mut QueueIo<'_>) -> bool {
+        let _ = io;
+        true
+    }
+
     /// Whether the other side is gone for good: nothing will ever be received.
     fn is_broken(&self) -> bool {
         false

@@ -59,6 +59,12 @@ pub struct Queue {
 
 /// The queues of open taps, whose stack may leave checksums and segmentation to us from now on.
 pub(crate) fn queues(taps: Vec<Tap>) -> Vec<Box<dyn PortQueue>> {
+    if let [first, _, ..] = taps.as_slice()
+        && let Err(error) = first.steer_by_flow()
+    {
+        // Packets pass without it; those of a flow may overtake each other.
+        tracing::warn!("{error}");
+    }
     taps.into_iter()
         .map(|tap| {
             let offloads = [

@@ -1,35 +1,30 @@
 //! What a router is to be like, and its making.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{Router, RouterError, WorkerHandle};
+use super::workforce::WorkerFactory;
+use super::{Router, RouterError};
 use crate::control::Engine;
-use crate::counters::WorkerCounters;
-use crate::frame::{FrameArea, FramePool, FrameStore};
+use crate::frame::{FrameArea, FrameStore};
 use crate::ids::{Timestamp, WorkerId};
 use crate::neighbor_ports::NeighborPorts;
-use crate::pipeline::flow_log::{self, FlowLog};
-use crate::pipeline::hook::{Hook, HookPoint, Stage};
-use crate::pipeline::punt::{PuntQueue, PuntSender};
-use crate::pipeline::state::WorkerState;
+use crate::pipeline::flow_log;
+use crate::pipeline::hook::{HookPoint, Stage};
+use crate::pipeline::punt::PuntQueue;
 use crate::pipeline::trace;
 use crate::publish;
 use crate::tables::{FlowMemory, flow_capacity, flow_table_in};
-use crate::worker::handoff::{Doorbell, Handoffs, Owners};
-use crate::worker::idle::{IdleMode, IdlePolicy};
-use crate::worker::ready::ReadySet;
-use crate::worker::{Worker, WorkerParts};
+use crate::worker::Worker;
+use crate::worker::handoff::{Doorbell, Owners};
+use crate::worker::idle::IdleMode;
 
-/// Commands that wait for a worker.
-const COMMAND_DEPTH: usize = 1024;
 /// Messages that wait for the slow path.
 const PUNT_DEPTH: usize = 1024;
 
-type StageFactory = Box<dyn Fn(WorkerId) -> Box<dyn Stage> + Send + Sync>;
+pub(super) type StageFactory = Box<dyn Fn(WorkerId) -> Box<dyn Stage> + Send + Sync>;
 
 /// What a router is to be like.
 pub struct RouterBuilder {
@@ -42,6 +37,7 @@ pub struct RouterBuilder {
     flows: u32,
     flow_memory: Option<FlowMemory>,
     stages: Vec<(HookPoint, StageFactory)>,
+    most_workers: Option<u16>,
 }
 
 impl Default for RouterBuilder {
@@ -56,6 +52,7 @@ impl Default for RouterBuilder {
             flows: 65_536,
             flow_memory: None,
             stages: Vec::new(),
+            most_workers: None,
         }
     }
 }
@@ -71,6 +68,19 @@ impl RouterBuilder {
     pub fn cores(mut self, cores: &[usize]) -> Self {
         self.workers = u16::try_from(cores.len().max(1)).unwrap_or(u16::MAX);
         self.cores = cores.to_vec();
+        self
+    }
+
+    /// Cores for workers that are added later ([`Router::set_workers`]), one for each.
+    pub fn spare_cores(mut self, cores: &[usize]) -> Self {
+        self.cores.extend_from_slice(cores);
+        self
+    }
+
+    /// Workers that there may be later; by default as many as there are cores given, and
+    /// at least those that there are at first.
+    pub fn most_workers(mut self, workers: u16) -> Self {
+        self.most_workers = Some(workers);
         self
     }
 
@@ -131,13 +141,10 @@ impl RouterBuilder {
             .map_err(|error| RouterError::Os("packet frames", error))?;
         let store = FrameStore::new(area);
         let count = self.workers as usize;
+        let most = count.max(self.cores.len()).max(self.most_workers.unwrap_or(0).into());
         let punts: PuntQueue = Arc::new(ArrayQueue::new(PUNT_DEPTH));
-        let records = Arc::new(ArrayQueue::new(trace::RECORDS * count));
+        let records = Arc::new(ArrayQueue::new(trace::RECORDS * most));
         let flow_log: flow_log::Ring = Arc::new(ArrayQueue::new(flow_log::DEPTH));
-        let bells = (0..count)
-            .map(|_| Doorbell::new())
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(|error| RouterError::Os("eventfd", error))?;
         let slow_path = Doorbell::new().map_err(|error| RouterError::Os("eventfd", error))?;
         let owners = Arc::new(Owners::new());
         let mut subscribers = Vec::new();
@@ -149,57 +156,32 @@ impl RouterBuilder {
             }
         };
         let flows = Arc::new(flow_table_in(self.flows, memory).map_err(RouterError::Flows)?);
-        let mut engine = Engine::new(flows, |first| {
-            let (publisher, all) = publish::channel(first, count);
+        let engine = Engine::new(flows, |first| {
+            let (publisher, all) = publish::channel(first, most);
             subscribers = all;
             publisher
         });
-        let mut handles = Vec::with_capacity(count);
-        let mut workers = Vec::with_capacity(count);
-        for (index, (subscriber, handoffs)) in subscribers.into_iter().zip(Handoffs::mesh(&bells)).enumerate()
-        {
-            let id = WorkerId(index as u16);
-            let counters = Arc::new(WorkerCounters::default());
-            let hooks =
-                self.stages.iter().map(|(point, make)| Hook { point: *point, stage: make(id) }).collect();
-            let seed = self.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let state = WorkerState::new(
-                FramePool::new(store.clone()),
-                counters.clone(),
-                PuntSender::new(punts.clone()),
-                records.clone(),
-                FlowLog::new(flow_log.clone()),
-                hooks,
-                seed,
-            );
-            let commands = Arc::new(ArrayQueue::new(COMMAND_DEPTH));
-            handles.push(WorkerHandle {
-                counters,
-                commands: commands.clone(),
-                bell: bells[index].clone(),
-                returned: state.tracer.returned(),
-                core: self.cores.get(index).copied(),
-            });
-            let ready = ReadySet::new(&bells[index]).map_err(|error| RouterError::Os("epoll", error))?;
-            let wake = slow_path.clone();
-            workers.push(Worker::new(WorkerParts {
-                id,
-                state,
-                subscriber,
-                commands,
-                handoffs,
-                owners: owners.clone(),
-                ready,
-                idle: IdlePolicy::new(self.idle),
-                punt_wake: Arc::new(move || wake.ring()),
-            }));
-        }
-        engine.count_rules_in(handles.iter().map(|handle| handle.counters.clone()).collect());
-        Ok(Router {
+        let factory = WorkerFactory {
+            store: store.clone(),
+            punts: punts.clone(),
+            records: records.clone(),
+            flow_log: flow_log.clone(),
+            stages: self.stages,
+            seed: self.seed,
+            owners: owners.clone(),
+            slow_path: slow_path.clone(),
+            idle: self.idle,
+            cores: self.cores,
+            subscribers: subscribers.into(),
+        };
+        let mut router = Router {
             engine,
             store,
-            handles,
-            workers,
+            handles: Vec::with_capacity(most),
+            workers: Vec::with_capacity(count),
+            threads: None,
+            factory,
+            active: count,
             owners,
             punts,
             slow_path,
@@ -211,6 +193,12 @@ impl RouterBuilder {
             equipped: false,
             tunnel_starts: BTreeMap::new(),
             now: Timestamp::default(),
-        })
+        };
+        for _ in 0..count {
+            router.add_worker()?;
+        }
+        // They get to know each other before any of them runs.
+        router.workers.iter_mut().for_each(Worker::take_commands);
+        Ok(router)
     }
 }

@@ -1,6 +1,7 @@
 //! `Memory`: where the packet frames are, and what else takes space.
 
 use crate::daemon::Node;
+use crate::daemon::plan::resident_bytes;
 use crate::rpc::v1;
 
 /// The node's memory. What ports and workers hold is as of their last survey, at most
@@ -40,11 +41,4 @@ pub(super) fn memory(node: &Node) -> v1::MemoryReply {
         fib_bytes: node.router.engine().fib_bytes() as u64,
         rss_bytes: resident_bytes(),
     }
-}
-
-/// The process's resident set (proc(5): `VmRSS`, in units of 1024 bytes).
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }

@@ -178,6 +178,12 @@ impl Router for Service {
         Ok(Response::new(v1::ListWorkersReply { workers }))
     }
 
+    async fn set_workers(&self, request: Request<v1::SetWorkersRequest>) -> Answer<v1::SetWorkersReply> {
+        let count = request.into_inner().count;
+        let reply = self.change(move |mut node| async move { workers::set(&mut node, count) }).await?;
+        Ok(Response::new(reply))
+    }
+
     async fn memory(&self, _: Request<v1::MemoryRequest>) -> Answer<v1::MemoryReply> {
         Ok(Response::new(self.read(memory::memory).await))
     }

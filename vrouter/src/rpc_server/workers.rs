@@ -1,7 +1,11 @@
 //! `ListWorkers`: forwarding threads, what they own and how busy they are.
 
+use tonic::Status;
+
 use crate::daemon::Node;
 use crate::ids::{MAX_PORTS, PortId, WorkerId};
+use crate::path_stage::PathStage;
+use crate::router::RouterError;
 use crate::rpc::v1;
 use crate::worker::idle::IdleMode;
 
@@ -18,12 +22,14 @@ pub(super) fn list(node: &Node) -> Vec<v1::Worker> {
             let run = &handle.counters.run;
             let packets: u64 =
                 (0..MAX_PORTS).map(|port| handle.counters.port(PortId(port as u16)).rx_packets.get()).sum();
-            let bursts = run.bursts.get();
+            let load = node.worker_load(index);
             v1::Worker {
                 id: index as u32,
                 core: handle.core.map_or(0, |core| core as u32),
                 state: if node.is_stuck(index) {
                     v1::WorkerState::Stuck
+                } else if index >= node.router.active_workers() {
+                    v1::WorkerState::Stopped
                 } else if handle.is_asleep() {
                     v1::WorkerState::Sleeping
                 } else {
@@ -32,14 +38,37 @@ pub(super) fn list(node: &Node) -> Vec<v1::Worker> {
                 .into(),
                 idle: idle.into(),
                 loops: run.loops.get(),
-                bursts,
+                bursts: run.bursts.get(),
                 packets,
-                packets_per_burst: if bursts == 0 { 0.0 } else { packets as f64 / bursts as f64 },
-                busy: node.busy_share(index),
+                packets_per_burst: load.packets_per_burst,
+                busy: load.busy,
                 queues: queues(node, WorkerId(index as u16)),
                 handed_off: run.handoffs.get(),
+                packets_per_second: load.packets_per_second,
+                capacity_packets_per_second: load.capacity.map_or(0.0, |known| known.packets_per_second),
+                capacity_at_least: load.capacity.is_some_and(|known| known.at_least),
+                headroom_mpps: load.headroom().unwrap_or(0.0) / 1e6,
+                cycles_per_packet: load.cycles_per_packet(),
+                stages: stages(&load.cycles),
             }
         })
+        .collect()
+}
+
+/// Shares the queues among `count` workers.
+pub(super) fn set(node: &mut Node, count: u32) -> Result<v1::SetWorkersReply, Status> {
+    let moved = node.router.set_workers(count as usize).map_err(|error| match error {
+        RouterError::TooManyWorkers(_) => Status::invalid_argument(error.to_string()),
+        error => Status::unavailable(error.to_string()),
+    })?;
+    tracing::info!("{count} workers, {moved} queues moved");
+    Ok(v1::SetWorkersReply { moved: moved as u32, most: node.router.most_workers() as u32 })
+}
+
+fn stages(cycles: &[f64; PathStage::COUNT]) -> Vec<v1::StageCycles> {
+    let stages = PathStage::ALL.iter().zip(cycles);
+    stages
+        .map(|(stage, cycles)| v1::StageCycles { stage: stage.name().to_owned(), cycles_per_packet: *cycles })
         .collect()
 }
 

@@ -26,6 +26,7 @@ const PROG_TEST_RUN: libc::c_int = 10;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_DETACH: libc::c_int = 34;
 
+const PROG_TYPE_SOCKET_FILTER: u32 = 1;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_TYPE_XDP: u32 = 37;
 const F_NO_PREALLOC: u32 = 1;
@@ -203,14 +204,28 @@ impl Program {
     /// # Errors
     /// With the verifier's words when it refuses the program.
     pub(super) fn load(name: &'static str, code: &[Insn], multi_buffer: bool) -> Result<Self, OsError> {
+        let flags = if multi_buffer { F_XDP_HAS_FRAGS } else { 0 };
+        Self::load_kind(name, code, (PROG_TYPE_XDP, ATTACH_TYPE_XDP, flags))
+    }
+
+    /// Loads a program that chooses a tap's queue, with a socket filter's view of packets.
+    ///
+    /// # Errors
+    /// With the verifier's words when it refuses the program.
+    pub(super) fn load_steering(name: &'static str, code: &[Insn]) -> Result<Self, OsError> {
+        Self::load_kind(name, code, (PROG_TYPE_SOCKET_FILTER, 0, 0))
+    }
+
+    /// `kind`: program type, attach type, flags.
+    fn load_kind(name: &'static str, code: &[Insn], kind: (u32, u32, u32)) -> Result<Self, OsError> {
         let mut log = Vec::new();
-        let errno = match Self::try_load(name, code, multi_buffer, &mut log) {
+        let errno = match Self::try_load(name, code, kind, &mut log) {
             Ok(program) => return Ok(program),
             Err(errno) => errno,
         };
         // Again with a log: it costs time and memory that a good program need not spend.
         log.resize(1 << 20, 0u8);
-        match Self::try_load(name, code, multi_buffer, &mut log) {
+        match Self::try_load(name, code, kind, &mut log) {
             Ok(program) => Ok(program),
             Err(_) => {
                 let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
@@ -222,14 +237,19 @@ impl Program {
                     false => format!(" (the verifier says: {})", tail.join("; ")),
                 };
                 let hint = if errno == Errno::PERM { "CAP_BPF or CAP_NET_ADMIN is missing" } else { "" };
-                Err(OsError::new(format!("load the XDP program {name}{said}"), errno).hint(hint))
+                Err(OsError::new(format!("load the BPF program {name}{said}"), errno).hint(hint))
             }
         }
     }
 
-    fn try_load(name: &str, code: &[Insn], multi_buffer: bool, log: &mut [u8]) -> Result<Self, Errno> {
+    fn try_load(
+        name: &str,
+        code: &[Insn],
+        (kind, attach_type, flags): (u32, u32, u32),
+        log: &mut [u8],
+    ) -> Result<Self, Errno> {
         let mut attr = ProgLoad {
-            kind: PROG_TYPE_XDP,
+            kind,
             insn_count: code.len() as u32,
             insns: code.as_ptr() as u64,
             license: c"Apache-2.0".as_ptr() as u64,
@@ -237,10 +257,10 @@ impl Program {
             log_size: log.len() as u32,
             log_buf: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
             kern_version: 0,
-            flags: if multi_buffer { F_XDP_HAS_FRAGS } else { 0 },
+            flags,
             name: object_name(name),
             ifindex: 0,
-            expected_attach_type: ATTACH_TYPE_XDP,
+            expected_attach_type: attach_type,
         };
         // SAFETY: the pointers are valid for the counts beside them (the licence for its
         // terminating zero), the log for writes; the result is a new descriptor.
@@ -308,6 +328,12 @@ impl Drop for Link {
         let mut attr = LinkDetach { link_fd: self.fd.as_raw_fd() as u32 };
         // SAFETY: LINK_DETACH follows no pointer.
         let _ = unsafe { bpf(LINK_DETACH, &mut attr) };
+    }
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) enum Reg {
     R1 = 1,
     R2 = 2,
     R3 = 3,
+    R4 = 4,
     R6 = 6,
     R7 = 7,
     R8 = 8,
@@ -49,8 +50,11 @@ pub(super) enum If {
 #[repr(u8)]
 pub(super) enum Op {
     Add = 0x00,
+    Mul = 0x20,
     And = 0x50,
     Shl = 0x60,
+    Shr = 0x70,
+    Xor = 0xa0,
 }
 
 /// Functions of the kernel.
@@ -59,6 +63,8 @@ pub(super) enum Op {
 pub(super) enum Helper {
     /// `R1` map, `R2` pointer to the key; `R0` pointer to the value or null.
     MapLookup = 1,
+    /// `R1` packet, `R2` offset, `R3` where to, `R4` bytes; `R0` 0, or negative beyond the packet.
+    SkbLoadBytes = 26,
     /// `R1` map, `R2` index, `R3` action when there is no entry; `R0` action.
     RedirectMap = 51,
 }

@@ -7,8 +7,10 @@
 //!   bpf       bpf(2): maps, programs, links            tun       tap devices, virtio-net header
 //!   bpf_asm   eBPF assembler                           netns     work inside another namespace
 //!   xdp_program  the XDP programs                      wait      epoll and eventfd
+//!   steering     queues of a tap, by flow
 //!   device_xdp   maps + program + link of a device     affinity  worker on a core
 //!   huge_pages   for tables of routes              flow_memory  of flows, kept for a successor
+//!   huge_pages   for tables of routes                  tsc       cycle counter
 //! ```
 //!
 //! Everything here is thin: it names each step in its errors, holds kernel objects
@@ -31,6 +33,8 @@ pub(crate) mod netns;
 mod plain;
 mod ring;
 mod sockopt;
+mod steering;
+pub(crate) mod tsc;
 pub(crate) mod tun;
 pub(crate) mod umem;
 pub(crate) mod wait;

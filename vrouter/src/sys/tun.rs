@@ -20,6 +20,9 @@ use rustix::io::Errno;
 use super::error::{OsError, last_errno};
 use super::ifreq::{decode_ethernet, encode_ethernet, encode_name, request};
 
+/// `_IOR('T', 224, int)`, as on all machines but those of another `_IOR`.
+const TUNSETSTEERINGEBPF: libc::Ioctl = 0x8004_54e0_u32 as libc::Ioctl;
+
 /// Bytes of [`VirtioHeader`] in front of every frame.
 pub(crate) const VIRTIO_HEADER_LEN: usize = 12;
 
@@ -168,6 +171,19 @@ impl Tap {
         // SAFETY: TUNSETOFFLOAD takes its bits by value.
         unsafe { self.ioctl_value(libc::TUNSETOFFLOAD, offload.0.into()) }
             .map_err(|errno| self.failed("set the offloads of", errno))
+    }
+
+    /// Makes each flow arrive by one of the device's queues, both ways alike, whatever is
+    /// written where. All queues alike.
+    ///
+    /// # Errors
+    /// The kernel refuses the program, or has no such call (before Linux 4.16).
+    pub(crate) fn steer_by_flow(&self) -> Result<(), OsError> {
+        let program = super::steering::load()?;
+        let fd: libc::c_int = program.as_fd().as_raw_fd();
+        // SAFETY: TUNSETSTEERINGEBPF reads an int; the device keeps the program.
+        unsafe { self.ioctl(TUNSETSTEERINGEBPF, &raw const fd) }
+            .map_err(|errno| self.failed("choose the queues of", errno))
     }
 
     /// Whether the device outlives its descriptors. Not persistent, it vanishes with the

@@ -3,7 +3,7 @@
 //! One bounded single-producer ring for each ordered pair of workers, so that the
 //! order of a flow is kept. A receiver that sleeps is woken once per batch.
 
-use core::sync::atomic::{AtomicBool, AtomicU16, Ordering, fence};
+use core::sync::atomic::{AtomicU16, Ordering};
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -11,6 +11,13 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::burst::TxPacket;
 use crate::ids::{MAX_PORTS, PortId, WorkerId};
 use crate::sys::wait::EventFd;
+use sleep::SleepFlag;
+
+/// The atomic words of [`sleep`]; its model has those of a model checker here.
+mod atomic {
+    pub(super) use core::sync::atomic::{AtomicBool, Ordering, fence};
+}
+mod sleep;
 
 /// Packets that one ring holds.
 const DEPTH: usize = 1024;
@@ -49,7 +56,7 @@ impl Default for Owners {
 /// How others wake a worker.
 #[derive(Debug)]
 pub struct Doorbell {
-    asleep: AtomicBool,
+    asleep: SleepFlag,
     event: EventFd,
 }
 
@@ -59,15 +66,12 @@ impl Doorbell {
     /// # Errors
     /// What eventfd(2) says.
     pub fn new() -> std::io::Result<Arc<Self>> {
-        Ok(Arc::new(Doorbell { asleep: AtomicBool::new(false), event: EventFd::new()? }))
+        Ok(Arc::new(Doorbell { asleep: SleepFlag::new(), event: EventFd::new()? }))
     }
 
     /// Wakes the worker if it sleeps. To be called after the work was made visible.
     pub fn ring(&self) {
-        // Pairs with the fence in `announce_sleep`: either we see it asleep, or it
-        // sees our work before it blocks.
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) {
+        if self.asleep.must_wake() {
             // A full eventfd counter means that it is about to wake anyway.
             let _ = self.event.signal();
         }
@@ -75,13 +79,12 @@ impl Doorbell {
 
     /// Says that the owner is about to block: it must look for work once more before.
     pub fn announce_sleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.asleep.announce_sleep();
     }
 
     /// Says that the owner is awake, and clears the doorbell.
     pub fn announce_awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.asleep.announce_awake();
         let _ = self.event.clear();
     }
 
@@ -92,7 +95,7 @@ impl Doorbell {
 
     /// Whether the worker sleeps now.
     pub fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::Relaxed)
+        self.asleep.is_asleep()
     }
 }
 
@@ -100,6 +103,24 @@ struct Peer {
     to: Producer<(PortId, TxPacket)>,
     bell: Arc<Doorbell>,
     rung: bool,
+}
+
+/// What a worker needs to know of another: a ring to it and one from it.
+pub struct Introduction {
+    peer: WorkerId,
+    to: Producer<(PortId, TxPacket)>,
+    from: Consumer<(PortId, TxPacket)>,
+    bell: Arc<Doorbell>,
+}
+
+/// Rings between two workers, given by number and bell: an introduction for each.
+pub fn introduce(one: (WorkerId, &Arc<Doorbell>), other: (WorkerId, &Arc<Doorbell>)) -> [Introduction; 2] {
+    let (to_other, from_one) = RingBuffer::new(DEPTH);
+    let (to_one, from_other) = RingBuffer::new(DEPTH);
+    [
+        Introduction { peer: other.0, to: to_other, from: from_other, bell: other.1.clone() },
+        Introduction { peer: one.0, to: to_one, from: from_one, bell: one.1.clone() },
+    ]
 }
 
 /// One worker's ends of the rings.
@@ -111,23 +132,19 @@ pub struct Handoffs {
 }
 
 impl Handoffs {
-    /// The rings between all workers; `bells[i]` wakes worker `i`.
-    pub fn mesh(bells: &[Arc<Doorbell>]) -> Vec<Handoffs> {
-        let mut all: Vec<_> = bells
-            .iter()
-            .map(|bell| Handoffs { peers: Vec::new(), from: Vec::new(), next: 0, bell: bell.clone() })
-            .collect();
-        for from in 0..bells.len() {
-            for to in 0..bells.len() {
-                let peer = (from != to).then(|| {
-                    let (producer, consumer) = RingBuffer::new(DEPTH);
-                    all[to].from.push(consumer);
-                    Peer { to: producer, bell: bells[to].clone(), rung: true }
-                });
-                all[from].peers.push(peer);
-            }
+    /// The ends of a worker that knows no other; `bell` wakes it.
+    pub fn new(bell: Arc<Doorbell>) -> Self {
+        Handoffs { peers: Vec::new(), from: Vec::new(), next: 0, bell }
+    }
+
+    /// Gets to know another worker.
+    pub fn meet(&mut self, introduction: Introduction) {
+        let Introduction { peer, to, from, bell } = introduction;
+        if self.peers.len() <= peer.index() {
+            self.peers.resize_with(peer.index() + 1, || None);
         }
-        all
+        self.peers[peer.index()] = Some(Peer { to, bell, rung: true });
+        self.from.push(from);
     }
 
     /// Gives a packet to another worker; gives it back when the ring is full.

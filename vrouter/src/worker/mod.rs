@@ -14,28 +14,37 @@
 
 pub mod handoff;
 pub mod idle;
+pub mod load;
+mod moving;
+mod ownership;
 pub mod ready;
+pub mod rebalance;
 
+use core::time::Duration;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::burst::{Burst, TxPacket, lanes};
+use crate::counters::LoopCounters;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
 use crate::ids::{MAX_PORTS, PortId, Timestamp, WorkerId};
+use crate::path_stage::PathStage;
 use crate::pipeline;
 use crate::pipeline::state::WorkerState;
 use crate::port::{KernelLosses, PortQueue, QueueIo};
 use crate::publish::Subscriber;
 use crate::tables::Tables;
-use handoff::{Handoffs, Owners};
+use handoff::{Handoffs, Introduction, Owners};
 use idle::IdlePolicy;
+use moving::Moving;
 use ready::ReadySet;
+use rebalance::Rebalance;
 
 /// How often a worker asks its queues for the kernel's counters: two system calls each.
-const SURVEY: core::time::Duration = core::time::Duration::from_millis(500);
+const SURVEY: Duration = load::PROBE_PERIOD;
 
 /// No queue of ours.
 const NO_QUEUE: u16 = u16::MAX;
@@ -44,10 +53,14 @@ const NO_QUEUE: u16 = u16::MAX;
 pub enum Command {
     /// Packets may be staged for this port from now on.
     PortAppears(PortId),
-    /// Own a queue.
-    AddQueue(PortId, Box<dyn PortQueue>),
+    /// Own a queue: the port's, with this number.
+    AddQueue(PortId, u16, Box<dyn PortQueue>),
     /// Give all queues of a port back.
     RemoveQueues(PortId, Sender<Box<dyn PortQueue>>),
+    /// Get to know another worker.
+    Meet(Introduction),
+    /// Take part in a rearrangement of queues.
+    Rebalance(Arc<Rebalance>),
     /// Send a frame as it is.
     Transmit(PortId, Injected),
     /// End the loop.
@@ -67,9 +80,30 @@ pub struct Injected {
 
 struct OwnedQueue {
     port: PortId,
+    /// Which of the port's queues it is.
+    number: u16,
     queue: Box<dyn PortQueue>,
     /// Whether it is called only when its fd is ready.
     on_readiness: bool,
+}
+
+/// A turn that is over but for the time it took.
+#[derive(Clone, Copy)]
+struct Turn {
+    began: Timestamp,
+    packets: u32,
+    bursts: u32,
+}
+
+/// Bursts that are let grow.
+#[derive(Clone, Copy)]
+struct Growing {
+    /// Until when nothing is received.
+    until: Timestamp,
+    /// For how long each grows.
+    wait: Duration,
+    /// Those still to come, this one counted.
+    left: u32,
 }
 
 /// One worker.
@@ -90,7 +124,17 @@ pub struct Worker {
     stop: bool,
     /// Tables were adopted since the last turn began.
     adopted: bool,
-    last_turn: Option<(Timestamp, bool)>,
+    last_turn: Option<Turn>,
+    /// Bursts received in this turn.
+    bursts: u32,
+    /// Whether the worker reads the clock itself: only then may it let time pass.
+    in_thread: bool,
+    /// The rebalance under way.
+    moving: Option<Moving>,
+    /// The probe under way ([`load`]).
+    growing: Option<Growing>,
+    /// Packets and bursts so far at the last survey.
+    surveyed_turns: (u64, u64),
     surveyed: Timestamp,
     /// Scratch of [`Self::survey`]: losses and lent frames by queue.
     survey: Vec<(KernelLosses, u64)>,
@@ -120,7 +164,7 @@ pub struct WorkerParts {
 
 impl Worker {
     /// Most queues one worker owns.
-    pub const MAX_QUEUES: usize = MAX_PORTS;
+    pub const MAX_QUEUES: usize = 4 * MAX_PORTS;
 
     /// A worker without queues.
     pub fn new(mut parts: WorkerParts) -> Self {
@@ -141,6 +185,11 @@ impl Worker {
             stop: false,
             adopted: false,
             last_turn: None,
+            bursts: 0,
+            in_thread: false,
+            moving: None,
+            growing: None,
+            surveyed_turns: (0, 0),
             surveyed: Timestamp::default(),
             survey: Vec::with_capacity(Self::MAX_QUEUES),
         }
@@ -154,14 +203,15 @@ impl Worker {
     /// Runs until told to stop. The calling thread is the worker. Frames are given
     /// back by [`finish`](Self::finish).
     pub fn run(&mut self) {
+        self.in_thread = true;
         self.come_online();
         while !self.stop {
             let now = crate::clock::now();
             let moved = self.turn(now);
-            if moved == 0 && !self.stop {
-                self.rest(now);
-            } else {
+            if moved > 0 {
                 self.idle.worked();
+            } else if !self.stop && self.growing.is_none() && self.moving.is_none() {
+                self.rest(now);
             }
         }
         self.subscriber.offline();
@@ -185,16 +235,26 @@ impl Worker {
             self.state.counters.run.adoptions.add(1);
         }
         self.take_commands();
+        if self.moving.is_some() {
+            // What waits may wait a little longer; tables that changed are looked at then.
+            self.adopted |= changed;
+            self.last_turn = None;
+            return self.rebalance();
+        }
         let mut moved = self.release_held(changed);
-        moved += self.receive_all();
+        if self.growing.is_none_or(|growing| growing.until <= now) {
+            moved += self.receive_all();
+        }
         moved += self.take_over();
         if self.state.punt.take_pending() {
             (self.punt_wake)();
         }
         if now.since(self.surveyed) >= SURVEY {
+            self.begin_probe(now);
             self.survey(now);
         }
-        self.last_turn = Some((now, moved > 0));
+        let bursts = core::mem::take(&mut self.bursts).max(1);
+        self.last_turn = Some(Turn { began: now, packets: moved as u32, bursts });
         self.state.counters.run.free_frames.set(self.state.pool.local_frames() as u64);
         moved
     }
@@ -222,6 +282,11 @@ impl Worker {
         }
     }
 
+    /// Obeys a command before the worker runs.
+    pub fn obey_now(&mut self, command: Command) {
+        self.obey(command);
+    }
+
     fn receive_all(&mut self) -> usize {
         let mut moved = 0;
         self.ready.collect();
@@ -236,9 +301,11 @@ impl Worker {
 
     fn receive(&mut self, index: usize) -> usize {
         let owned = &mut self.queues[index];
+        self.state.stopwatch.start();
         let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
         let received = owned.queue.rx_burst(owned.port, &mut self.burst, &mut io);
         if received == 0 {
+            self.state.stopwatch.stop();
             if owned.queue.is_broken() {
                 self.silence(index);
             }
@@ -253,10 +320,14 @@ impl Worker {
         counters.rx_packets.add(received as u64);
         counters.rx_bytes.add(bytes);
         self.state.counters.run.bursts.add(1);
+        self.bursts += 1;
+        self.state.lap(PathStage::Receive);
         // Those that waited go first.
         self.release_held(false);
         pipeline::run(&mut self.burst, self.subscriber.tables(), &mut self.state);
         self.flush();
+        self.state.lap(PathStage::Transmit);
+        self.state.stopwatch.finish(received, &self.state.counters.run);
         received
     }
 
@@ -325,73 +396,11 @@ impl Worker {
         taken
     }
 
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::PortAppears(port) => self.state.tx.reserve(port),
-            Command::AddQueue(port, queue) => {
-                let index = self.queues.len();
-                let on_readiness = queue.rx_needs_readiness();
-                self.ready.add(index, queue.wait_fd(), on_readiness);
-                self.queues.push(OwnedQueue { port, queue, on_readiness });
-                if self.tx_queue[port.index()] == NO_QUEUE {
-                    self.tx_queue[port.index()] = index as u16;
-                }
-            }
-            Command::RemoveQueues(port, back) => self.remove_queues(port, &back),
-            Command::Transmit(port, Injected { frame, offset, len }) => {
-                self.state.counters.port(port).originated.add(1);
-                let packet = TxPacket {
-                    frame,
-                    offset,
-                    len,
-                    in_port: port,
-                    checksum: crate::burst::Checksum::Complete,
-                    gso: crate::burst::Gso::default(),
-                };
-                self.state.tx.push(port, packet);
-                self.flush();
-            }
-            Command::Stop => self.stop = true,
-        }
-    }
-
-    fn remove_queues(&mut self, port: PortId, back: &Sender<Box<dyn PortQueue>>) {
-        let mut index = 0;
-        while index < self.queues.len() {
-            if self.queues[index].port != port {
-                index += 1;
-                continue;
-            }
-            let last = self.queues.len() - 1;
-            self.forget(index);
-            if last != index {
-                self.forget(last);
-            }
-            let removed = self.queues.swap_remove(index);
-            if let Some(moved) = self.queues.get(index) {
-                self.ready.add(index, moved.queue.wait_fd(), moved.on_readiness);
-            }
-            // The receiver is gone only when control gave up; closing here is then
-            // the last chance to get the frames back.
-            if let Err(unsent) = back.send(removed.queue) {
-                unsent.0.close(&mut self.state.pool);
-            }
-        }
-        self.tx_queue.fill(NO_QUEUE);
-        for (index, owned) in self.queues.iter().enumerate().rev() {
-            self.tx_queue[owned.port.index()] = index as u16;
-        }
-    }
-
-    /// Takes a queue out of the wait set; its number may then be given to another.
-    fn forget(&mut self, index: usize) {
-        let owned = &self.queues[index];
-        self.ready.remove(index, owned.queue.wait_fd(), owned.on_readiness);
-    }
-
     /// Blocks, or spins a little longer, as the idle policy says.
     fn rest(&mut self, now: Timestamp) {
-        let Some(timeout) = self.idle.next(now, self.ready.can_block()) else {
+        // Without a queue there is nothing to spin for, in whatever mode.
+        let idle = self.queues.is_empty().then_some(idle::LONGEST);
+        let Some(timeout) = idle.or_else(|| self.idle.next(now, self.ready.can_block())) else {
             core::hint::spin_loop();
             return;
         };
@@ -413,54 +422,34 @@ impl Worker {
 
     /// Books the time since the last turn as busy or idle.
     fn account(&mut self, now: Timestamp) {
+        let turn = self.last_turn;
+        let probe = turn.is_some_and(|turn| self.probed(turn.began, now));
         let run = &self.state.counters.run;
         run.loops.add(1);
-        if let Some((then, busy)) = self.last_turn {
-            let passed = now.since(then).as_nanos() as u64;
-            run.total_ns.add(passed);
-            if busy {
-                run.busy_loops.add(1);
-                run.busy_ns.add(passed);
-            }
+        let Some(Turn { began, packets, bursts }) = turn else { return };
+        let passed = now.since(began).as_nanos() as u64;
+        run.total_ns.add(passed);
+        if packets == 0 {
+            return;
         }
-    }
-
-    /// Notes what the queues know of their other side: losses and frames lent.
-    #[cold]
-    fn survey(&mut self, now: Timestamp) {
-        self.surveyed = now;
-        // Queues of one port are summed at the place of the port's first queue, so that
-        // a reader never meets half a sum.
-        let mut sums = core::mem::take(&mut self.survey);
-        sums.clear();
-        sums.resize(self.queues.len(), (KernelLosses::default(), 0));
-        for owned in &self.queues {
-            let first = self.tx_queue[owned.port.index()] as usize;
-            let Some((losses, lent)) = sums.get_mut(first) else { continue };
-            *losses += owned.queue.kernel_losses();
-            *lent += owned.queue.outstanding() as u64;
+        run.busy_loops.add(1);
+        run.busy_ns.add(passed);
+        let turns = run.turns(packets, bursts);
+        turns.bursts.add(bursts.into());
+        turns.packets.add(packets.into());
+        turns.ns.add(passed);
+        if probe {
+            let at = run.probe_count.get();
+            run.probes[at as usize % LoopCounters::PROBES].set(packets, bursts, passed);
+            run.probe_count.add(1);
         }
-        for (index, (losses, lent)) in sums.iter().enumerate() {
-            let port = self.queues[index].port;
-            if self.tx_queue[port.index()] as usize != index {
-                continue;
-            }
-            let counters = self.state.counters.port(port);
-            counters.kernel_rx_ring_full.set(losses.rx_ring_full);
-            counters.kernel_fill_empty.set(losses.rx_fill_empty);
-            counters.kernel_rx_dropped.set(losses.rx_dropped);
-            counters.kernel_rx_invalid.set(losses.rx_invalid);
-            counters.kernel_tx_invalid.set(losses.tx_invalid);
-            counters.kernel_tx_empty.set(losses.tx_empty);
-            counters.lent_frames.set(*lent);
-        }
-        self.survey = sums;
     }
 
     /// Gives every frame back. To be called when all workers have stopped: until then
     /// others may hand packets over.
     pub fn finish(mut self) {
         self.take_commands();
+        self.end_rebalance();
         for owned in self.queues.drain(..) {
             self.owners.set(owned.port, None);
             owned.queue.close(&mut self.state.pool);

@@ -221,6 +221,15 @@ pub(crate) fn workers() -> Vec<Worker> {
         busy: 0.125,
         queues: vec![QueueRef { port: "eth1".into(), queue: 0 }, QueueRef { port: "eth1".into(), queue: 1 }],
         handed_off: 0,
+        packets_per_second: 1_250_000.0,
+        capacity_packets_per_second: 9_500_000.0,
+        capacity_at_least: false,
+        headroom_mpps: 8.25,
+        cycles_per_packet: 93.5,
+        stages: vec![
+            StageCycles { stage: "receive".into(), cycles_per_packet: 31.5 },
+            StageCycles { stage: "lookup".into(), cycles_per_packet: 62.0 },
+        ],
     }]
 }
 

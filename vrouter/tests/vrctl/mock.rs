@@ -95,6 +95,13 @@ impl Router for Mock {
         self.answer(request, ListWorkersReply { workers })
     }
 
+    async fn set_workers(&self, request: Request<SetWorkersRequest>) -> Answer<SetWorkersReply> {
+        match request.get_ref().count {
+            1 | 2 => self.answer(request, SetWorkersReply { moved: 3, most: 2 }),
+            _ => Err(Status::invalid_argument("there can be 1 to 2 workers here")),
+        }
+    }
+
     async fn memory(&self, request: Request<MemoryRequest>) -> Answer<MemoryReply> {
         self.answer(request, answers::memory())
     }

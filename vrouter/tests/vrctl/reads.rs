@@ -71,8 +71,12 @@ no_route  tap-web       42  no route matches the destination
         (
             "show workers",
             "\
-ID  CORE  STATE    IDLE       BUSY  PACKETS  PER-BURST  QUEUES
- 0     1  running  adaptive  12.5%     1000        2.5  eth1:0,eth1:1
+ID  CORE  STATE    IDLE       BUSY  PACKETS   MPPS  PER-BURST   HEADROOM  QUEUES
+ 0     1  running  adaptive  12.5%     1000  1.250        2.5  8.25 Mpps  eth1:0,eth1:1
+
+Cycles a packet, by stage:
+ID   ALL  RECEIVE  PARSE  DECAP  ANTI-SPOOF  FLOWS  SRC-POLICY  LOOKUP  DST-POLICY  TTL-MTU  ENCAP  REWRITE  OUTPUT  TRANSMIT
+ 0  93.5     31.5      -      -           -      -           -    62.0           -        -      -        -       -         -
 ",
         ),
         (
@@ -209,7 +213,10 @@ fn json_of_every_read() {
             "port": "tap-web", "packets": 42
         }])
     );
+    let workers = good(&server, "show workers");
+    assert!(workers.contains("8.25 Mpps") && workers.contains("62.0"), "{workers}");
     let worker = &json(&server, "show workers")[0];
+    assert_eq!(worker["stages"][1], json!({ "stage": "lookup", "cycles_per_packet": 62.0 }));
     assert_eq!((&worker["state"], &worker["busy"]), (&json!("running"), &json!(0.125)));
     assert_eq!(json(&server, "show memory")["held"][1]["place"], "worker 0");
     assert_eq!(json(&server, "show tunnels")[0]["state"], "up");

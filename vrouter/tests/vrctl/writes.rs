@@ -106,3 +106,12 @@ fn delete_by_name_and_by_file() {
         assert_eq!(vrctl(&server, verb).code, Some(2), "{verb}");
     }
 }
+
+#[test]
+fn workers_are_set() {
+    let server = Server::start("workers");
+    assert_eq!(good(&server, "workers set 2"), "Workers:      2 of 2\nQueues moved: 3\n");
+    let refused = vrctl(&server, "workers set 3");
+    assert_eq!((refused.code, refused.err.as_str()), (Some(1), "vrctl: there can be 1 to 2 workers here\n"));
+    assert_eq!(vrctl(&server, "workers set 0").code, Some(2));
+}

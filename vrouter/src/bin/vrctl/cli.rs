@@ -101,6 +101,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: PolicyVerb,
     },
+    /// Forwarding threads.
+    Workers {
+        #[command(subcommand)]
+        verb: WorkersVerb,
+    },
     /// Prints a completion script.
     Completions { shell: Shell },
 }
@@ -288,6 +293,15 @@ pub(crate) enum RouteVerb {
         /// Prints ADDRESS PREFIX NEXTHOP for each address of a file, one a line; - reads stdin.
         #[arg(long, value_name = "FILE", requires = "routes", conflicts_with = "address")]
         batch: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum WorkersVerb {
+    /// Shares the queues of all ports among so many workers while packets flow, until the next start.
+    Set {
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
     },
 }
 

@@ -39,7 +39,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, PodVerb, PolicyVerb, RouteVerb, Verb};
+use cli::{Cli, PodVerb, PolicyVerb, RouteVerb, Verb, WorkersVerb};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -91,6 +91,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Verb::Pod { verb: PodVerb::Attach(pod) } => pods::attach(&mut client, pod, format).await,
         Verb::Pod { verb: PodVerb::Detach { name } } => pods::detach(&mut client, name).await,
+        Verb::Workers { verb: WorkersVerb::Set { count } } => {
+            show::set_workers(&mut client, count, format).await
+        }
         Verb::Apply { file, dry_run } => resources::apply(&mut client, &file, dry_run, format).await,
         Verb::Get { kind, name } => resources::get(&mut client, kind, name, format).await,
         Verb::Delete { kind, name, file } => resources::delete(&mut client, kind.zip(name), file).await,

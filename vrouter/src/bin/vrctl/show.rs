@@ -78,7 +78,7 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
         }
         Show::Workers => {
             let reply = client.list_workers(ListWorkersRequest {}).await?.into_inner();
-            output::list(&reply.workers, &WORKERS, format)
+            workers(&reply.workers, format)
         }
         Show::Memory => memory(client, format).await,
         Show::Tunnels => {
@@ -117,6 +117,36 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
             };
             flows::denials(client, request, format).await
         }
+    }
+}
+
+pub(crate) async fn set_workers(client: &mut Client, count: u32, format: Format) -> Result<(), Failure> {
+    let reply = client.set_workers(v1::SetWorkersRequest { count }).await?.into_inner();
+    let facts =
+        [("Workers", format!("{count} of {}", reply.most)), ("Queues moved", reply.moved.to_string())];
+    output::one(&reply, &facts, format)
+}
+
+/// Two tables: what the workers do, and what a packet costs them by stage.
+fn workers(workers: &[Worker], format: Format) -> Result<(), Failure> {
+    output::list(workers, &WORKERS, format)?;
+    if matches!(format, Format::Table | Format::Wide) && workers.iter().any(|w| w.cycles_per_packet > 0.0) {
+        output::line("\nCycles a packet, by stage:")?;
+        output::list(workers, &STAGES, format)?;
+    }
+    Ok(())
+}
+
+fn cycles(worker: &Worker, stage: &str) -> String {
+    let found = worker.stages.iter().find(|cycles| cycles.stage == stage);
+    found.map_or_else(String::new, |cycles| format!("{:.1}", cycles.cycles_per_packet))
+}
+
+fn headroom(worker: &Worker) -> String {
+    match (worker.capacity_packets_per_second > 0.0, worker.capacity_at_least) {
+        (false, _) => String::new(),
+        (true, false) => format!("{:.2} Mpps", worker.headroom_mpps),
+        (true, true) => format!(">{:.2} Mpps", worker.headroom_mpps),
     }
 }
 
@@ -207,14 +237,16 @@ const DROPS: [Column<DropCount>; 4] = [
     Column::words("MEANING", |d| d.description.clone()),
 ];
 
-const WORKERS: [Column<Worker>; 11] = [
+const WORKERS: [Column<Worker>; 13] = [
     Column::number("ID", |w| w.id.to_string()),
     Column::number("CORE", |w| w.core.to_string()),
     Column::words("STATE", |w| WorkerState::word_of(w.state).to_owned()),
     Column::words("IDLE", |w| IdleMode::word_of(w.idle).to_owned()),
     Column::number("BUSY", |w| format!("{:.1}%", w.busy * 100.0)),
     Column::number("PACKETS", |w| w.packets.to_string()),
+    Column::number("MPPS", |w| format!("{:.3}", w.packets_per_second / 1e6)),
     Column::number("PER-BURST", |w| format!("{:.1}", w.packets_per_burst)),
+    Column::number("HEADROOM", headroom),
     Column::words("QUEUES", |w| {
         let queues: Vec<String> =
             w.queues.iter().map(|queue| format!("{}:{}", queue.port, queue.queue)).collect();
@@ -223,6 +255,26 @@ const WORKERS: [Column<Worker>; 11] = [
     Column::wide(Column::number("LOOPS", |w| w.loops.to_string())),
     Column::wide(Column::number("BURSTS", |w| w.bursts.to_string())),
     Column::wide(Column::number("HANDED-OFF", |w| w.handed_off.to_string())),
+];
+
+const STAGES: [Column<Worker>; 17] = [
+    Column::number("ID", |w| w.id.to_string()),
+    Column::number("ALL", |w| format!("{:.1}", w.cycles_per_packet)),
+    Column::number("RECEIVE", |w| cycles(w, "receive")),
+    Column::number("PARSE", |w| cycles(w, "parse")),
+    Column::number("GATEWAY", |w| cycles(w, "gateway")).wide(),
+    Column::number("HOOKS", |w| cycles(w, "hooks")).wide(),
+    Column::number("DECAP", |w| cycles(w, "decap")),
+    Column::number("ANTI-SPOOF", |w| cycles(w, "anti-spoof")),
+    Column::number("FLOWS", |w| cycles(w, "flows")),
+    Column::number("SRC-POLICY", |w| cycles(w, "source-policy")),
+    Column::number("LOOKUP", |w| cycles(w, "lookup")),
+    Column::number("DST-POLICY", |w| cycles(w, "dest-policy")),
+    Column::number("TTL-MTU", |w| cycles(w, "ttl-mtu")),
+    Column::number("ENCAP", |w| cycles(w, "encap")),
+    Column::number("REWRITE", |w| cycles(w, "rewrite")),
+    Column::number("OUTPUT", |w| cycles(w, "output")),
+    Column::number("TRANSMIT", |w| cycles(w, "transmit")),
 ];
 
 const TUNNELS: [Column<Tunnel>; 12] = [

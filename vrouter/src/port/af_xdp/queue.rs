@@ -228,6 +228,16 @@ impl PortQueue for Queue {
         false
     }
 
+    fn drain(&mut self, io: &mut QueueIo<'_>) -> bool {
+        self.reap(io.pool);
+        if self.sending > 0 && self.socket.tx_needs_wakeup() {
+            // A device that is gone never takes them: the caller's patience is bounded.
+            let _ = self.socket.kick_tx();
+            self.reap(io.pool);
+        }
+        self.sending == 0
+    }
+
     fn outstanding(&self) -> usize {
         self.lent.count()
     }

@@ -1,0 +1,365 @@
+//! Workers in threads between ports in memory, generator and sink inside of them: what a second
+//! core brings, and whether the head-room that a worker reports is there.
+//!
+//! ```text
+//! workers scale    --rounds 7         packets a second with one worker and with two, alternating
+//! workers headroom --idle poll        at 5, 10, 25, 50, 75 % load: the capacity it reports, then the real one
+//! ```
+//!
+//! Each worker receives from a queue of its own that copies 64 bytes into a fresh frame, and
+//! sends to one that keeps 16,384 frames before it frees the oldest, as a device would.
+//! Numbers go to standard output, and as JSON to standard error.
+
+use core::net::{IpAddr, Ipv4Addr};
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use encap::MacAddr;
+use encap::wire::checksum;
+use fib::RouteSource;
+use serde_json::json;
+use vrouter::burst::{Burst, TxPacket};
+use vrouter::control::engine::net_prefix;
+use vrouter::control::{Encap, PortRole, RouteSpec, RouteTarget};
+use vrouter::frame::{Frame, FramePool, HEADROOM};
+use vrouter::ids::PortId;
+use vrouter::port::{PortQueue, QueueIo};
+use vrouter::tables::NeighborState;
+use vrouter::worker::load::LoadMeter;
+use vrouter::{Event, IdleMode, PortSpec, Router, clock};
+use vrouter_bench::cycles;
+
+/// Packets that a sink keeps before it frees them.
+const ROTATION: usize = 16_384;
+/// Bytes of a frame without FCS.
+const LEN: usize = 60;
+/// No limit of a source's rate.
+const UNLIMITED: u64 = 0;
+
+#[derive(Parser)]
+#[command(about = "Measures workers in threads between ports in memory", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Destinations, over one route.
+    #[arg(long, default_value_t = 4096, global = true)]
+    destinations: u32,
+    /// Length of one measurement.
+    #[arg(long, default_value_t = 1.0, global = true)]
+    seconds: f64,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One worker beside two.
+    Scale {
+        /// Alternations.
+        #[arg(long, default_value_t = 7)]
+        rounds: u32,
+        /// The cores.
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 1])]
+        cores: Vec<usize>,
+    },
+    /// The head-room that one worker reports beside what it then carries.
+    Headroom {
+        /// What it does without packets.
+        #[arg(long, value_enum, default_value_t = Idle::Poll)]
+        idle: Idle,
+        /// The core.
+        #[arg(long, default_value_t = 0)]
+        core: usize,
+        /// Loads at which it is asked, in percent of what it carries.
+        #[arg(long, value_delimiter = ',', default_values_t = [5, 10, 25, 50, 75])]
+        loads: Vec<u64>,
+        /// Seconds for which the worker is looked at before it is asked.
+        #[arg(long, default_value_t = 4)]
+        watch: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Idle {
+    Poll,
+    Adaptive,
+    Interrupt,
+}
+
+impl From<Idle> for IdleMode {
+    fn from(idle: Idle) -> Self {
+        match idle {
+            Idle::Poll => IdleMode::Poll,
+            Idle::Adaptive => IdleMode::Adaptive,
+            Idle::Interrupt => IdleMode::Interrupt,
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let window = Duration::from_secs_f64(arguments.seconds);
+    match &arguments.command {
+        Command::Scale { rounds, cores } => scale(cores, *rounds, arguments.destinations, window),
+        Command::Headroom { idle, core, loads, watch } => {
+            let watch = Duration::from_secs(*watch);
+            headroom(*idle, *core, loads, watch, arguments.destinations, window)
+        }
+    }
+}
+
+fn scale(cores: &[usize], rounds: u32, destinations: u32, window: Duration) -> Result<(), Box<dyn Error>> {
+    let mut rates = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for (cores, rates) in [&cores[..1], cores].into_iter().zip(&mut rates) {
+            let mut bench = Bench::new(cores, IdleMode::Poll, destinations)?;
+            let threads = bench.router.start()?;
+            std::thread::sleep(window / 4);
+            rates.push(bench.rate(window));
+            drop(threads);
+        }
+    }
+    let ratios: Vec<f64> = rates[0].iter().zip(&rates[1]).map(|(one, all)| all / one).collect();
+    let [one, all] = [median(&rates[0]), median(&rates[1])];
+    let many = cores.len();
+    println!("1 worker    {:.2} Mpps", one / 1e6);
+    println!("{many} workers   {:.2} Mpps", all / 1e6);
+    println!("ratio       {:.2} (median of {rounds} pairs)", median(&ratios));
+    println!(
+        "{}",
+        json!({ "schema": 1, "workers": many, "rates": rates, "ratios": ratios, "ratio": median(&ratios) })
+    );
+    Ok(())
+}
+
+fn headroom(
+    idle: Idle,
+    core: usize,
+    loads: &[u64],
+    watch: Duration,
+    destinations: u32,
+    window: Duration,
+) -> Result<(), Box<dyn Error>> {
+    let full = |bench: &Bench| {
+        bench.pace.store(UNLIMITED, Relaxed);
+        std::thread::sleep(window / 4);
+        bench.rate(window)
+    };
+    let mut bench = Bench::new(&[core], idle.into(), destinations)?;
+    let threads = bench.router.start()?;
+    let most = full(&bench);
+    drop(threads);
+    let mut rows = Vec::new();
+    println!("load  Mpps   per burst  busy    reported Mpps  then carried  reported / carried");
+    for load in loads {
+        // A router of its own: a former look at full bursts would tell it everything.
+        let mut bench = Bench::new(&[core], idle.into(), destinations)?;
+        bench.pace.store((most * *load as f64 / 100.0) as u64, Relaxed);
+        let threads = bench.router.start()?;
+        let run = bench.router.workers()[0].counters.clone();
+        std::thread::sleep(window / 4);
+        let mut meter = LoadMeter::default();
+        meter.look(clock::now(), &run.run);
+        std::thread::sleep(watch);
+        meter.look(clock::now(), &run.run);
+        let told = meter.load().clone();
+        let carried = full(&bench);
+        drop(threads);
+        let capacity = told.packets_per_second + told.headroom().unwrap_or(0.0);
+        let at_least = told.capacity.is_some_and(|capacity| capacity.at_least);
+        println!(
+            "{load:3}%  {:5.2}  {:9.1}  {:5.1}%  {}{:13.2}  {:12.2}  {:.2}",
+            told.packets_per_second / 1e6,
+            told.packets_per_burst,
+            told.busy * 100.0,
+            if at_least { ">" } else { " " },
+            capacity / 1e6,
+            carried / 1e6,
+            capacity / carried
+        );
+        rows.push(json!({
+            "load_percent": load, "packets_per_second": told.packets_per_second,
+            "packets_per_burst": told.packets_per_burst, "busy": told.busy, "at_least": at_least,
+            "reported": capacity, "carried": carried, "ratio": capacity / carried,
+        }));
+    }
+    eprintln!("{}", json!({ "schema": 1, "idle": format!("{idle:?}").to_lowercase(), "rows": rows }));
+    Ok(())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// A router with a source and a sink for each worker.
+struct Bench {
+    router: Router,
+    sink: PortId,
+    /// Packets a second of each source.
+    pace: Arc<AtomicU64>,
+}
+
+impl Bench {
+    fn new(cores: &[usize], idle: IdleMode, destinations: u32) -> Result<Self, Box<dyn Error>> {
+        let frames = u32::try_from(cores.len() * (ROTATION + 4096))?;
+        let mut router = Router::builder().cores(cores).frames(frames).idle(idle).build()?;
+        let (near, far) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+        let spec = |name: &str, mac, net: &str| -> Result<PortSpec, Box<dyn Error>> {
+            let mut spec = PortSpec::uplink(name, mac, [net.parse()?]);
+            if let PortRole::Uplink { exclusive, .. } = &mut spec.role {
+                // The kernel's neighbours, so that no ARP is in the way.
+                *exclusive = false;
+            }
+            Ok(spec)
+        };
+        let pace = Arc::new(AtomicU64::new(UNLIMITED));
+        let sources = (0..cores.len()).map(|queue| -> Box<dyn PortQueue> {
+            Box::new(Source::new(near, queue as u32, destinations, pace.clone()))
+        });
+        let sinks = cores.iter().map(|_| -> Box<dyn PortQueue> { Box::new(Sink::default()) });
+        router.add_port(spec("in", near, "172.16.1.1/24")?, sources.collect())?;
+        let sink = router.add_port(spec("out", far, "172.16.2.1/24")?, sinks.collect())?;
+        let next_hop: IpAddr = Ipv4Addr::new(172, 16, 2, 2).into();
+        router.apply(Event::PutRoute(RouteSpec {
+            prefix: net_prefix("0.0.0.0/0".parse()?),
+            source: RouteSource::Static,
+            target: RouteTarget::Via(vec![next_hop], Encap::None),
+            metric: 0,
+        }))?;
+        router.commit()?;
+        router.neighbor(sink, next_hop, NeighborState::Usable(MacAddr([2, 0, 0, 0, 0, 3])));
+        router.commit()?;
+        Ok(Bench { router, sink, pace })
+    }
+
+    fn sent(&self) -> u64 {
+        self.router.workers().iter().map(|worker| worker.counters.port(self.sink).tx_packets.get()).sum()
+    }
+
+    /// Packets a second that are forwarded.
+    fn rate(&self, window: Duration) -> f64 {
+        let (before, start) = (self.sent(), Instant::now());
+        std::thread::sleep(window);
+        let after = self.sent();
+        (after - before) as f64 / start.elapsed().as_secs_f64()
+    }
+}
+
+fn template(mac: MacAddr, source: Ipv4Addr, to: Ipv4Addr) -> [u8; LEN] {
+    let mut frame = [0; LEN];
+    frame[..6].copy_from_slice(&mac.0);
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    let header = &mut frame[14..34];
+    header[..2].copy_from_slice(&[0x45, 0]);
+    header[2..4].copy_from_slice(&(LEN as u16 - 14).to_be_bytes());
+    header[6] = 0x40;
+    header[8] = 64;
+    header[9] = 17;
+    header[12..16].copy_from_slice(&source.octets());
+    header[16..20].copy_from_slice(&to.octets());
+    let sum = checksum::checksum(header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// Makes packets, all that are due by its pace or as many as are asked for.
+struct Source {
+    templates: Vec<[u8; LEN]>,
+    next: usize,
+    pace: Arc<AtomicU64>,
+    cycles_per_second: f64,
+    last: u64,
+    due: f64,
+}
+
+impl Source {
+    fn new(mac: MacAddr, queue: u32, destinations: u32, pace: Arc<AtomicU64>) -> Self {
+        let source = Ipv4Addr::new(198, 18, 0, 1 + queue as u8);
+        let to = |n: u32| Ipv4Addr::from(0x1400_0001 + n * 0x1_0107);
+        let templates = (0..destinations).map(|n| template(mac, source, to(n))).collect();
+        let (start, before) = (Instant::now(), cycles::now());
+        std::thread::sleep(Duration::from_millis(20));
+        let cycles_per_second = (cycles::now() - before) as f64 / start.elapsed().as_secs_f64();
+        Source { templates, next: 0, pace, cycles_per_second, last: cycles::now(), due: 0.0 }
+    }
+
+    /// Packets to make now.
+    fn quota(&mut self, room: usize) -> usize {
+        let now = cycles::now();
+        let passed = (now - core::mem::replace(&mut self.last, now)) as f64;
+        match self.pace.load(Relaxed) {
+            UNLIMITED => room,
+            pace => {
+                // What a full queue of a device holds.
+                self.due = (self.due + passed * pace as f64 / self.cycles_per_second).min(2048.0);
+                let quota = (self.due as usize).min(room);
+                self.due -= quota as f64;
+                quota
+            }
+        }
+    }
+}
+
+impl PortQueue for Source {
+    fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
+        let quota = self.quota(burst.room());
+        let mut received = 0;
+        while received < quota {
+            let Some(mut frame) = io.pool.alloc() else { break };
+            let template = &self.templates[self.next];
+            self.next = if self.next + 1 == self.templates.len() { 0 } else { self.next + 1 };
+            io.pool.area().chunk_mut(&mut frame)[HEADROOM..HEADROOM + LEN].copy_from_slice(template);
+            if let Err(frame) = burst.push(frame, HEADROOM as u16, LEN as u16, port) {
+                io.pool.free(frame);
+                break;
+            }
+            received += 1;
+        }
+        received
+    }
+
+    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
+        let count = batch.len() as u64;
+        batch.drain(..).for_each(|packet| io.pool.free(packet.frame));
+        (count, 0)
+    }
+
+    fn close(self: Box<Self>, _pool: &mut FramePool) {}
+}
+
+/// Keeps packets as a device would, and frees the oldest.
+#[derive(Default)]
+struct Sink {
+    /// As a ring: `next` is the oldest once it is full.
+    kept: Vec<Frame>,
+    next: usize,
+}
+
+impl PortQueue for Sink {
+    fn rx_burst(&mut self, _port: PortId, _burst: &mut Burst, _io: &mut QueueIo<'_>) -> usize {
+        0
+    }
+
+    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
+        let (mut packets, mut bytes) = (0, 0);
+        for packet in batch.drain(..) {
+            packets += 1;
+            bytes += u64::from(packet.len);
+            if self.kept.len() < ROTATION {
+                self.kept.push(packet.frame);
+                continue;
+            }
+            io.pool.free(core::mem::replace(&mut self.kept[self.next], packet.frame));
+            self.next = if self.next + 1 == ROTATION { 0 } else { self.next + 1 };
+        }
+        (packets, bytes)
+    }
+
+    fn close(self: Box<Self>, pool: &mut FramePool) {
+        self.kept.into_iter().for_each(|frame| pool.free(frame));
+    }
+}
