@@ -1,6 +1,7 @@
 """What every comparison writes down: when, what, on which machine, and how often."""
 import datetime
 import json
+import math
 import os
 import platform
 import statistics
@@ -37,9 +38,33 @@ def summary(samples):
     return {"median": statistics.median(samples), "min": min(samples), "max": max(samples), "samples": samples}
 
 
+def interval(values):
+    """Of the median, with a confidence of 95 % or more where there are values enough (order statistics)."""
+    count = len(values)
+    below, rank = 0.0, 0
+    while rank < count // 2 and below + math.comb(count, rank) / 2**count <= 0.025:
+        below += math.comb(count, rank) / 2**count
+        rank += 1
+    rank = max(rank - 1, 0)
+    return sorted(values)[rank], sorted(values)[count - 1 - rank]
+
+
+def path_of(name, directory=RESULTS):
+    return os.path.join(directory, f"{datetime.date.today()}-{name}.json")
+
+
+def read(name, directory=RESULTS):
+    """What was written today under this name; nothing: an empty record."""
+    try:
+        with open(path_of(name, directory)) as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return {}
+
+
 def write(name, record, directory=RESULTS):
     os.makedirs(directory, exist_ok=True)
-    path = os.path.join(directory, f"{datetime.date.today()}-{name}.json")
+    path = path_of(name, directory)
     with open(path, "w") as file:
         json.dump({**header(), **record}, file, indent=1)
         file.write("\n")

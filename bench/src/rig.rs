@@ -18,8 +18,8 @@ use vrouter::router::Workers;
 use vrouter::tables::NeighborState;
 use vrouter::{IdleMode, Router};
 
-use crate::memory_ports::{Sink, Source};
 use crate::workload::Workload;
+use vrouter::port::synthetic::{Sink, Source};
 
 /// Frames beside those in rotation.
 const SPARE: usize = 4096;
@@ -35,7 +35,7 @@ pub struct Ports {
 
 impl Default for Ports {
     fn default() -> Self {
-        Ports { burst: LANES, rotation: crate::memory_ports::ROTATION }
+        Ports { burst: LANES, rotation: vrouter::port::synthetic::ROTATION }
     }
 }
 

@@ -22,8 +22,8 @@ use fib::{AnyPrefix, Prefix, RouteSource};
 use vrouter::control::{Encap, IpipMode, Pool, RouteSpec, RouteTarget};
 use vrouter::{Event, PortSpec};
 
-use crate::memory_ports::Packet;
 use crate::random::Random;
+use vrouter::port::synthetic::Packet;
 
 /// MAC address of the router where packets enter, and where they leave.
 pub(crate) const NEAR: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use ipnet::IpNet;
 use vrouter::drop_reason::DropReason;
-use vrouter::port::af_xdp::{Device, DeviceOptions, Sharing};
+use vrouter::port::af_xdp::{Device, DeviceOptions, Sharing, Tuning};
 use vrouter::{IdleMode, PortSpec, Router, clock};
 
 /// How often the slow path runs: ARP is all it has to do here.
@@ -41,6 +41,18 @@ struct Arguments {
     /// Packet frames in all.
     #[arg(long, default_value_t = 16384)]
     frames: u32,
+    /// Do not let the kernel sleep until it is woken.
+    #[arg(long)]
+    no_need_wakeup: bool,
+    /// Receive processing in the worker's system calls: MICROSECONDS:PACKETS.
+    #[arg(long, value_parser = busy_poll)]
+    busy_poll: Option<(u32, u32)>,
+    /// Packets sent by one system call, in copy mode.
+    #[arg(long, default_value_t = Tuning::default().tx_budget)]
+    tx_budget: u32,
+    /// Packets received at a time, 1 to 64.
+    #[arg(long, default_value_t = Tuning::default().batch)]
+    batch: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -65,6 +77,12 @@ fn uplink(text: &str) -> Result<(String, IpNet), String> {
     Ok((device.to_owned(), address.parse().map_err(|error| format!("{address}: {error}"))?))
 }
 
+fn busy_poll(text: &str) -> Result<(u32, u32), String> {
+    let (micros, packets) = text.split_once(':').ok_or("expected MICROSECONDS:PACKETS")?;
+    let number = |part: &str| part.parse().map_err(|error| format!("{part}: {error}"));
+    Ok((number(micros)?, number(packets)?))
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let mut router = Router::builder()
@@ -77,6 +95,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut options = DeviceOptions::uplink(Sharing::Exclusive);
         options.fill_depth = arguments.fill_depth;
         options.ring_size = arguments.ring_size;
+        options.tuning.need_wakeup = !arguments.no_need_wakeup;
+        options.tuning.busy_poll = arguments.busy_poll;
+        options.tuning.tx_budget = arguments.tx_budget;
+        options.tuning.batch = arguments.batch;
         let (device, queues) = Device::open(router.frames().area(), name, &options)?;
         let port = router.add_port(PortSpec::uplink(name, device.mac(), [*address]), queues)?;
         eprintln!("{name}: {} queue(s), {}", device.queues(), device.crossing());

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use fib::AnyPrefix;
 use vrouter::clock;
+use vrouter::port::synthetic::{Packet, ROTATION};
 use vrouter_bench::cycles;
-use vrouter_bench::memory_ports::{Packet, ROTATION};
 use vrouter_bench::rig::{Floor, Ports, Rig};
 use vrouter_bench::workload::Workload;
 

@@ -102,7 +102,7 @@ vector::widest! {
 fn aged_v4(third: u32) -> u32 {
     let sum = (third >> 16) + 1;
     let sum = sum + u32::from(sum >= 0xffff);
-    (third & 0xffff).wrapping_sub(1) | sum << 16
+    (third & 0xffff).wrapping_sub(1) | (sum << 16)
 }
 
 /// What the MTU is compared with: the packet, or one segment of a super-packet.

@@ -5,6 +5,7 @@
 //! | [`af_xdp`]      | ring shared with the kernel | ring + one `sendto` a batch | the socket |
 //! | [`tap`]         | `read` into frames          | `write` from frames         | the fd     |
 //! | [`memory`]      | in-process queue            | in-process queue            | nothing    |
+//! | [`synthetic`]   | makes packets               | frees packets               | nothing    |
 //!
 //! The unit of ownership is the queue: one worker owns it and calls it once per
 //! burst. Nothing in a queue is shared with another worker, and moving a queue to
@@ -19,6 +20,7 @@ pub mod af_xdp;
 mod gather;
 pub mod memory;
 mod segments;
+pub mod synthetic;
 pub mod tap;
 
 use std::os::fd::BorrowedFd;

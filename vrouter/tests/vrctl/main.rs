@@ -2,6 +2,7 @@
 //! captures read back by another parser.
 
 mod answers;
+mod bench;
 mod capture;
 mod mock;
 mod offline;

@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use core::str::FromStr;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use encap::MacAddr;
@@ -12,16 +13,20 @@ use vrouter::burst::{Burst, Checksum, Gso, TxPacket, lanes};
 use vrouter::clock;
 use vrouter::counters::WorkerCounters;
 use vrouter::frame::{FrameArea, FramePool, FrameStore, HEADROOM};
-use vrouter::ids::PortId;
+use vrouter::ids::{PortId, Timestamp};
 use vrouter::neighbor::{Cache, Config, Event};
 use vrouter::port::af_xdp::{Device, DeviceOptions, Sharing};
 use vrouter::port::{PortQueue, QueueIo};
+
+use crate::capture::{Reader, Writer};
 
 /// How long a next hop has time to answer.
 const RESOLVE_PATIENCE: Duration = Duration::from_millis(3500);
 /// Packets on a memory wire.
 const WIRE_DEPTH: usize = 4096;
 const PORT: PortId = PortId(0);
+/// Of ports that have none.
+const OWN_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
 /// `KIND:NAME` of a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +35,17 @@ pub(crate) enum PortName {
     AfXdp(String),
     /// One end of a wire within this process; the first use of a name is one end, the second the other.
     Memory(String),
+    /// A capture file, written by a sender and read by a receiver.
+    Pcap(PathBuf),
+}
+
+/// What a port is opened for; matters where it is a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Direction {
+    /// To send.
+    Send,
+    /// To receive.
+    Receive,
 }
 
 impl FromStr for PortName {
@@ -40,10 +56,11 @@ impl FromStr for PortName {
             Some((_, "")) => Err(format!("{text}: a name is missing behind the colon")),
             Some(("af_xdp", name)) => Ok(PortName::AfXdp(name.to_owned())),
             Some(("memory", name)) => Ok(PortName::Memory(name.to_owned())),
-            Some((kind @ ("pcap" | "tap" | "packet_socket" | "memif"), _)) => {
-                Err(format!("{kind}: this release sends and receives on af_xdp and memory ports only"))
+            Some(("pcap", path)) => Ok(PortName::Pcap(path.into())),
+            Some((kind @ ("tap" | "packet_socket" | "memif"), _)) => {
+                Err(format!("{kind}: this release sends and receives on af_xdp, memory and pcap ports only"))
             }
-            _ => Err(format!("{text}: expected af_xdp:DEVICE or memory:NAME")),
+            _ => Err(format!("{text}: expected af_xdp:DEVICE, memory:NAME or pcap:FILE")),
         }
     }
 }
@@ -69,8 +86,12 @@ impl Ports {
     ///
     /// # Errors
     /// Why the device cannot be opened.
-    pub(crate) fn open(&mut self, name: &PortName) -> Result<Endpoint, String> {
+    pub(crate) fn open(&mut self, name: &PortName, direction: Direction) -> Result<Endpoint, String> {
         let (queues, device, mac) = match name {
+            PortName::Pcap(path) if direction == Direction::Send => {
+                return Ok(Endpoint::Write(Writer::create(path)?));
+            }
+            PortName::Pcap(path) => return Ok(Endpoint::Read(Box::new(Reader::open(path)?))),
             PortName::AfXdp(device) => {
                 let options = DeviceOptions::uplink(Sharing::Exclusive);
                 let (device, queues) =
@@ -84,10 +105,10 @@ impl Ports {
                     self.wires.insert(name.clone(), other);
                     one
                 });
-                (vec![Box::new(end) as Box<dyn PortQueue>], None, MacAddr([2, 0, 0, 0, 0, 1]))
+                (vec![Box::new(end) as Box<dyn PortQueue>], None, OWN_MAC)
             }
         };
-        Ok(Endpoint {
+        Ok(Endpoint::Port(Box::new(OpenPort {
             queues,
             _device: device,
             mac,
@@ -95,27 +116,111 @@ impl Ports {
             counters: Box::default(),
             burst: Box::default(),
             batch: Vec::with_capacity(64),
-        })
+        })))
+    }
+}
+
+/// Where packets go to or come from.
+pub(crate) enum Endpoint {
+    /// A port of the router's kinds.
+    Port(Box<OpenPort>),
+    /// A file that is read.
+    Read(Box<Reader>),
+    /// A file that is written.
+    Write(Writer),
+}
+
+impl Endpoint {
+    /// The port's own MAC address.
+    pub(crate) fn mac(&self) -> MacAddr {
+        match self {
+            Endpoint::Port(port) => port.mac,
+            _ => OWN_MAC,
+        }
+    }
+
+    /// Sends `count` packets (at most 64 are sensible) at time `now` that `write` puts into frames;
+    /// returns how many the port took, with their bytes.
+    pub(crate) fn send(
+        &mut self,
+        count: usize,
+        now: Timestamp,
+        write: impl FnMut(&mut [u8]) -> usize,
+    ) -> (u64, u64) {
+        match self {
+            Endpoint::Port(port) => port.send(count, write),
+            Endpoint::Write(file) => file.send(count, now.0, write),
+            Endpoint::Read(_) => (0, 0),
+        }
+    }
+
+    /// Receives what is there at time `now` on all queues; returns how many frames `take` was called
+    /// with. Beside each it gets the time in nanoseconds.
+    pub(crate) fn receive(&mut self, now: Timestamp, mut take: impl FnMut(&[u8], u64)) -> usize {
+        match self {
+            Endpoint::Port(port) => port.receive(|frame| take(frame, now.0)),
+            Endpoint::Read(file) => file.receive(64, take),
+            Endpoint::Write(_) => 0,
+        }
+    }
+
+    /// Whether nothing can be received or sent any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        match self {
+            Endpoint::Port(_) => false,
+            Endpoint::Read(file) => file.has_ended(),
+            Endpoint::Write(file) => file.failure.is_some(),
+        }
+    }
+
+    /// Closes it.
+    ///
+    /// # Errors
+    /// What went wrong with a file, now or before.
+    pub(crate) fn close(self) -> Result<(), String> {
+        match self {
+            Endpoint::Port(_) => Ok(()),
+            Endpoint::Read(file) => file.failure.map_or(Ok(()), Err),
+            Endpoint::Write(file) => file.finish(),
+        }
+    }
+
+    /// Asks by ARP or neighbour discovery for the MAC address of `next_hop`, as `own`.
+    ///
+    /// # Errors
+    /// Nobody answered, or the addresses do not fit each other.
+    pub(crate) fn resolve(&mut self, own: (IpAddr, u8), next_hop: IpAddr) -> Result<MacAddr, String> {
+        match self {
+            Endpoint::Port(port) => port.resolve(own, next_hop),
+            _ => Err("in a file, nobody answers: give --dst-mac".to_owned()),
+        }
+    }
+
+    /// Packets that the kernel lost on its side: on receive, on transmit.
+    pub(crate) fn kernel_losses(&self) -> (u64, u64) {
+        match self {
+            Endpoint::Port(port) => port.kernel_losses(),
+            _ => (0, 0),
+        }
     }
 }
 
 /// An open port with everything that its queues need.
-pub(crate) struct Endpoint {
+pub(crate) struct OpenPort {
     queues: Vec<Box<dyn PortQueue>>,
     /// Dropped last: it holds the XDP program.
     _device: Option<Device>,
-    /// The port's own MAC address.
-    pub(crate) mac: MacAddr,
+    mac: MacAddr,
     pool: FramePool,
     counters: Box<WorkerCounters>,
     burst: Box<Burst>,
     batch: Vec<TxPacket>,
 }
 
-impl Endpoint {
+impl OpenPort {
     /// Sends `count` packets (at most 64 are sensible) that `write` puts into frames;
     /// returns how many the port took, with their bytes.
-    pub(crate) fn send(&mut self, count: usize, mut write: impl FnMut(&mut [u8]) -> usize) -> (u64, u64) {
+    fn send(&mut self, count: usize, mut write: impl FnMut(&mut [u8]) -> usize) -> (u64, u64) {
         for _ in 0..count {
             let Some(mut frame) = self.pool.alloc() else { break };
             let len = write(&mut self.pool.area().chunk_mut(&mut frame)[HEADROOM..]);
@@ -133,7 +238,7 @@ impl Endpoint {
     }
 
     /// Receives what is there on all queues; returns how many frames `take` was called with.
-    pub(crate) fn receive(&mut self, mut take: impl FnMut(&[u8])) -> usize {
+    fn receive(&mut self, mut take: impl FnMut(&[u8])) -> usize {
         let mut received = 0;
         for queue in &mut self.queues {
             let mut io = QueueIo { pool: &mut self.pool, counters: &self.counters };
@@ -152,7 +257,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// Nobody answered, or the addresses do not fit each other.
-    pub(crate) fn resolve(&mut self, own: (IpAddr, u8), next_hop: IpAddr) -> Result<MacAddr, String> {
+    fn resolve(&mut self, own: (IpAddr, u8), next_hop: IpAddr) -> Result<MacAddr, String> {
         let mut config = Config::new(self.mac);
         match own {
             (IpAddr::V4(address), len) => config.addresses4.push((address, len)),
@@ -192,14 +297,14 @@ impl Endpoint {
     }
 
     /// Packets that the kernel lost on its side of the queues: on receive, on transmit.
-    pub(crate) fn kernel_losses(&self) -> (u64, u64) {
+    fn kernel_losses(&self) -> (u64, u64) {
         self.queues.iter().map(|queue| queue.kernel_losses()).fold((0, 0), |(rx, tx), losses| {
             (rx + losses.rx_ring_full + losses.rx_fill_empty + losses.rx_dropped, tx + losses.tx_invalid)
         })
     }
 }
 
-impl Drop for Endpoint {
+impl Drop for OpenPort {
     fn drop(&mut self) {
         for queue in self.queues.drain(..) {
             queue.close(&mut self.pool);

@@ -1,245 +1,236 @@
-//! Flows: which addresses and ports the packets carry, and the frames themselves.
+//! Flows: which addresses and ports a packet carries, and which packet belongs to which flow.
 //!
-//! ```text
-//!   | Ethernet 14 | IPv4 20 or IPv6 40 | UDP 8 | stamp 18 | zeros up to the frame size |
-//! ```
-//!
-//! Packet n belongs to flow n modulo the number of flows; flows count through sources
-//! first, then destinations, source ports and destination ports.
+//! Flows count through sources first, then destinations, source ports and destination ports, or
+//! are those of a trace, in its order. Packet n belongs to flow n modulo their number, or to one
+//! drawn by Zipf's law: the flow of rank k is k^-s times as frequent as the first.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::str::FromStr;
+use core::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
 
-use encap::MacAddr;
-use encap::wire::ethernet::{self, EtherType};
-use encap::wire::{checksum, protocol};
+use vrouter_bench::random::Random;
 
-use crate::stamp::{STAMP_LEN, Stamp};
+use crate::addresses::{Addresses, Ports};
 
-const UDP_LEN: usize = 8;
-const TTL: u8 = 64;
+/// Packets until the draws of Zipf's law repeat.
+const DRAWS: usize = 1 << 20;
+/// Most flows that Zipf's law is applied to: it takes 8 bytes a flow while it is set up.
+const MOST_RANKED: u64 = 1 << 24;
 
-/// Consecutive addresses of one family: `ADDRESS` or `FIRST-LAST`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Addresses {
-    first: IpAddr,
-    count: u64,
+/// What all packets of a flow have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Flow {
+    /// Source address.
+    pub(crate) source: IpAddr,
+    /// Destination address, of the same family.
+    pub(crate) destination: IpAddr,
+    /// UDP source port.
+    pub(crate) source_port: u16,
+    /// UDP destination port.
+    pub(crate) destination_port: u16,
 }
 
-impl Addresses {
-    fn at(&self, index: u64) -> IpAddr {
-        match self.first {
-            IpAddr::V4(first) => Ipv4Addr::from(u32::from(first) + index as u32).into(),
-            IpAddr::V6(first) => Ipv6Addr::from(u128::from(first) + u128::from(index)).into(),
-        }
-    }
+/// All flows of one family.
+#[derive(Clone, Debug)]
+enum Set {
+    Ranges { sources: Addresses, destinations: Addresses, source_ports: Ports, destination_ports: Ports },
+    Trace(Arc<[Flow]>),
 }
 
-impl FromStr for Addresses {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parse = |part: &str| part.parse::<IpAddr>().map_err(|error| format!("{part}: {error}"));
-        let (first, last) = match text.split_once('-') {
-            Some((first, last)) => (parse(first)?, parse(last)?),
-            None => (parse(text)?, parse(text)?),
-        };
-        let distance = match (first, last) {
-            (IpAddr::V4(first), IpAddr::V4(last)) => {
-                u32::from(last).checked_sub(u32::from(first)).map(u128::from)
-            }
-            (IpAddr::V6(first), IpAddr::V6(last)) => u128::from(last).checked_sub(u128::from(first)),
-            _ => return Err(format!("{text}: both ends of a range are of one family")),
-        };
-        let distance = distance.ok_or_else(|| format!("{text}: the range ends before it begins"))?;
-        match u64::try_from(distance) {
-            Ok(distance) if distance < 1 << 32 => Ok(Addresses { first, count: distance + 1 }),
-            _ => Err(format!("{text}: more than 2^32 addresses")),
-        }
-    }
-}
-
-/// Consecutive ports: `PORT` or `FIRST-LAST`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Ports {
-    first: u16,
-    count: u64,
-}
-
-impl FromStr for Ports {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parse = |part: &str| part.parse::<u16>().map_err(|error| format!("{part}: {error}"));
-        let (first, last) = match text.split_once('-') {
-            Some((first, last)) => (parse(first)?, parse(last)?),
-            None => (parse(text)?, parse(text)?),
-        };
-        match last.checked_sub(first) {
-            Some(distance) => Ok(Ports { first, count: u64::from(distance) + 1 }),
-            None => Err(format!("{text}: the range ends before it begins")),
-        }
-    }
-}
-
-/// What is sent.
+/// Flows, and the order of their packets.
 #[derive(Clone, Debug)]
 pub(crate) struct Flows {
-    sources: Addresses,
-    destinations: Addresses,
-    source_ports: Ports,
-    destination_ports: Ports,
-    /// Length of the frames without FCS.
-    len: usize,
+    set: Set,
+    /// The flow of packet n modulo its length, where not all flows are alike.
+    drawn: Option<Arc<[u32]>>,
 }
 
 impl Flows {
-    /// Flows of frames of `size` bytes, FCS included; `None`: the smallest possible.
+    /// Every combination of addresses and ports.
     ///
     /// # Errors
-    /// Families differ, or a frame of that size has no room for the headers and the stamp.
-    pub(crate) fn new(
+    /// Families differ.
+    pub(crate) fn of_ranges(
         sources: Addresses,
         destinations: Addresses,
         source_ports: Ports,
         destination_ports: Ports,
-        size: Option<usize>,
     ) -> Result<Self, String> {
-        if sources.first.is_ipv4() != destinations.first.is_ipv4() {
-            return Err("--src and --dst are of one address family".to_owned());
+        if sources.is_ipv4() != destinations.is_ipv4() {
+            return Err("sources and destinations are of one address family".to_owned());
         }
-        let headers = if sources.first.is_ipv4() { 20 } else { 40 };
-        let least = ethernet::HEADER_LEN + headers + UDP_LEN + STAMP_LEN + 4;
-        let size = size.unwrap_or(least.max(64));
-        if size < least || size > 1518 {
-            return Err(format!("frame size {size}: it is from {least} to 1518 bytes, FCS included"));
+        let set = Set::Ranges { sources, destinations, source_ports, destination_ports };
+        Ok(Flows { set, drawn: None })
+    }
+
+    /// The flows of a text file: `SOURCE DESTINATION SOURCE-PORT DESTINATION-PORT`, one a line; what
+    /// follows is ignored. IPv4 addresses may be decimal numbers, as in traces of ClassBench.
+    ///
+    /// # Errors
+    /// What is wrong with the file, with the number of the line.
+    pub(crate) fn of_trace(path: &Path) -> Result<Self, String> {
+        let place = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{place}: {error}"))?;
+        let mut flows: Vec<Flow> = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let flow = parse(line).ok_or_else(|| {
+                format!(
+                    "{place}, line {}: expected SOURCE DESTINATION SOURCE-PORT DESTINATION-PORT",
+                    number + 1
+                )
+            })?;
+            if flows.first().unwrap_or(&flow).source.is_ipv4() != flow.source.is_ipv4()
+                || flow.source.is_ipv4() != flow.destination.is_ipv4()
+            {
+                return Err(format!("{place}, line {}: all addresses are of one family", number + 1));
+            }
+            flows.push(flow);
         }
-        Ok(Flows { sources, destinations, source_ports, destination_ports, len: size - 4 })
+        if flows.is_empty() {
+            return Err(format!("{place}: no flow in it"));
+        }
+        Ok(Flows { set: Set::Trace(flows.into()), drawn: None })
+    }
+
+    /// Draws the flow of each packet by Zipf's law with this exponent, instead of in turn.
+    ///
+    /// # Errors
+    /// There are too many flows, or the exponent is not a positive number.
+    pub(crate) fn by_zipf(mut self, exponent: f64) -> Result<Self, String> {
+        if !(exponent > 0.0 && exponent.is_finite()) {
+            return Err(format!("Zipf's exponent is a positive number, not {exponent}"));
+        }
+        if self.count() > MOST_RANKED {
+            return Err(format!("Zipf's law: at most {MOST_RANKED} flows, not {}", self.count()));
+        }
+        let mut sum = 0.0;
+        let sums: Vec<f64> = (1..=self.count())
+            .map(|rank| {
+                sum += (rank as f64).powf(-exponent);
+                sum
+            })
+            .collect();
+        let mut random = Random::new(0x21f);
+        let mut draw = || {
+            let wanted = random.unit() * sum;
+            sums.partition_point(|below| *below < wanted).min(sums.len() - 1) as u32
+        };
+        self.drawn = Some((0..DRAWS).map(|_| draw()).collect());
+        Ok(self)
     }
 
     /// Number of different flows.
     pub(crate) fn count(&self) -> u64 {
-        [self.destinations.count, self.source_ports.count, self.destination_ports.count]
-            .into_iter()
-            .fold(self.sources.count, u64::saturating_mul)
+        match &self.set {
+            Set::Ranges { sources, destinations, source_ports, destination_ports } => {
+                [destinations.count(), source_ports.count, destination_ports.count]
+                    .into_iter()
+                    .fold(sources.count(), u64::saturating_mul)
+            }
+            Set::Trace(flows) => flows.len() as u64,
+        }
     }
 
-    /// Writes packet number `stamp.sequence` into `out`; returns its length.
-    pub(crate) fn write(&self, out: &mut [u8], macs: (MacAddr, MacAddr), stamp: &Stamp) -> usize {
-        let mut at = stamp.sequence;
-        let mut next = |count: u64| {
-            let index = at % count;
-            at /= count;
-            index
+    /// Whether packets are IPv4.
+    pub(crate) fn is_ipv4(&self) -> bool {
+        self.of_packet(0).source.is_ipv4()
+    }
+
+    /// The flow of packet `sequence`.
+    #[inline]
+    pub(crate) fn of_packet(&self, sequence: u64) -> Flow {
+        let mut at = match &self.drawn {
+            Some(drawn) => drawn[(sequence % drawn.len() as u64) as usize].into(),
+            None => sequence,
         };
-        let source = self.sources.at(next(self.sources.count));
-        let destination = self.destinations.at(next(self.destinations.count));
-        let source_port = self.source_ports.first + next(self.source_ports.count) as u16;
-        let destination_port = self.destination_ports.first + next(self.destination_ports.count) as u16;
-
-        let frame = &mut out[..self.len];
-        frame.fill(0);
-        let (header, packet) = frame.split_at_mut(ethernet::HEADER_LEN);
-        let v4 = source.is_ipv4();
-        let ethertype = if v4 { EtherType::IPV4 } else { EtherType::IPV6 };
-        if let Some(header) = header.first_chunk_mut() {
-            ethernet::write_header(header, macs.0, macs.1, ethertype);
-        }
-        let (ip, udp) = packet.split_at_mut(if v4 { 20 } else { 40 });
-        let (udp_len, total) = (udp.len() as u16, (ip.len() + udp.len()) as u16);
-        udp[..2].copy_from_slice(&source_port.to_be_bytes());
-        udp[2..4].copy_from_slice(&destination_port.to_be_bytes());
-        udp[4..6].copy_from_slice(&udp_len.to_be_bytes());
-        stamp.write(&mut udp[UDP_LEN..]);
-        match (source, destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                ip[0] = 0x45;
-                ip[2..4].copy_from_slice(&total.to_be_bytes());
-                ip[8] = TTL;
-                ip[9] = protocol::UDP;
-                ip[12..16].copy_from_slice(&source.octets());
-                ip[16..20].copy_from_slice(&destination.octets());
-                let sum = checksum::checksum(ip);
-                ip[10..12].copy_from_slice(&sum.to_be_bytes());
-                // A UDP checksum of zero means none (RFC 768); over IPv6 it is mandatory.
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                ip[0] = 0x60;
-                ip[4..6].copy_from_slice(&udp_len.to_be_bytes());
-                ip[6] = protocol::UDP;
-                ip[7] = TTL;
-                ip[8..24].copy_from_slice(&source.octets());
-                ip[24..40].copy_from_slice(&destination.octets());
-                let pseudo = checksum::pseudo_v6(source, destination, protocol::UDP, u32::from(udp_len));
-                let sum = match !checksum::fold(pseudo + checksum::sum(udp)) {
-                    0 => 0xffff,
-                    sum => sum,
+        match &self.set {
+            Set::Ranges { sources, destinations, source_ports, destination_ports } => {
+                let mut next = |count: u64| {
+                    let index = at % count;
+                    at /= count;
+                    index
                 };
-                udp[6..8].copy_from_slice(&sum.to_be_bytes());
+                Flow {
+                    source: sources.at(next(sources.count())),
+                    destination: destinations.at(next(destinations.count())),
+                    source_port: source_ports.first + next(source_ports.count) as u16,
+                    destination_port: destination_ports.first + next(destination_ports.count) as u16,
+                }
             }
-            _ => unreachable!("`new` compared the families"),
+            Set::Trace(flows) => flows[(at % flows.len() as u64) as usize],
         }
-        self.len
     }
+}
+
+fn parse(line: &str) -> Option<Flow> {
+    let address = |text: &str| -> Option<IpAddr> {
+        text.parse().ok().or_else(|| text.parse::<u32>().ok().map(|number| Ipv4Addr::from(number).into()))
+    };
+    let mut words = line.split_whitespace();
+    Some(Flow {
+        source: address(words.next()?)?,
+        destination: address(words.next()?)?,
+        source_port: words.next()?.parse().ok()?,
+        destination_port: words.next()?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use encap::wire::{ipv4, ipv6};
+    use std::collections::BTreeMap;
 
-    fn flows(src: &str, dst: &str, size: usize) -> Flows {
-        let ports = |text: &str| text.parse().unwrap();
-        Flows::new(src.parse().unwrap(), dst.parse().unwrap(), ports("1-3"), ports("9"), Some(size)).unwrap()
+    fn flows(count: u16) -> Flows {
+        let one = |text: &str| text.parse().unwrap();
+        Flows::of_ranges(
+            one("10.0.0.1"),
+            one("10.1.0.1"),
+            Ports { first: 1, count: count.into() },
+            "9".parse().unwrap(),
+        )
+        .unwrap()
     }
 
     #[test]
-    fn ranges_say_what_is_wrong_with_them() {
-        assert_eq!("10.0.0.1-10.0.0.4".parse::<Addresses>().unwrap().count, 4);
-        for (text, part) in
-            [("10.0.0.2-10.0.0.1", "ends before"), ("10.0.0.1-::1", "one family"), ("x", "invalid")]
-        {
-            assert!(text.parse::<Addresses>().unwrap_err().contains(part), "{text}");
-        }
-        assert!("5-4".parse::<Ports>().is_err());
+    fn flows_take_turns() {
+        let flows = flows(3);
+        let ports: Vec<u16> = (0..6).map(|n| flows.of_packet(n).source_port).collect();
+        assert_eq!((flows.count(), ports), (3, vec![1, 2, 3, 1, 2, 3]));
     }
 
     #[test]
-    fn every_flow_is_sent_and_every_frame_is_sound() {
-        for (src, dst, least) in
-            [("10.0.0.1-10.0.0.2", "10.1.0.1-10.1.0.2", 64), ("fd00::1-fd00::2", "fd01::1-fd01::2", 84)]
-        {
-            let flows = flows(src, dst, least);
-            assert_eq!(flows.count(), 12);
-            let mut seen = std::collections::BTreeSet::new();
-            for sequence in 0..12 {
-                let mut out = [0xff; 128];
-                let stamp = Stamp { sequence, sent_ns: 5 };
-                let len = flows.write(&mut out, (MacAddr([2; 6]), MacAddr([4; 6])), &stamp);
-                assert_eq!(len, least - 4);
-                let packet = &out[14..len];
-                if src.contains('.') {
-                    let ip = ipv4::Ipv4::new_checked(packet).unwrap();
-                    assert!(ip.verify_checksum());
-                } else {
-                    let ip = ipv6::Ipv6::new_checked(packet).unwrap();
-                    let pseudo = ip.pseudo_sum(protocol::UDP, u32::from(ip.payload_len()));
-                    assert_eq!(checksum::fold(pseudo + checksum::sum(ip.payload())), 0xffff);
-                }
-                assert_eq!(Stamp::find(&out[..len]), Some(stamp));
-                seen.insert(packet[..len - 14 - STAMP_LEN].to_vec());
-            }
-            assert_eq!(seen.len(), 12);
+    fn zipf_makes_the_flow_of_rank_k_a_kth_as_frequent() {
+        let flows = flows(1000).by_zipf(1.0).unwrap();
+        let mut seen = BTreeMap::<u16, f64>::new();
+        (0..DRAWS as u64).for_each(|n| *seen.entry(flows.of_packet(n).source_port).or_default() += 1.0);
+        for rank in [2, 5, 10, 50] {
+            let expected = seen[&1] / f64::from(rank);
+            assert!(
+                (seen[&rank] / expected - 1.0).abs() < 0.15,
+                "rank {rank}: {} of {expected}",
+                seen[&rank]
+            );
         }
-        assert!(
-            Flows::new(
-                "::1".parse().unwrap(),
-                "::2".parse().unwrap(),
-                "1".parse().unwrap(),
-                "1".parse().unwrap(),
-                Some(64)
-            )
-            .is_err()
-        );
+        assert!(flows.clone().by_zipf(0.0).is_err() && flows.clone().by_zipf(f64::NAN).is_err());
+    }
+
+    #[test]
+    fn a_trace_is_read_in_both_notations() {
+        let file = std::env::temp_dir().join(format!("pktgen-trace-{}", std::process::id()));
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Flows::of_trace(&file)
+        };
+        let flows = read("10.0.0.1 10.0.0.2 5 6\n# no flow\n167772161\t167772162\t5\t6\t17\t3\n").unwrap();
+        assert_eq!(flows.count(), 2);
+        assert_eq!(flows.of_packet(0), flows.of_packet(1));
+        assert!(read("10.0.0.1 10.0.0.2 5\n").unwrap_err().contains("line 1: expected"));
+        assert!(read("10.0.0.1 10.0.0.2 5 6\n::1 ::2 5 6\n").unwrap_err().contains("line 2: all"));
+        assert!(read("\n").unwrap_err().contains("no flow"));
+        std::fs::remove_file(file).unwrap();
     }
 }

@@ -1,187 +1,151 @@
 //! `vrouter-pktgen`: sends and receives numbered UDP packets on vRouter's own ports.
 
+mod addresses;
+mod capture;
+mod circuit;
+mod cli;
 mod endpoint;
 mod flow;
+mod frame;
+mod histogram;
 mod measure;
+mod plot;
+mod rate;
+mod report;
+mod search;
 mod stamp;
 mod tally;
 
-use core::net::IpAddr;
 use core::time::Duration;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use encap::MacAddr;
-use endpoint::{PortName, Ports};
-use flow::{Addresses, Flows};
-use ipnet::IpNet;
-use measure::{Load, Report};
+use circuit::Circuit;
+use clap::Parser;
+use cli::{Amount, Arguments, Command, Ends, Output, SearchOptions, Traffic};
+use endpoint::{Direction, PortName, Ports};
+use measure::Load;
+use report::{Outcome, Report, SearchReport};
+use search::{Goal, Settings, Trial};
 
-const AFTER_HELP: &str = "\
-Examples:
-  vrouter-pktgen tx --port af_xdp:eth1 --src 10.0.0.2 --dst 10.1.0.2 --address 10.0.0.2/24 \\
-      --next-hop 10.0.0.1 --duration 10 --rate 500000
-  vrouter-pktgen rx --port af_xdp:eth2 --duration 12 -o json
-  vrouter-pktgen loop --tx af_xdp:eth1 --rx af_xdp:eth2 --src 10.0.0.2-10.0.0.200 --dst 10.1.0.2 \\
-      --dst-mac 02:00:00:00:00:01 --duration 10
-  vrouter-pktgen loop --tx memory:wire --rx memory:wire --count 1000000
+/// Shares of the best rate found at which a search looks at the latency.
+const LOADS: [f64; 3] = [0.1, 0.5, 0.9];
+/// The first trial of a search is at the highest rate; where none is given, this is beyond every port.
+const BEYOND_ALL: f64 = 1e9;
 
-A device under af_xdp is all ours while the program runs: the host's own traffic on it stops.
-Fields of the JSON output are explained in bench/README.md.";
-
-/// Packet generator: sends and receives numbered UDP packets and says what became of them.
-#[derive(Parser)]
-#[command(version, about, after_help = AFTER_HELP, arg_required_else_help = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-    /// Output
-    #[arg(short, long, value_enum, default_value_t = Output::Text, global = true)]
-    output: Output,
-    /// Packet frames in all
-    #[arg(long, default_value_t = 16384, global = true)]
-    frames: u32,
+fn on_device(name: &PortName) -> bool {
+    matches!(name, PortName::AfXdp(_))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Send packets
-    Tx {
-        /// Where to send: af_xdp:DEVICE or memory:NAME
-        #[arg(long)]
-        port: PortName,
-        #[command(flatten)]
-        traffic: Traffic,
-    },
-    /// Receive packets: loss, order, duplicates, latency
-    Rx {
-        /// Where to receive: af_xdp:DEVICE or memory:NAME
-        #[arg(long)]
-        port: PortName,
-        /// Stop after so many seconds
-        #[arg(long, value_parser = seconds, default_value = "10")]
-        duration: Duration,
-        /// Stop after so many packets
-        #[arg(long)]
-        count: Option<u64>,
-    },
-    /// Send on one port and receive on another: throughput, loss, latency
-    Loop {
-        /// Where to send
-        #[arg(long)]
-        tx: PortName,
-        /// Where to receive
-        #[arg(long)]
-        rx: PortName,
-        /// How long to wait for packets under way after the last was sent, in seconds
-        #[arg(long, value_parser = seconds, default_value = "0.2")]
-        drain: Duration,
-        #[command(flatten)]
-        traffic: Traffic,
-    },
-}
-
-#[derive(Args)]
-struct Traffic {
-    /// Source addresses: ADDRESS or FIRST-LAST, IPv4 or IPv6
-    #[arg(long, default_value = "198.18.0.1")]
-    src: Addresses,
-    /// Destination addresses, of the same family
-    #[arg(long, default_value = "198.19.0.1")]
-    dst: Addresses,
-    /// UDP source ports: PORT or FIRST-LAST
-    #[arg(long, default_value = "1024")]
-    src_ports: flow::Ports,
-    /// UDP destination ports
-    #[arg(long, default_value = "9")]
-    dst_ports: flow::Ports,
-    /// Frame size in bytes, FCS included, up to 1518; by default the least: 64, IPv6 84
-    #[arg(long)]
-    size: Option<usize>,
-    /// Packets a second; as fast as possible without it
-    #[arg(long)]
-    rate: Option<u64>,
-    /// Stop after so many packets
-    #[arg(long)]
-    count: Option<u64>,
-    /// Stop after so many seconds; 10 where neither this nor --count is given
-    #[arg(long, value_parser = seconds)]
-    duration: Option<Duration>,
-    /// MAC address to send to
-    #[arg(long, conflicts_with = "next_hop")]
-    dst_mac: Option<MacAddr>,
-    /// Router whose MAC address is asked for by ARP or neighbour discovery
-    #[arg(long, requires = "address")]
-    next_hop: Option<IpAddr>,
-    /// Our own address on the port, for --next-hop, such as 10.0.0.2/24
-    #[arg(long)]
-    address: Option<IpNet>,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse::<f64>()
-        .map_err(|error| error.to_string())
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()))
-}
-
-impl Traffic {
-    fn load(&self, endpoint: &mut endpoint::Endpoint, needs_mac: bool) -> Result<Load, String> {
-        let flows = Flows::new(self.src, self.dst, self.src_ports, self.dst_ports, self.size)?;
-        if self.rate == Some(0) {
-            return Err("--rate 0 would send nothing".to_owned());
-        }
-        let destination = match (self.dst_mac, self.next_hop, self.address) {
-            (Some(mac), ..) => mac,
-            (None, Some(next_hop), Some(own)) => {
-                endpoint.resolve((own.addr(), own.prefix_len()), next_hop)?
-            }
-            _ if needs_mac => return Err("where to? give --dst-mac, or --next-hop with --address".to_owned()),
-            _ => endpoint.mac,
-        };
-        let duration = match (self.duration, self.count) {
-            (None, None) => Some(Duration::from_secs(10)),
-            (duration, _) => duration,
-        };
-        Ok(Load { flows, macs: (destination, endpoint.mac), rate: self.rate, count: self.count, duration })
+fn transmit(
+    ports: &mut Ports,
+    port: &PortName,
+    traffic: &Traffic,
+    amount: &Amount,
+) -> Result<Report, String> {
+    if matches!(port, PortName::Pcap(_)) && !amount.is_bounded() {
+        return Err("how many packets are to be in the file? give --count, or --rate".to_owned());
     }
+    let frames = traffic.frames()?;
+    let mut endpoint = ports.open(port, Direction::Send)?;
+    let macs = traffic.macs(&mut endpoint, on_device(port))?;
+    let report = measure::transmit(&mut endpoint, &amount.load(frames, macs));
+    endpoint.close().map(|()| report)
 }
 
-fn run(arguments: &Arguments) -> Result<Report, String> {
+fn receive(
+    ports: &mut Ports,
+    port: &PortName,
+    duration: Option<Duration>,
+    count: Option<u64>,
+) -> Result<Report, String> {
+    let is_file = matches!(port, PortName::Pcap(_));
+    let duration = duration.or((!is_file).then_some(Duration::from_secs(10)));
+    let mut endpoint = ports.open(port, Direction::Receive)?;
+    let report = measure::receive(&mut endpoint, duration, count);
+    endpoint.close().map(|()| report)
+}
+
+fn open(ports: &mut Ports, ends: &Ends, traffic: &Traffic) -> Result<(Circuit, Load), String> {
+    let frames = traffic.frames()?;
+    let mut circuit = Circuit::open(ports, ends)?;
+    let needed = ends.port.as_ref().or(ends.tx.as_ref()).is_some_and(on_device);
+    let macs = traffic.macs(circuit.sender(), needed)?;
+    Ok((circuit, Load { frames, macs, rate: None, count: None, duration: None }))
+}
+
+fn search(
+    ports: &mut Ports,
+    ends: &Ends,
+    traffic: &Traffic,
+    how: &SearchOptions,
+) -> Result<SearchReport, String> {
+    let (mut circuit, load) = open(ports, ends, traffic)?;
+    let frame_size = load.frames.mean_size();
+    let settings = Settings {
+        method: how.method,
+        min: how.min_rate.packets(frame_size),
+        max: how.max_rate.map_or(BEYOND_ALL, |rate| rate.packets(frame_size)),
+        duration: how.duration,
+        first_duration: how.first_duration.min(how.duration),
+        width: how.width / 100.0,
+    };
+    if settings.min >= settings.max {
+        return Err("--min-rate is below --max-rate".to_owned());
+    }
+    let mut run = |rate: f64, duration: Duration| {
+        let load = Load { rate: Some(rate), duration: Some(duration), ..load.clone() };
+        let report = circuit.run(&load, ends.drain);
+        circuit.discard(ends.drain);
+        report
+    };
+    let goals = [Goal { name: "ndr", loss: 0.0 }, Goal { name: "pdr", loss: how.partial / 100.0 }];
+    let (found, trials) = search::search(&settings, &goals, |rate, duration| {
+        let report = run(rate, duration);
+        let (sent, lost) = report.sent.as_ref().zip(report.lost()).ok_or("a trial without a report")?;
+        let achieved = sent.packets as f64 / sent.seconds.max(f64::MIN_POSITIVE);
+        eprintln!(
+            "  {achieved:12.0} packets a second for {:.2} s: {lost} of {} lost",
+            sent.seconds, sent.packets
+        );
+        // The clock is read once a batch: what is sent differs a little from what was asked for.
+        let rate = if achieved < rate * 0.98 { achieved } else { rate };
+        Ok::<_, &str>(Trial { rate, duration, sent: sent.packets, lost })
+    })?;
+    let best = found.iter().find_map(|bounds| bounds.lower).map(|lower| lower.rate);
+    let at_load = LOADS.iter().flat_map(|share| best.map(|best| (*share, run(best * share, how.duration))));
+    let at_load = at_load.collect();
+    Ok(SearchReport { flows: load.frames.flows.count(), frame_size, settings, found, trials, at_load })
+}
+
+fn run(arguments: &Arguments) -> Result<Outcome, String> {
     let mut ports = Ports::new(arguments.frames)?;
-    let on_device = |name: &PortName| matches!(name, PortName::AfXdp(_));
+    let run_of = |report| Outcome::Run(Box::new(report));
     match &arguments.command {
-        Command::Tx { port, traffic } => {
-            let mut endpoint = ports.open(port)?;
-            let load = traffic.load(&mut endpoint, on_device(port))?;
-            Ok(measure::transmit(&mut endpoint, &load))
+        Command::Tx { port, traffic, amount } => transmit(&mut ports, port, traffic, amount).map(run_of),
+        Command::Rx { port, duration, count } => receive(&mut ports, port, *duration, *count).map(run_of),
+        Command::Loop { ends, traffic, amount } => {
+            let (mut circuit, load) = open(&mut ports, ends, traffic)?;
+            Ok(run_of(circuit.run(&amount.load(load.frames, load.macs), ends.drain)))
         }
-        Command::Rx { port, duration, count } => {
-            Ok(measure::receive(&mut ports.open(port)?, *duration, *count))
-        }
-        Command::Loop { tx, rx, drain, traffic } => {
-            let (mut from, mut to) = (ports.open(tx)?, ports.open(rx)?);
-            let load = traffic.load(&mut from, on_device(tx))?;
-            Ok(measure::round(&mut from, &mut to, &load, *drain))
+        Command::Search { ends, traffic, search: how } => {
+            let report = search(&mut ports, ends, traffic, how)?;
+            Ok(Outcome::Search(Box::new(report)))
         }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(report) => {
-            match arguments.output {
-                Output::Text => print!("{}", report.text()),
-                Output::Json => println!("{}", report.json()),
-            }
-            ExitCode::SUCCESS
+    let done = run(&arguments).and_then(|outcome| {
+        match arguments.output {
+            Output::Text => print!("{}", outcome.text()),
+            Output::Json => println!("{}", outcome.json()),
         }
+        let Some(path) = &arguments.plot else { return Ok(()) };
+        std::fs::write(path, outcome.svg()?).map_err(|error| format!("{}: {error}", path.display()))
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

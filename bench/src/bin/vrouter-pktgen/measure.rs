@@ -1,72 +1,50 @@
-//! Sending, receiving, and the report about both.
+//! Sending and receiving.
 
-use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::time::Duration;
 
 use encap::MacAddr;
-use serde_json::{Value, json};
 use vrouter::clock;
 use vrouter::ids::Timestamp;
 
 use crate::endpoint::Endpoint;
-use crate::flow::Flows;
+use crate::frame::{FCS, Frames};
+use crate::report::{Received, Report, Sent};
 use crate::stamp::Stamp;
 use crate::tally::Tally;
 
 /// Packets sent at a time.
 const BATCH: u64 = 64;
-/// Bytes of the frame check sequence, which no port shows.
-const FCS: u64 = 4;
+/// No path is that slow: such a time is that of another clock.
+const LONGEST_LATENCY: Duration = Duration::from_secs(3600);
 
 /// What to send, how fast, how long.
+#[derive(Clone)]
 pub(crate) struct Load {
     /// The packets.
-    pub(crate) flows: Flows,
+    pub(crate) frames: Frames,
     /// Destination and source MAC address.
     pub(crate) macs: (MacAddr, MacAddr),
     /// Packets a second; `None`: as fast as the port takes them.
-    pub(crate) rate: Option<u64>,
+    pub(crate) rate: Option<f64>,
     /// Packets in all.
     pub(crate) count: Option<u64>,
     /// Time in all.
     pub(crate) duration: Option<Duration>,
 }
 
-/// What a sender did.
-struct Sent {
-    packets: u64,
-    bytes: u64,
-    refused: u64,
-    seconds: f64,
-    kernel_lost: u64,
-}
-
-/// What a receiver saw.
-struct Received {
-    tally: Tally,
-    seconds: f64,
-    kernel_lost: u64,
-}
-
-/// The outcome of a run.
-pub(crate) struct Report {
-    flows: Option<u64>,
-    sent: Option<Sent>,
-    received: Option<Received>,
-}
-
 /// Sends.
 pub(crate) fn transmit(endpoint: &mut Endpoint, load: &Load) -> Report {
-    let sent = send(endpoint, load);
-    Report { flows: Some(load.flows.count()), sent: Some(sent), received: None }
+    let sent = send(endpoint, load, |_| ());
+    Report { flows: Some(load.frames.flows.count()), sent: Some(sent), received: None }
 }
 
-/// Receives for a time, or until `count` packets have come.
-pub(crate) fn receive(endpoint: &mut Endpoint, duration: Duration, count: Option<u64>) -> Report {
+/// Receives for a time, until `count` packets have come, or to the end of a file.
+pub(crate) fn receive(endpoint: &mut Endpoint, duration: Option<Duration>, count: Option<u64>) -> Report {
     let start = clock::now();
     let received = collect(endpoint, |tally, _| {
-        clock::now().since(start) >= duration || count.is_some_and(|count| tally.packets >= count)
+        duration.is_some_and(|duration| clock::now().since(start) >= duration)
+            || count.is_some_and(|count| tally.packets >= count)
     });
     Report { flows: None, sent: None, received: Some(received) }
 }
@@ -85,25 +63,59 @@ pub(crate) fn round(from: &mut Endpoint, to: &mut Endpoint, load: &Load, drain: 
                 now.since(last) >= drain
             })
         });
-        let sent = send(from, load);
+        let sent = send(from, load, |_| ());
         done.store(true, Relaxed);
         (sent, receiver.join().expect("the receiver does not panic"))
     });
-    Report { flows: Some(load.flows.count()), sent: Some(sent), received: Some(received) }
+    Report { flows: Some(load.frames.flows.count()), sent: Some(sent), received: Some(received) }
 }
 
-fn send(endpoint: &mut Endpoint, load: &Load) -> Sent {
+/// Sends and receives on one port, behind which something sends the packets back.
+pub(crate) fn reflection(endpoint: &mut Endpoint, load: &Load, drain: Duration) -> Report {
+    let mut collector = Collector::new(endpoint);
+    let sent = send(endpoint, load, |endpoint| {
+        collector.take(endpoint);
+    });
+    let mut last = clock::now();
+    while clock::now().since(last) < drain && !endpoint.has_ended() {
+        if collector.take(endpoint) > 0 {
+            last = clock::now();
+        }
+    }
+    let received = Some(collector.finish(endpoint));
+    Report { flows: Some(load.frames.flows.count()), sent: Some(sent), received }
+}
+
+/// Takes everything that is on its way, so that it does not count in what comes next, until nothing
+/// came for a time. Where something comes for ever, it ends after ten times as long.
+pub(crate) fn discard(endpoint: &mut Endpoint, quiet: Duration) {
     let start = clock::now();
-    let mut sent = Sent { packets: 0, bytes: 0, refused: 0, seconds: 0.0, kernel_lost: 0 };
-    let mut sequence = 0;
+    let mut last = start;
     loop {
         let now = clock::now();
+        if endpoint.receive(now, |_, _| ()) > 0 {
+            last = now;
+        }
+        if now.since(last) >= quiet || now.since(start) >= 10 * quiet {
+            return;
+        }
+    }
+}
+
+/// Sends; calls `between` over and over meanwhile.
+fn send(endpoint: &mut Endpoint, load: &Load, mut between: impl FnMut(&mut Endpoint)) -> Sent {
+    let lost_before = endpoint.kernel_losses().1;
+    let start = clock::now();
+    let mut sent = Sent::default();
+    let mut sequence = 0;
+    loop {
+        between(endpoint);
+        let now = clock::now();
         let elapsed = now.since(start);
-        if load.duration.is_some_and(|duration| elapsed >= duration) {
+        if load.duration.is_some_and(|duration| elapsed >= duration) || endpoint.has_ended() {
             break;
         }
-        let due =
-            load.rate.map_or(u64::MAX, |rate| (elapsed.as_nanos() * u128::from(rate) / 1_000_000_000) as u64);
+        let due = load.rate.map_or(u64::MAX, |rate| (elapsed.as_secs_f64() * rate) as u64);
         let batch = due.min(load.count.unwrap_or(u64::MAX)).saturating_sub(sequence).min(BATCH);
         if load.count.is_some_and(|count| sequence >= count) {
             break;
@@ -113,13 +125,13 @@ fn send(endpoint: &mut Endpoint, load: &Load) -> Sent {
             continue;
         }
         let first = sequence;
-        let (packets, bytes) = endpoint.send(batch as usize, |out| {
-            let len = load.flows.write(out, load.macs, &Stamp { sequence, sent_ns: now.0 });
+        let (packets, bytes) = endpoint.send(batch as usize, now, |out| {
+            let len = load.frames.write(out, load.macs, &Stamp { sequence, sent_ns: now.0 });
             sequence += 1;
             len
         });
         sent.packets += packets;
-        sent.bytes += bytes + packets * FCS;
+        sent.bytes += bytes + packets * FCS as u64;
         let refused = sequence - first - packets;
         if refused > 0 {
             // Whoever empties the port may need this core.
@@ -128,125 +140,52 @@ fn send(endpoint: &mut Endpoint, load: &Load) -> Sent {
         }
     }
     sent.seconds = clock::now().since(start).as_secs_f64();
-    sent.kernel_lost = endpoint.kernel_losses().1;
+    sent.kernel_lost = endpoint.kernel_losses().1 - lost_before;
     sent
 }
 
-fn collect(endpoint: &mut Endpoint, mut ended: impl FnMut(&Tally, usize) -> bool) -> Received {
-    let mut tally = Tally::new();
-    let mut first_to_last: Option<(Timestamp, Timestamp)> = None;
-    loop {
-        let now = clock::now();
-        let before = tally.packets;
-        let moved = endpoint.receive(|frame| match Stamp::find(frame) {
-            Some(stamp) => {
-                tally.take(stamp.sequence);
-                tally.bytes += frame.len() as u64 + FCS;
-                tally.latency.add(now.0.saturating_sub(stamp.sent_ns));
+/// What comes in, as it comes.
+struct Collector {
+    tally: Tally,
+    first_to_last: Option<(Timestamp, Timestamp)>,
+    lost_before: u64,
+}
+
+impl Collector {
+    fn new(endpoint: &Endpoint) -> Self {
+        Collector { tally: Tally::new(), first_to_last: None, lost_before: endpoint.kernel_losses().0 }
+    }
+
+    /// Takes what is there; returns how many frames that was.
+    fn take(&mut self, endpoint: &mut Endpoint) -> usize {
+        let Collector { tally, first_to_last, .. } = self;
+        endpoint.receive(clock::now(), |frame, at| match Stamp::find(frame) {
+            Some((stamp, flow)) => {
+                tally.take(stamp.sequence, flow);
+                tally.bytes += (frame.len() + FCS) as u64;
+                // The time of receiving is read before a burst, so it may be a little earlier.
+                if at.abs_diff(stamp.sent_ns) < LONGEST_LATENCY.as_nanos() as u64 {
+                    tally.latency.add(at.saturating_sub(stamp.sent_ns));
+                }
+                let at = Timestamp(at);
+                *first_to_last = Some((first_to_last.map_or(at, |(first, _)| first), at));
             }
             None => tally.foreign += 1,
-        });
-        if tally.packets > before {
-            first_to_last = Some((first_to_last.map_or(now, |(first, _)| first), now));
-        }
-        if ended(&tally, moved) {
-            break;
-        }
+        })
     }
-    let seconds = first_to_last.map_or(0.0, |(first, last)| last.since(first).as_secs_f64());
-    let kernel_lost = endpoint.kernel_losses().0;
-    Received { tally, seconds, kernel_lost }
+
+    fn finish(self, endpoint: &Endpoint) -> Received {
+        let seconds = self.first_to_last.map_or(0.0, |(first, last)| last.since(first).as_secs_f64());
+        Received { tally: self.tally, seconds, kernel_lost: endpoint.kernel_losses().0 - self.lost_before }
+    }
 }
 
-fn per_second(count: u64, seconds: f64) -> f64 {
-    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
-}
-
-impl Report {
-    /// Packets that were sent and did not arrive, where both sides are known.
-    fn lost(&self) -> Option<u64> {
-        let (sent, received) = (self.sent.as_ref()?, self.received.as_ref()?);
-        Some(sent.packets.saturating_sub(received.tally.packets - received.tally.duplicates))
-    }
-
-    /// The report as JSON; `bench/README.md` explains the fields.
-    pub(crate) fn json(&self) -> Value {
-        let mut report = json!({ "schema": 1 });
-        if let Some(flows) = self.flows {
-            report["flows"] = flows.into();
+fn collect(endpoint: &mut Endpoint, mut ended: impl FnMut(&Tally, usize) -> bool) -> Received {
+    let mut collector = Collector::new(endpoint);
+    loop {
+        let moved = collector.take(endpoint);
+        if ended(&collector.tally, moved) || endpoint.has_ended() {
+            return collector.finish(endpoint);
         }
-        if let Some(sent) = &self.sent {
-            report["sent"] = json!({
-                "packets": sent.packets, "bytes": sent.bytes, "refused": sent.refused, "seconds": sent.seconds,
-                "packets_per_second": per_second(sent.packets, sent.seconds),
-                "bits_per_second": per_second(sent.bytes * 8, sent.seconds),
-                "kernel_lost": sent.kernel_lost,
-            });
-        }
-        if let Some(Received { tally, seconds, kernel_lost }) = &self.received {
-            let latency = &tally.latency;
-            report["received"] = json!({
-                "packets": tally.packets, "bytes": tally.bytes, "seconds": seconds,
-                "packets_per_second": per_second(tally.packets, *seconds),
-                "bits_per_second": per_second(tally.bytes * 8, *seconds),
-                "missing": tally.missing(), "duplicates": tally.duplicates, "reordered": tally.reordered,
-                "foreign": tally.foreign, "kernel_lost": kernel_lost,
-                "latency_ns": {
-                    "min": latency.least(), "p50": latency.quantile(0.5), "p90": latency.quantile(0.9),
-                    "p99": latency.quantile(0.99), "p999": latency.quantile(0.999), "max": latency.most(),
-                },
-            });
-        }
-        if let Some(lost) = self.lost() {
-            report["lost"] = lost.into();
-        }
-        report
-    }
-
-    /// The report for people.
-    pub(crate) fn text(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string does not fail.
-        if let Some(sent) = &self.sent {
-            let rate = per_second(sent.packets, sent.seconds);
-            let _ = writeln!(
-                out,
-                "sent       {} packets in {:.3} s: {:.0} a second",
-                sent.packets, sent.seconds, rate
-            );
-            if sent.refused > 0 {
-                let _ = writeln!(out, "           {} refused by the port", sent.refused);
-            }
-        }
-        if let Some(Received { tally, seconds, kernel_lost }) = &self.received {
-            let rate = per_second(tally.packets, *seconds);
-            let _ =
-                writeln!(out, "received   {} packets in {seconds:.3} s: {rate:.0} a second", tally.packets);
-            let _ = writeln!(
-                out,
-                "           {} missing in sequence, {} duplicates, {} reordered, {} foreign, {kernel_lost} lost by the kernel",
-                tally.missing(),
-                tally.duplicates,
-                tally.reordered,
-                tally.foreign
-            );
-            let us = |ns: Option<u64>| ns.map_or("-".to_owned(), |ns| format!("{:.1}", ns as f64 / 1000.0));
-            let at = |share| us(tally.latency.quantile(share));
-            let _ = writeln!(
-                out,
-                "latency    min {}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {} us",
-                us(tally.latency.least()),
-                at(0.5),
-                at(0.9),
-                at(0.99),
-                at(0.999),
-                us(tally.latency.most())
-            );
-        }
-        if let (Some(lost), Some(sent)) = (self.lost(), &self.sent) {
-            let share = 100.0 * lost as f64 / sent.packets.max(1) as f64;
-            let _ = writeln!(out, "lost       {lost} of {} ({share:.4} %)", sent.packets);
-        }
-        out
     }
 }

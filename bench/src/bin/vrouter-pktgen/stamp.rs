@@ -12,6 +12,9 @@ use encap::wire::{ipv4, ipv6, protocol};
 /// Bytes of a stamp.
 pub(crate) const STAMP_LEN: usize = 18;
 const MARK: [u8; 2] = *b"vR";
+/// FNV-1a of addresses and ports tells flows apart.
+const FLOW_SEED: u64 = 0xcbf2_9ce4_8422_2325;
+const FLOW_FACTOR: u64 = 0x100_0000_01b3;
 
 /// What a packet says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,8 +33,9 @@ impl Stamp {
         out[10..18].copy_from_slice(&self.sent_ns.to_be_bytes());
     }
 
-    /// The stamp of a received frame; `None` where it is not one of ours.
-    pub(crate) fn find(frame: &[u8]) -> Option<Stamp> {
+    /// The stamp of a received frame and a number that tells its flow from others; `None` where it is
+    /// not one of ours.
+    pub(crate) fn find(frame: &[u8]) -> Option<(Stamp, u64)> {
         let packet = frame.get(14..)?;
         let udp = match frame.get(12..14)? {
             [8, 0] => {
@@ -48,6 +52,11 @@ impl Stamp {
         };
         let stamp = udp.get(8..)?.first_chunk::<STAMP_LEN>()?;
         let number = |at: usize| stamp[at..at + 8].iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
-        (stamp[..2] == MARK).then(|| Stamp { sequence: number(2), sent_ns: number(10) })
+        let addresses = if frame[12] == 8 { &packet[12..20] } else { &packet[8..40] };
+        let flow = [addresses, &udp[..4]]
+            .into_iter()
+            .flatten()
+            .fold(FLOW_SEED, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(FLOW_FACTOR));
+        (stamp[..2] == MARK).then(|| (Stamp { sequence: number(2), sent_ns: number(10) }, flow))
     }
 }

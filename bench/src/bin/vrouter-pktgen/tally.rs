@@ -1,7 +1,14 @@
 //! What a receiver makes of sequence numbers and times.
 //!
-//! A window of the latest [`WINDOW`] numbers tells a late packet (reordered) from one
-//! that came before (duplicate). What is older than the window counts as late.
+//! A window of the latest [`WINDOW`] numbers tells a late packet (reordered, as RFC 4737 has it:
+//! lower than one that came before) from one that came before (duplicate). What is older than the
+//! window counts as late. The highest number of each flow tells whether the flow itself was
+//! reordered; of flows that share a place of the table, the latest one is watched.
+
+use crate::histogram::Histogram;
+
+/// Flows that are watched at a time; a power of two.
+const WATCHED_FLOWS: usize = 1 << 18;
 
 /// Sequence numbers that are remembered.
 const WINDOW: u64 = 1 << 16;
@@ -19,11 +26,15 @@ pub(crate) struct Tally {
     pub(crate) duplicates: u64,
     /// Packets that came after one with a higher number.
     pub(crate) reordered: u64,
+    /// Of those, packets that came after a later one of their own flow.
+    pub(crate) reordered_in_flow: u64,
     /// Time from sending to receiving.
     pub(crate) latency: Histogram,
     lowest: u64,
     highest: u64,
     seen: Box<[u64]>,
+    /// By flow: which one it is, and its highest number.
+    flows: Box<[(u64, u64)]>,
 }
 
 impl Tally {
@@ -35,15 +46,17 @@ impl Tally {
             foreign: 0,
             duplicates: 0,
             reordered: 0,
+            reordered_in_flow: 0,
             latency: Histogram::new(),
             lowest: u64::MAX,
             highest: 0,
             seen: vec![0; (WINDOW / 64) as usize].into(),
+            flows: vec![(0, 0); WATCHED_FLOWS].into(),
         }
     }
 
-    /// Takes a packet's number.
-    pub(crate) fn take(&mut self, sequence: u64) {
+    /// Takes a packet's number, and the number that its flow is told by.
+    pub(crate) fn take(&mut self, sequence: u64, flow: u64) {
         if self.packets == 0 {
             self.highest = sequence;
         } else if sequence > self.highest {
@@ -57,7 +70,11 @@ impl Tally {
             self.duplicates += 1;
         } else {
             self.reordered += 1;
+            let (watched, highest) = self.flows[Self::place(flow)];
+            self.reordered_in_flow += u64::from(watched == flow && sequence < highest);
         }
+        let at = &mut self.flows[Self::place(flow)];
+        *at = (flow, if at.0 == flow { at.1.max(sequence) } else { sequence });
         self.mark(sequence, true);
         self.lowest = self.lowest.min(sequence);
         self.packets += 1;
@@ -67,6 +84,10 @@ impl Tally {
     pub(crate) fn missing(&self) -> u64 {
         let unique = self.packets - self.duplicates;
         if unique == 0 { 0 } else { (self.highest - self.lowest + 1).saturating_sub(unique) }
+    }
+
+    fn place(flow: u64) -> usize {
+        (flow >> 32 ^ flow) as usize % WATCHED_FLOWS
     }
 
     fn mark(&mut self, sequence: u64, seen: bool) {
@@ -79,73 +100,14 @@ impl Tally {
     }
 }
 
-/// Times in buckets of at most 1/16 of their value.
-#[derive(Debug)]
-pub(crate) struct Histogram {
-    buckets: Box<[u64]>,
-    count: u64,
-    least: u64,
-    most: u64,
-}
-
-impl Histogram {
-    const SUB: u32 = 4;
-
-    fn new() -> Self {
-        Histogram { buckets: vec![0; 64 << Self::SUB].into(), count: 0, least: u64::MAX, most: 0 }
-    }
-
-    /// Adds a time in nanoseconds.
-    pub(crate) fn add(&mut self, ns: u64) {
-        self.buckets[Self::bucket(ns)] += 1;
-        self.count += 1;
-        self.least = self.least.min(ns);
-        self.most = self.most.max(ns);
-    }
-
-    fn bucket(ns: u64) -> usize {
-        let exponent = ns.max(1 << Self::SUB).ilog2() - Self::SUB;
-        ((exponent as usize) << Self::SUB) + (ns >> exponent) as usize
-    }
-
-    /// The largest value of a bucket.
-    fn top(bucket: usize) -> u64 {
-        let exponent = (bucket >> Self::SUB).saturating_sub(1);
-        let base = bucket - (exponent << Self::SUB);
-        (((base as u128 + 1) << exponent) - 1) as u64
-    }
-
-    /// The time that a share of all times does not exceed, rounded up to its bucket.
-    pub(crate) fn quantile(&self, share: f64) -> Option<u64> {
-        let wanted = (self.count as f64 * share).ceil().max(1.0) as u64;
-        let mut sum = 0;
-        for (bucket, count) in self.buckets.iter().enumerate() {
-            sum += count;
-            if *count > 0 && sum >= wanted {
-                return Some(Self::top(bucket).min(self.most));
-            }
-        }
-        None
-    }
-
-    /// The shortest time.
-    pub(crate) fn least(&self) -> Option<u64> {
-        (self.count > 0).then_some(self.least)
-    }
-
-    /// The longest time.
-    pub(crate) fn most(&self) -> Option<u64> {
-        (self.count > 0).then_some(self.most)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn tally(numbers: impl IntoIterator<Item = u64>) -> (u64, u64, u64) {
         let mut tally = Tally::new();
-        numbers.into_iter().for_each(|number| tally.take(number));
+        numbers.into_iter().for_each(|number| tally.take(number, 7));
+        assert_eq!(tally.reordered, tally.reordered_in_flow, "there is one flow");
         (tally.missing(), tally.duplicates, tally.reordered)
     }
 
@@ -164,19 +126,50 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_at_most_a_sixteenth_too_high() {
-        let mut histogram = Histogram::new();
-        assert_eq!(histogram.quantile(0.5), None);
-        (1..=100_000).for_each(|ns| histogram.add(ns));
-        for share in [0.001, 0.5, 0.9, 0.99, 0.999] {
-            let (found, exact) = (histogram.quantile(share).unwrap() as f64, 100_000.0 * share);
-            assert!(found >= exact && found <= exact * 1.07 + 1.0, "{share}: {found}");
+    fn order_within_a_flow_is_its_own_matter() {
+        let count = |packets: &[(u64, u64)]| {
+            let mut tally = Tally::new();
+            packets.iter().for_each(|(sequence, flow)| tally.take(*sequence, *flow));
+            (tally.reordered, tally.reordered_in_flow)
+        };
+        // Two flows that take different ways, one of them longer.
+        assert_eq!(count(&[(0, 1), (2, 1), (1, 2), (4, 1), (3, 2)]), (2, 0));
+        assert_eq!(count(&[(0, 1), (2, 1), (1, 1)]), (1, 1));
+        assert_eq!(count(&[(2, 1), (3, 2), (1, 2), (0, 1)]), (2, 2));
+        // A duplicate is not late.
+        assert_eq!(count(&[(0, 1), (1, 1), (0, 1)]), (0, 0));
+    }
+
+    /// A path that loses, doubles and swaps by a script: what it did is what is counted.
+    #[test]
+    fn a_scripted_path_is_read_back() {
+        let mut random = vrouter_bench::random::Random::new(42);
+        for _ in 0..200 {
+            let total = 500 + random.next() % 3000;
+            let mut tally = Tally::new();
+            let (mut lost, mut doubled, mut swapped) = (0, 0, 0);
+            let mut number = 0;
+            while number < total {
+                // The first and the last arrive, or nothing tells that they were sent.
+                match random.next() % 10 {
+                    0 if number > 0 && number + 1 < total => lost += 1,
+                    1 => {
+                        doubled += 1;
+                        tally.take(number, number % 5);
+                        tally.take(number, number % 5);
+                    }
+                    2 if number + 1 < total => {
+                        swapped += 1;
+                        tally.take(number + 1, 9);
+                        tally.take(number, 9);
+                        number += 1;
+                    }
+                    _ => tally.take(number, number % 5),
+                }
+                number += 1;
+            }
+            let counted = (tally.missing(), tally.duplicates, tally.reordered, tally.reordered_in_flow);
+            assert_eq!(counted, (lost, doubled, swapped, swapped));
         }
-        assert_eq!(
-            (histogram.least(), histogram.most(), histogram.quantile(1.0)),
-            (Some(1), Some(100_000), Some(100_000))
-        );
-        histogram.add(u64::MAX);
-        assert_eq!(histogram.quantile(1.0), Some(u64::MAX));
     }
 }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
+use crate::bench::BenchArguments;
 use crate::filter::parse_protocol;
 
 /// Asks and tells a running vRouter.
@@ -106,6 +107,8 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: WorkersVerb,
     },
+    /// Measures forwarding on this machine beside the kernel's; no router is asked, no device touched.
+    Bench(BenchArguments),
     /// Prints a completion script.
     Completions { shell: Shell },
 }
@@ -423,7 +426,7 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
         .filter(|seconds| *seconds > 0.0)

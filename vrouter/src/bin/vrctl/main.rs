@@ -11,12 +11,14 @@
 //!  policy    explain, policy test: from files, without a router
 //!  ask       explain, policy diff: of a router
 //!  rules     show policy                         flows      show flows, show denials
+//!  bench     bench: a router of its own, beside the kernel
 //! ```
 //!
 //! Exit status: 0; 1 when the router refuses or cannot be reached, with the reason on stderr; 2 when
 //! the command line is wrong.
 
 mod ask;
+mod bench;
 mod capture;
 mod cli;
 mod connect;
@@ -80,6 +82,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Policy { verb: PolicyVerb::Test { cases, resources } } => {
             return policy::test(&cases, &resources);
         }
+        Verb::Bench(arguments) => {
+            return match &arguments.role {
+                Some(bench::RoleCommand::Role(role)) => bench::run_role(role),
+                None => bench::bench(&arguments, format),
+            };
+        }
         other => other,
     };
     let mut client = connect::connect(&cli.api).await?;
@@ -104,6 +112,6 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             ask::diff(&mut client, file.as_deref(), deletions, count, format).await
         }
         // What needs no router is done; the command line asks for an address where there are no routes.
-        Verb::Route { .. } | Verb::Completions { .. } | Verb::Policy { .. } => Ok(()),
+        Verb::Route { .. } | Verb::Completions { .. } | Verb::Policy { .. } | Verb::Bench(_) => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use encap::wire::ethernet::MacAddr;
 use ipnet::IpNet;
 
 use super::queue::Queue;
+use crate::burst::LANES;
 use crate::frame::FrameArea;
 use crate::port::PortQueue;
 use crate::sys::OsError;
@@ -20,7 +21,7 @@ use crate::sys::bpf::XdpMode;
 use crate::sys::device_xdp::{self, AttachError, AttachMode, DeviceXdp};
 use crate::sys::ethtool::Channels;
 use crate::sys::ifreq::Interface;
-use crate::sys::xsk::{BindMode, XskOptions, XskSocket};
+use crate::sys::xsk::{BindMode, BusyPoll, XskOptions, XskSocket};
 
 /// Who else has a part in the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +67,28 @@ impl fmt::Display for Crossing {
     }
 }
 
+/// What is left to measurement; `bench/af-xdp-options` is the one that chose the defaults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tuning {
+    /// The kernel may sleep until it is woken, and says so. Without it, a zero-copy driver polls
+    /// of itself; in copy mode it changes nothing on transmit.
+    pub need_wakeup: bool,
+    /// System calls of the worker run the device's receive processing: for at most so many
+    /// microseconds, at most so many packets.
+    pub busy_poll: Option<(u32, u32)>,
+    /// Copy mode: packets sent by one system call, from 32 (the kernel's own figure) to the ring's
+    /// entries.
+    pub tx_budget: u32,
+    /// Packets received at a time, 1 to 64.
+    pub batch: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning { need_wakeup: true, busy_poll: None, tx_budget: 256, batch: LANES }
+    }
+}
+
 /// How to open a device.
 #[derive(Clone, Debug)]
 pub struct DeviceOptions {
@@ -77,17 +100,31 @@ pub struct DeviceOptions {
     pub fill_depth: u32,
     /// Entries of the receive and transmit rings.
     pub ring_size: u32,
+    /// What is left to measurement.
+    pub tuning: Tuning,
 }
 
 impl DeviceOptions {
     /// An uplink: deep rings.
     pub fn uplink(sharing: Sharing) -> Self {
-        DeviceOptions { sharing, mode: Mode::Auto, fill_depth: 2048, ring_size: 2048 }
+        DeviceOptions {
+            sharing,
+            mode: Mode::Auto,
+            fill_depth: 2048,
+            ring_size: 2048,
+            tuning: Tuning::default(),
+        }
     }
 
     /// The host's end of a pod's veth pair: many of them, so shallow rings.
     pub fn pod() -> Self {
-        DeviceOptions { sharing: Sharing::Exclusive, mode: Mode::Auto, fill_depth: 256, ring_size: 512 }
+        DeviceOptions {
+            sharing: Sharing::Exclusive,
+            mode: Mode::Auto,
+            fill_depth: 256,
+            ring_size: 512,
+            tuning: Tuning::default(),
+        }
     }
 }
 
@@ -174,7 +211,9 @@ impl Device {
                 Mode::ZeroCopy => BindMode::ZeroCopy,
                 Mode::Copy | Mode::Generic => BindMode::Copy,
             },
-            tx_budget: Some(options.ring_size.min(256)),
+            need_wakeup: options.tuning.need_wakeup,
+            busy_poll: options.tuning.busy_poll.map(|(micros, budget)| BusyPoll { micros, budget }),
+            tx_budget: Some(options.tuning.tx_budget.min(options.ring_size)),
             ..XskOptions::default()
         };
         let mut queues: Vec<Box<Queue>> = Vec::with_capacity(count as usize);
@@ -182,7 +221,8 @@ impl Device {
             let first = queues.first().map(|queue| queue.socket());
             let socket = XskSocket::open(area.memory(), ifindex, index, &xsk, first)?;
             xdp.register_socket(index, std::os::fd::AsFd::as_fd(&socket))?;
-            queues.push(Box::new(Queue::new(socket, area.clone(), options.fill_depth as usize, is_veth)));
+            let depth = options.fill_depth as usize;
+            queues.push(Box::new(Queue::new(socket, area.clone(), depth, options.tuning.batch, is_veth)));
         }
         let attach = match options.mode {
             Mode::Auto => AttachMode::Auto,

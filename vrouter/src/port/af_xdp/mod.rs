@@ -14,5 +14,5 @@
 mod device;
 mod queue;
 
-pub use device::{Crossing, Device, DeviceError, DeviceOptions, Mode, Sharing};
+pub use device::{Crossing, Device, DeviceError, DeviceOptions, Mode, Sharing, Tuning};
 pub use queue::Queue;

@@ -20,6 +20,8 @@ pub struct Queue {
     lent: Lent,
     /// Frames to keep in the fill ring.
     fill_depth: usize,
+    /// Packets to receive at a time.
+    batch: usize,
     filled: usize,
     sending: usize,
     /// Entries of `descs` that are not in the transmit ring yet.
@@ -37,12 +39,14 @@ impl Queue {
         socket: XskSocket,
         area: Arc<FrameArea>,
         fill_depth: usize,
+        batch: usize,
         partial_checksums: bool,
     ) -> Self {
         Queue {
             socket,
             lent: Lent::new(area),
             fill_depth,
+            batch: batch.clamp(1, LANES),
             filled: 0,
             sending: 0,
             staged: 0,
@@ -169,7 +173,7 @@ impl PortQueue for Queue {
         if self.filled < self.fill_depth {
             self.fill(io.pool);
         }
-        let room = burst.room();
+        let room = burst.room().min(self.batch);
         let received = self.socket.rx_peek(&mut self.descs[..room]);
         self.filled -= received.min(self.filled);
         let mut pushed = 0;

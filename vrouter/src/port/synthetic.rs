@@ -9,10 +9,10 @@
 //! [`ROTATION`] frames in rotation, as cold as behind a device; with none, still in the
 //! first cache, as DPDK's are behind its memory ports.
 
-use vrouter::burst::{Burst, LANES, TxPacket};
-use vrouter::frame::{Frame, FramePool};
-use vrouter::ids::PortId;
-use vrouter::port::{PortQueue, QueueIo};
+use crate::burst::{Burst, LANES, TxPacket};
+use crate::frame::{Frame, FramePool};
+use crate::ids::PortId;
+use crate::port::{PortQueue, QueueIo};
 
 /// Frames that a sink keeps, to be as cold as a device's.
 pub const ROTATION: usize = 16_384;
