@@ -18,6 +18,7 @@
 //! The daemon, the simulations and the packet generator are built on nothing else.
 
 mod builder;
+mod totals;
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use crossbeam_queue::ArrayQueue;
@@ -36,6 +37,7 @@ use crate::frame::{FramePool, FrameStore};
 use crate::ids::{PortId, Timestamp, TunnelId, WorkerId};
 use crate::neighbor_ports::NeighborPorts;
 use crate::pipeline::flow_log;
+use crate::pipeline::path_mtu::Report;
 use crate::pipeline::punt::{Punt, PuntQueue};
 use crate::pipeline::trace::{Record, Tracer};
 use crate::port::PortQueue;
@@ -292,6 +294,9 @@ impl Router {
             match punt {
                 Punt::Resolve { port, address, glean: true } => self.engine.glean(port, address),
                 Punt::Resolve { port, address, glean: false } => self.engine.resolve(port, address),
+                Punt::PathMtu(Report { local, remote, mtu }) => {
+                    self.engine.path_mtu((local, remote), mtu.into(), now);
+                }
                 Punt::Frame { port, frame, offset, len } => {
                     self.neighbors.frame(port, self.store.area().bytes(&frame, offset, len), now);
                     self.store.free(frame);
@@ -420,20 +425,6 @@ impl Router {
         &self.ports
     }
 
-    /// What a port counted since it was added; `None` where there is no such port.
-    pub fn port_totals(&self, port: PortId) -> Option<PortTotals> {
-        let placement = self.ports.iter().find(|placement| placement.port == port)?;
-        let counters = self.handles.iter().map(|handle| &*handle.counters);
-        Some(PortTotals::sum(port, counters).since(&placement.start))
-    }
-
-    /// Packets that wait for a neighbour now.
-    pub fn waiting_for(&self, port: PortId, address: IpAddr) -> u32 {
-        let Some(slot) = self.engine.neighbor_slot(port, address) else { return 0 };
-        let waiting: u64 = self.handles.iter().map(|handle| handle.counters.waiting(slot).get()).sum();
-        u32::try_from(waiting).unwrap_or(u32::MAX)
-    }
-
     /// What workers do without work.
     pub fn idle_mode(&self) -> IdleMode {
         self.idle
@@ -475,15 +466,9 @@ impl Router {
         sum
     }
 
-    /// What a tunnel counted, over all workers.
-    pub fn tunnel_totals(&self, remote: Ipv4Addr) -> TunnelTotals {
-        let id = self.engine.tunnel_id(remote);
-        let start = self.tunnel_starts.get(&id).copied().unwrap_or_default();
-        self.count_tunnel(id).since(start)
-    }
-
-    fn count_tunnel(&self, id: TunnelId) -> TunnelTotals {
-        TunnelTotals::sum(id, self.handles.iter().map(|handle| &*handle.counters))
+    /// The time of the latest call that brought one.
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// The neighbour machines of exclusive uplinks.

@@ -6,6 +6,7 @@
 //! | `against_model` | many thousand frames through the router and a naive model of it |
 //! | `drops` | a way to reach every drop reason, and the counters that move |
 //! | `neighbors` | address resolution on uplinks, packets that wait |
+//! | `path_mtu` | a narrow link on the path of a tunnel |
 //! | `checksums` | transport checksums that a port left to be finished |
 //! | `control` | routes, pods and ports change while traffic flows |
 //! | `policy` | Calico's and Kubernetes' policy on pods, and what changes do to live flows |
@@ -22,6 +23,7 @@ mod control;
 mod drops;
 mod frames;
 mod neighbors;
+mod path_mtu;
 mod policy;
 mod replay;
 mod two_nodes;

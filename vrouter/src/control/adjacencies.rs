@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::control::adjacency::{self, Hop};
 use crate::control::neighbors::Neighbors;
+use crate::control::path_mtus::Ends;
 use crate::drop_reason::DropReason;
 use crate::ids::{AdjacencyId, PortId, TunnelId};
 use crate::tables::{Adjacency, Chunked, NeighborTable, Port};
@@ -39,6 +40,8 @@ pub struct Parts<'a> {
     pub neighbors: &'a Neighbors,
     /// Numbers of tunnels.
     pub tunnel_id: &'a dyn Fn(Ipv4Addr) -> TunnelId,
+    /// What was learned of the paths of tunnels.
+    pub path_mtu: &'a dyn Fn(Ends) -> Option<u32>,
 }
 
 impl Default for Adjacencies {
@@ -125,6 +128,11 @@ impl Adjacencies {
         self.rebuild(|hop| hop.neighbor().is_some_and(|(at, of, _)| (at, of) == (port, address)));
     }
 
+    /// Has what leads through a tunnel built anew, since more is known of its path.
+    pub fn path_changed(&mut self, ends: Ends) {
+        self.rebuild(|hop| hop.ends() == Some(ends));
+    }
+
     fn rebuild(&mut self, concerned: impl Fn(&Hop) -> bool) {
         for (index, hop) in self.hops.iter().enumerate() {
             if hop.is_some_and(|(hop, _)| concerned(&hop)) {
@@ -147,7 +155,7 @@ impl Adjacencies {
         let slot = |port, address| parts.neighbors.slot(port, address);
         for id in self.stale.drain(..) {
             if let Some((hop, _)) = &self.hops[id.index()] {
-                let built = adjacency::build(hop, &port_of, &slot, parts.tunnel_id);
+                let built = adjacency::build(hop, &port_of, &slot, parts.tunnel_id, parts.path_mtu);
                 self.table.set(id.index(), built, &unused());
             }
         }

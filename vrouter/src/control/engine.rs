@@ -35,6 +35,7 @@ use crate::control::event::Event;
 use crate::control::groups::{FamilyIndex, Groups};
 use crate::control::neighbors::Neighbors;
 use crate::control::next_hop::{NextHop, Path};
+use crate::control::path_mtus::PathMtus;
 use crate::control::tunnel_ids::TunnelIds;
 use crate::drop_reason::DropReason;
 use crate::ids::{MAX_PORTS, PortId, Timestamp};
@@ -160,6 +161,7 @@ pub struct Engine {
     ports: Vec<Option<Arc<Port>>>,
     tunnel_ends: TunnelEnds,
     tunnel_peers: Arc<TunnelPeers>,
+    pub(super) path_mtus: PathMtus,
     gleaned: BTreeSet<(PortId, IpAddr)>,
     /// The paths of a route on its way into the RIB; kept for its memory.
     paths: Vec<Path>,
@@ -199,6 +201,7 @@ impl Engine {
             ports: Vec::new(),
             tunnel_ends: TunnelEnds::default(),
             tunnel_peers: Arc::default(),
+            path_mtus: PathMtus::default(),
             gleaned: BTreeSet::new(),
             paths: Vec::new(),
         };
@@ -326,13 +329,14 @@ impl Engine {
     }
 
     /// Does what time asks: routes of sources whose time is over go
-    /// ([`Event::BeginResyncUntil`]), and ends of former tunnels. Returns how much it was; if
+    /// ([`Event::BeginResyncUntil`]), ends of former tunnels, and what was learned of paths. Returns how much it was; if
     /// it was anything, call [`commit`](Self::commit).
     pub fn expire(&mut self, now: Timestamp) -> usize {
         let ended = self.tunnel_ends.expire(now);
         self.changed.peers |= ended;
+        let widened = self.widen_paths(now);
         let now = core::time::Duration::from_nanos(now.0);
-        self.v4.rib.expire(now) + self.v6.rib.expire(now) + usize::from(ended)
+        self.v4.rib.expire(now) + self.v6.rib.expire(now) + usize::from(ended) + widened
     }
 
     /// When [`expire`](Self::expire) has something to do next.
@@ -340,7 +344,7 @@ impl Engine {
         let routes = [self.v4.rib.next_deadline(), self.v6.rib.next_deadline()];
         let routes = routes.into_iter().flatten();
         let routes = routes.map(|at| Timestamp(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)));
-        routes.chain(self.tunnel_ends.next_deadline()).min()
+        routes.chain(self.tunnel_ends.next_deadline()).chain(self.path_mtus.next_deadline()).min()
     }
 
     /// Own blocks are unreachable but for the pods in them: an address that no pod has

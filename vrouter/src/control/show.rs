@@ -7,6 +7,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use encap::tunnel::{ipip, mtu};
 use fib::{Address, AnyPrefix, Candidate, GroupId, Lost, Prefix, Rib, RouteSource};
 
 use crate::control::adjacency::Hop;
@@ -15,8 +16,9 @@ use crate::control::engine::{Engine, Family};
 use crate::control::groups::FamilyIndex;
 use crate::control::neighbors::NeighborEntry;
 use crate::control::next_hop::Path;
+use crate::control::path_mtus::Ends;
 use crate::control::resolution::{Resolution, Resolver};
-use crate::ids::{NeighborSlot, PortId, TunnelId};
+use crate::ids::{NeighborSlot, PortId, Timestamp, TunnelId};
 
 /// One path of a candidate, and what it comes down to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -221,6 +223,21 @@ impl Engine {
     /// Every hop in use.
     pub fn hops(&self) -> impl Iterator<Item = Hop> + '_ {
         self.groups.adjacencies.hops()
+    }
+
+    /// Bytes of the longest IP packet that a hop takes, encapsulation taken off; `None` where it
+    /// leads to no port.
+    pub fn hop_mtu(&self, hop: &Hop) -> Option<u32> {
+        let link = self.port_mtu(hop.port()?)?;
+        let Some(ends) = hop.ends() else { return Some(link) };
+        let outer = self.path_mtus.get(ends).map_or(link, |path| path.min(link));
+        Some(mtu::inner_mtu(outer, ipip::OVERHEAD as u16).into())
+    }
+
+    /// What routers on a tunnel's path have told: bytes of the longest outer packet, and until
+    /// when that is believed.
+    pub fn path_mtu_of(&self, ends: Ends) -> Option<(u32, Timestamp)> {
+        Some((self.path_mtus.get(ends)?, self.path_mtus.until(ends)?))
     }
 
     /// The MTU of a port.

@@ -16,7 +16,7 @@ use crate::ids::{AdjacencyId, PortId};
 use crate::pipeline::icmp_error::{self, Unreachable};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
-use crate::pipeline::{hold, receive};
+use crate::pipeline::{hold, path_mtu, receive};
 use crate::tables::{Action, Adjacency, Group, NeighborState, Tables};
 use crate::vector;
 
@@ -75,6 +75,10 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             found.note_all(burst, along);
         }
         rest &= !along;
+    }
+    let to_node = burst.alive & burst.to_host;
+    if to_node != 0 {
+        path_mtu::run(burst, to_node, tables, state);
     }
 }
 

@@ -39,6 +39,7 @@ pub mod icmp_error;
 pub mod lookup;
 pub mod output;
 pub mod parse;
+pub mod path_mtu;
 mod police;
 pub mod punt;
 pub mod receive;

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::Resource;
-use encap::tunnel::{ipip, mtu};
 use fib::{AnyPrefix, Lost, RouteSource};
 use ipnet::IpNet;
 use tokio::sync::Mutex;
@@ -310,12 +309,11 @@ fn describe(node: &Node, mut out: v1::NextHop, hop: &Hop) -> v1::NextHop {
         && let Some(name) = engine.port_name(port)
     {
         out.port = name.to_owned();
-        out.mtu = engine.port_mtu(port).unwrap_or_default();
+        out.mtu = engine.hop_mtu(hop).unwrap_or_default();
     }
     if let Hop::Ipip(_, remote, ..) = hop {
         out.set_encap(v1::Encap::Ipip);
         out.tunnel_remote = remote.to_string();
-        out.mtu = mtu::inner_mtu(out.mtu, ipip::OVERHEAD as u16).into();
     }
     if let Some((port, address, _)) = hop.neighbor() {
         out.address = address.to_string();

@@ -255,6 +255,8 @@ pub(crate) fn tunnels() -> Vec<Tunnel> {
         rx_packets: 4,
         rx_bytes: 400,
         source: "peer,route".into(),
+        path_mtu: 1500,
+        path_mtu_seconds: 599,
     }]
 }
 

@@ -88,8 +88,8 @@ Resident:          80.0 MiB
         (
             "show tunnels",
             "\
-KIND  LOCAL          REMOTE         STATE  PORT   MTU  RX  TX  NEIGHBOR
-ipip  172.16.20.252  172.16.20.253  up     eth1  1480   4   5  172.16.20.253 reachable
+KIND  LOCAL          REMOTE         STATE  PORT   MTU  PATH-MTU        RX  TX  NEIGHBOR
+ipip  172.16.20.252  172.16.20.253  up     eth1  1480  1500 for 9m59s   4   5  172.16.20.253 reachable
 ",
         ),
         (

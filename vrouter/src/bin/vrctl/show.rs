@@ -225,13 +225,17 @@ const WORKERS: [Column<Worker>; 11] = [
     Column::wide(Column::number("HANDED-OFF", |w| w.handed_off.to_string())),
 ];
 
-const TUNNELS: [Column<Tunnel>; 12] = [
+const TUNNELS: [Column<Tunnel>; 13] = [
     Column::words("KIND", |t| Encap::word_of(t.kind).to_owned()),
     Column::words("LOCAL", |t| t.local.clone()),
     Column::words("REMOTE", |t| t.remote.clone()),
     Column::words("STATE", |t| TunnelState::word_of(t.state).to_owned()),
     Column::words("PORT", |t| t.port.clone()),
     Column::number("MTU", |t| t.mtu.to_string()),
+    Column::words("PATH-MTU", |t| match t.path_mtu {
+        0 => String::new(),
+        learned => format!("{learned} for {}", span(t.path_mtu_seconds)),
+    }),
     Column::number("RX", |t| t.rx_packets.to_string()),
     Column::number("TX", |t| t.tx_packets.to_string()),
     Column::words("NEIGHBOR", |t| match t.neighbor.as_str() {

@@ -99,7 +99,13 @@ impl Engine {
             self.groups.adjacencies.neighbor_changed(port, address);
         }
         let tunnel_id = |remote| self.tunnel_ids.of(remote);
-        let parts = Parts { ports: &self.ports, neighbors: &self.neighbors, tunnel_id: &tunnel_id };
+        let path_mtu = |ends| self.path_mtus.get(ends);
+        let parts = Parts {
+            ports: &self.ports,
+            neighbors: &self.neighbors,
+            tunnel_id: &tunnel_id,
+            path_mtu: &path_mtu,
+        };
         let tables = Tables {
             ports: self.ports.as_slice().into(),
             fib4: self.v4.fib.reader(),
