@@ -61,6 +61,11 @@ impl NeighborSlot {
     pub const COUNT: usize = 8192;
 }
 
+impl AdjacencyId {
+    /// Number of adjacencies that are counted apart; the last one's count is of all beyond.
+    pub const COUNTED: usize = 16_384;
+}
+
 impl TunnelId {
     /// Number of tunnels that are counted apart, one of them [`Self::NONE`].
     pub const COUNT: usize = 4096;

@@ -34,7 +34,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::control::{Engine, EngineError, Event, NeighborRequest, PortSpec};
 use crate::counters::{RuleTotals, WorkerCounters};
 use crate::frame::{FramePool, FrameStore};
-use crate::ids::{PortId, Timestamp, TunnelId, WorkerId};
+use crate::ids::{AdjacencyId, PortId, Timestamp, TunnelId, WorkerId};
 use crate::neighbor_ports::NeighborPorts;
 use crate::pipeline::flow_log;
 use crate::pipeline::path_mtu::Report;
@@ -42,7 +42,7 @@ use crate::pipeline::punt::{Punt, PuntQueue};
 use crate::pipeline::trace::{Record, Tracer};
 use crate::port::PortQueue;
 use crate::tables::NeighborState;
-use crate::totals::{PortTotals, TunnelTotals};
+use crate::totals::{AdjacencyTotals, PortTotals, TunnelTotals};
 use crate::worker::handoff::{Doorbell, Owners};
 use crate::worker::idle::IdleMode;
 use crate::worker::{Command, Injected, Worker};
@@ -141,6 +141,8 @@ pub struct Router {
     equipped: bool,
     /// What a tunnel's number had counted before it was this tunnel's.
     tunnel_starts: BTreeMap<TunnelId, TunnelTotals>,
+    /// The same of adjacencies.
+    adjacency_starts: BTreeMap<AdjacencyId, AdjacencyTotals>,
     /// The time of the latest call that brought one.
     now: Timestamp,
 }
@@ -249,9 +251,7 @@ impl Router {
     /// Where the FIB is full.
     pub fn commit(&mut self) -> Result<u64, EngineError> {
         let generation = self.engine.commit()?;
-        for id in self.engine.take_reused_tunnels() {
-            self.tunnel_starts.insert(id, self.count_tunnel(id));
-        }
+        self.note_starts();
         let now = self.now;
         let changed = self.neighbors.configure(self.engine.desired(), |name| self.engine.port_id(name), now);
         changed.into_iter().for_each(|port| self.engine.ask_again(port));
@@ -318,6 +318,7 @@ impl Router {
         if let Err(error) = self.engine.commit() {
             tracing::error!("{error}");
         }
+        self.note_starts();
         while let Some(request) = self.engine.next_neighbor_request() {
             self.neighbors.request(request, now);
         }

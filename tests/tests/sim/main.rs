@@ -6,6 +6,7 @@
 //! | `against_model` | many thousand frames through the router and a naive model of it |
 //! | `drops` | a way to reach every drop reason, and the counters that move |
 //! | `neighbors` | address resolution on uplinks, packets that wait |
+//! | `next_hop_counts` | packets and bytes by next hop |
 //! | `path_mtu` | a narrow link on the path of a tunnel |
 //! | `checksums` | transport checksums that a port left to be finished |
 //! | `control` | routes, pods and ports change while traffic flows |
@@ -23,8 +24,11 @@ mod control;
 mod drops;
 mod frames;
 mod neighbors;
+mod next_hop_counts;
 mod path_mtu;
 mod policy;
+#[path = "../../../fib/tests/real_table/mod.rs"]
+mod real_table;
 mod replay;
 mod two_nodes;
 mod workers;

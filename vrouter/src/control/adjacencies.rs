@@ -28,6 +28,8 @@ pub struct Adjacencies {
     /// Remote ends of tunnels, with the number of hops that lead there.
     tunnels: BTreeMap<Ipv4Addr, usize>,
     tunnels_changed: bool,
+    /// Numbers that belong to another hop than before.
+    reused: Vec<AdjacencyId>,
     /// Neighbours that hops have let go of.
     unwanted: Vec<(PortId, IpAddr, bool)>,
 }
@@ -56,6 +58,7 @@ impl Default for Adjacencies {
             stale: Vec::new(),
             tunnels: BTreeMap::new(),
             tunnels_changed: false,
+            reused: Vec::new(),
             unwanted: Vec::new(),
         }
     }
@@ -77,10 +80,16 @@ impl Adjacencies {
             }
             return *id;
         }
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.hops.push(None);
-            AdjacencyId(self.hops.len() as u32 - 1)
-        });
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.reused.push(id);
+                id
+            }
+            None => {
+                self.hops.push(None);
+                AdjacencyId(self.hops.len() as u32 - 1)
+            }
+        };
         self.hops[id.index()] = Some((hop, 1));
         self.ids.insert(hop, id);
         self.stale.push(id);
@@ -176,6 +185,16 @@ impl Adjacencies {
     /// resolved). Workers may still use their slots.
     pub fn take_unwanted(&mut self) -> Vec<(PortId, IpAddr, bool)> {
         core::mem::take(&mut self.unwanted)
+    }
+
+    /// Numbers that belong to another hop than at the last call.
+    pub fn take_reused(&mut self) -> Vec<AdjacencyId> {
+        core::mem::take(&mut self.reused)
+    }
+
+    /// The number of a hop in use.
+    pub fn id(&self, hop: &Hop) -> Option<AdjacencyId> {
+        self.ids.get(hop).copied()
     }
 
     /// Every hop in use.

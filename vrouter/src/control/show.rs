@@ -18,7 +18,7 @@ use crate::control::neighbors::NeighborEntry;
 use crate::control::next_hop::Path;
 use crate::control::path_mtus::Ends;
 use crate::control::resolution::{Resolution, Resolver};
-use crate::ids::{NeighborSlot, PortId, Timestamp, TunnelId};
+use crate::ids::{AdjacencyId, NeighborSlot, PortId, Timestamp, TunnelId};
 
 /// One path of a candidate, and what it comes down to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -218,6 +218,16 @@ impl Engine {
     /// Tunnel numbers that belong to another remote than at the last call.
     pub(crate) fn take_reused_tunnels(&mut self) -> Vec<TunnelId> {
         self.tunnel_ids.take_reused()
+    }
+
+    /// The number of the adjacency that packets of a hop take, by which workers count.
+    pub fn adjacency_id(&self, hop: &Hop) -> Option<AdjacencyId> {
+        self.groups.adjacencies.id(hop)
+    }
+
+    /// Adjacency numbers that belong to another hop than at the last call.
+    pub(crate) fn take_reused_adjacencies(&mut self) -> Vec<AdjacencyId> {
+        self.groups.adjacencies.take_reused()
     }
 
     /// Every hop in use.

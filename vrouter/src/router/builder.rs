@@ -194,6 +194,7 @@ impl RouterBuilder {
             idle: self.idle,
             equipped: false,
             tunnel_starts: BTreeMap::new(),
+            adjacency_starts: BTreeMap::new(),
             now: Timestamp::default(),
         })
     }

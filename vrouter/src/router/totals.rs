@@ -3,8 +3,9 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::Router;
-use crate::ids::{PortId, TunnelId};
-use crate::totals::{PortTotals, TunnelTotals};
+use crate::control::adjacency::Hop;
+use crate::ids::{AdjacencyId, PortId, TunnelId};
+use crate::totals::{AdjacencyTotals, PortTotals, TunnelTotals};
 
 impl Router {
     /// What a port counted since it was added; `None` where there is no such port.
@@ -21,6 +22,27 @@ impl Router {
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 
+    /// What was sent by a hop, over all workers, since it has been in use.
+    pub fn hop_totals(&self, hop: &Hop) -> AdjacencyTotals {
+        let Some(id) = self.engine.adjacency_id(hop) else { return AdjacencyTotals::default() };
+        let start = self.adjacency_starts.get(&id).copied().unwrap_or_default();
+        self.count_adjacency(id).since(start)
+    }
+
+    fn count_adjacency(&self, id: AdjacencyId) -> AdjacencyTotals {
+        AdjacencyTotals::sum(id, self.handles.iter().map(|handle| &*handle.counters))
+    }
+
+    /// Notes what numbers that changed hands have counted so far.
+    pub(super) fn note_starts(&mut self) {
+        for id in self.engine.take_reused_tunnels() {
+            self.tunnel_starts.insert(id, self.count_tunnel(id));
+        }
+        for id in self.engine.take_reused_adjacencies() {
+            self.adjacency_starts.insert(id, self.count_adjacency(id));
+        }
+    }
+
     /// What a tunnel counted, over all workers.
     pub fn tunnel_totals(&self, remote: Ipv4Addr) -> TunnelTotals {
         let id = self.engine.tunnel_id(remote);
@@ -28,7 +50,7 @@ impl Router {
         self.count_tunnel(id).since(start)
     }
 
-    pub(super) fn count_tunnel(&self, id: TunnelId) -> TunnelTotals {
+    fn count_tunnel(&self, id: TunnelId) -> TunnelTotals {
         TunnelTotals::sum(id, self.handles.iter().map(|handle| &*handle.counters))
     }
 }

@@ -305,6 +305,8 @@ fn next_hops_of(node: &Node, path: &PathView) -> Vec<(Option<Hop>, v1::NextHop)>
 fn describe(node: &Node, mut out: v1::NextHop, hop: &Hop) -> v1::NextHop {
     let engine = node.router.engine();
     out.set_encap(v1::Encap::None);
+    let totals = node.router.hop_totals(hop);
+    (out.tx_packets, out.tx_bytes) = (totals.tx_packets, totals.tx_bytes);
     if let Some(port) = hop.port()
         && let Some(name) = engine.port_name(port)
     {

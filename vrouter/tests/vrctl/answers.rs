@@ -118,7 +118,13 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 pub(crate) fn groups() -> Vec<NextHopGroup> {
-    let far = NextHop { share: 0.75, weight: 3, ..hop("172.16.20.253", "eth1", Encap::None) };
+    let far = NextHop {
+        share: 0.75,
+        weight: 3,
+        tx_packets: 30,
+        tx_bytes: 3000,
+        ..hop("172.16.20.253", "eth1", Encap::None)
+    };
     let way = vec![RouteLink {
         address: "192.0.2.9".into(),
         prefix: "192.0.2.0/24".into(),

@@ -48,9 +48,9 @@ PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY
         (
             "show nexthops -o wide",
             "\
-GROUP  ROUTES  NEXT-HOP                                                        SHARE         WHY                    WAY
-    5  900000  172.16.20.253 dev eth1 weight 3, 172.16.20.1 dev eth1 weight 1  75.0%, 25.0%  -                      192.0.2.9 by 192.0.2.0/24 static
-   12       1  192.0.2.1                                                       0.0%          no route to 192.0.2.1  -
+GROUP  ROUTES  NEXT-HOP                                                        SHARE         PACKETS  BYTES    WHY                    WAY
+    5  900000  172.16.20.253 dev eth1 weight 3, 172.16.20.1 dev eth1 weight 1  75.0%, 25.0%  30, 0    3000, 0  -                      192.0.2.9 by 192.0.2.0/24 static
+   12       1  192.0.2.1                                                       0.0%          0        0        no route to 192.0.2.1  -
 ",
         ),
         (

@@ -132,6 +132,10 @@ fn next_hops(hops: &[NextHop]) -> String {
     hops.join(", ")
 }
 
+fn each(hops: &[NextHop], value: fn(&NextHop) -> u64) -> String {
+    hops.iter().map(|hop| value(hop).to_string()).collect::<Vec<_>>().join(", ")
+}
+
 const ROUTES: [Column<Route>; 12] = [
     Column::words("PREFIX", |r| r.prefix.clone()),
     Column::words("TYPE", |r| RouteType::word_of(r.r#type).to_owned()),
@@ -157,7 +161,7 @@ const ROUTES: [Column<Route>; 12] = [
     Column::wide(Column::words("NAME", |r| r.name.clone())),
 ];
 
-const GROUPS: [Column<NextHopGroup>; 6] = [
+const GROUPS: [Column<NextHopGroup>; 8] = [
     Column::number("GROUP", |g| g.id.to_string()),
     Column::number("ROUTES", |g| g.routes.to_string()),
     Column::words("NEXT-HOP", |g| next_hops(&g.next_hops)),
@@ -165,6 +169,8 @@ const GROUPS: [Column<NextHopGroup>; 6] = [
         let shares = g.next_hops.iter().map(|hop| format!("{:.1}%", hop.share * 100.0));
         shares.collect::<Vec<_>>().join(", ")
     }),
+    Column::words("PACKETS", |g| each(&g.next_hops, |hop| hop.tx_packets)),
+    Column::wide(Column::words("BYTES", |g| each(&g.next_hops, |hop| hop.tx_bytes))),
     Column::words("WHY", |g| problems(&g.next_hops)),
     Column::wide(Column::words("WAY", |g| way(&g.next_hops))),
 ];
