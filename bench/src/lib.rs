@@ -3,12 +3,14 @@
 //! | module | what |
 //! |---|---|
 //! | [`cycles`] | the processor's cycle counter |
+//! | [`internet`] | the routes of the Internet |
 //! | [`random`] | the same random numbers in every run |
 //! | [`memory_ports`] | a packet source and a sink without a kernel |
 //! | [`workload`] | which packets, over which tables |
 //! | [`rig`] | a router between source and sink |
 
 pub mod cycles;
+pub mod internet;
 pub mod memory_ports;
 pub mod random;
 pub mod rig;

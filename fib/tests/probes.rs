@@ -3,19 +3,10 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use fib::{Address, FibWriter, GroupId, Kernel, NO_ROUTE, Prefix};
-use std::io::{BufRead, BufReader};
 
-/// The routes of one family in ascending order; no default route, so that there are misses.
-fn routes<A: Address>() -> Vec<Prefix<A>> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bart-prefixes.txt.gz");
-    let file = std::fs::File::open(file).expect("the table is part of the repository");
-    let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
-    // Lines of the other family do not parse; the count of the rest is checked.
-    let mut routes: Vec<Prefix<A>> =
-        lines.filter_map(|line| line.expect("the file is gzipped text").parse().ok()).collect();
-    routes.sort_unstable();
-    routes
-}
+mod real_table;
+
+use real_table::routes;
 
 /// First and last address of every route and the addresses beside them, and random ones: half
 /// anywhere, half in a route. Ascending.
