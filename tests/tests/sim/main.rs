@@ -11,6 +11,7 @@
 //! | `checksums` | transport checksums that a port left to be finished |
 //! | `control` | routes, pods and ports change while traffic flows |
 //! | `policy` | Calico's and Kubernetes' policy on pods, and what changes do to live flows |
+//! | `vrfs` | uplinks with routes of their own |
 //! | `workers` | workers in threads: hand-off, order, idle modes, a clean stop |
 //! | `replay` | odd frames from real captures through every kind of port |
 //! | `world`, `frames` | the model's configuration, and the frames |
@@ -31,5 +32,6 @@ mod policy;
 mod real_table;
 mod replay;
 mod two_nodes;
+mod vrfs;
 mod workers;
 mod world;

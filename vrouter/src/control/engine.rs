@@ -11,7 +11,8 @@
 //! | `glean` | news of neighbours, routes to those that traffic asks for |
 //! | `host_endpoints` | which host endpoint is at which port |
 //! | `policy` | programs of pod ports, and flows that must be asked about again |
-//! | `tunnels` | from whom tunnel packets are taken |
+//! | `tunnels` | from whom tunnel packets are taken, and what is known of their paths |
+//! | `vrfs` | routing tables beside the default one |
 //! | `commit` | from the desired state to tables and FIB |
 
 mod commit;
@@ -22,6 +23,7 @@ mod incremental;
 mod policy;
 mod ports;
 mod tunnels;
+mod vrfs;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use acl::conntrack::Conntrack;
 use fib::{Address, AnyPrefix, Candidate, Change, FibWriter, GroupId, Prefix, Rib, RouteSource};
 
-use crate::control::desired::{Desired, RouteSpec, RouteTarget};
+use crate::control::desired::{Desired, Encap, RouteSpec, RouteTarget};
 use crate::control::event::Event;
 use crate::control::groups::{FamilyIndex, Groups};
 use crate::control::neighbors::Neighbors;
@@ -38,7 +40,7 @@ use crate::control::next_hop::{NextHop, Path};
 use crate::control::path_mtus::PathMtus;
 use crate::control::tunnel_ids::TunnelIds;
 use crate::drop_reason::DropReason;
-use crate::ids::{MAX_PORTS, PortId, Timestamp};
+use crate::ids::{MAX_PORTS, PortId, Timestamp, VrfId};
 use crate::publish::{Epoch, Publisher};
 use crate::sys::huge_pages;
 use crate::tables::{GATEWAY_V4, GATEWAY_V6, NeighborTable, Port, Tables, TraceFilter, TunnelPeers};
@@ -84,6 +86,21 @@ pub enum EngineError {
     /// A path that no flow is to take; leave it out instead.
     #[error("next hop {1} of route {0} has weight 0")]
     NoWeight(AnyPrefix, IpAddr),
+    /// No such VRF.
+    #[error("there is no VRF {0}")]
+    NoSuchVrf(String),
+    /// All VRF numbers are in use.
+    #[error("all {} VRFs are in use", VrfId::COUNT)]
+    TooManyVrfs,
+    /// Ports do not move between VRFs.
+    #[error("port {0} exists already: a port is in one VRF all its life")]
+    PortBound(String),
+    /// Only uplinks can be in a VRF of their own.
+    #[error("port {0} cannot be in a VRF: only exclusive uplinks can")]
+    NotForVrf(String),
+    /// Tunnels are the default VRF's.
+    #[error("route to {0} of a VRF asks for a tunnel: only the default VRF has tunnels")]
+    TunnelInVrf(AnyPrefix),
     /// All numbers of next-hop groups are in use.
     #[error("all {0} next-hop groups are in use")]
     GroupsFull(usize),
@@ -96,6 +113,7 @@ pub enum EngineError {
 pub(super) struct Family<A: Address> {
     pub(super) rib: Rib<A, Path>,
     pub(super) fib: FibWriter<A>,
+    vrf: VrfId,
     index: FamilyIndex,
     pub(super) wrap: fn(Prefix<A>) -> AnyPrefix,
     /// An address as one of this family, if it is.
@@ -107,18 +125,47 @@ pub(super) struct Family<A: Address> {
 }
 
 impl<A: Address> Family<A> {
-    fn new(index: FamilyIndex, wrap: fn(Prefix<A>) -> AnyPrefix, narrow: fn(IpAddr) -> Option<A>) -> Self {
+    fn new(
+        vrf: VrfId,
+        index: FamilyIndex,
+        wrap: fn(Prefix<A>) -> AnyPrefix,
+        narrow: fn(IpAddr) -> Option<A>,
+    ) -> Self {
         let mut fib = FibWriter::new();
         fib.advise_memory(huge_pages::advise);
         Family {
             rib: Rib::new(),
             fib,
+            vrf,
             index,
             wrap,
             narrow,
             sealed: None,
             changes: Vec::new(),
             plan: Vec::new(),
+        }
+    }
+}
+
+/// The routes of one VRF.
+pub(super) struct Vrf {
+    pub(super) v4: Family<Ipv4Addr>,
+    pub(super) v6: Family<Ipv6Addr>,
+}
+
+impl Vrf {
+    fn new(id: VrfId) -> Self {
+        let narrow4 = |address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        };
+        let narrow6 = |address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address),
+        };
+        Vrf {
+            v4: Family::new(id, FamilyIndex::V4, AnyPrefix::V4, narrow4),
+            v6: Family::new(id, FamilyIndex::V6, AnyPrefix::V6, narrow6),
         }
     }
 }
@@ -143,8 +190,8 @@ struct Changed {
 /// The writer of everything that workers read.
 pub struct Engine {
     pub(super) desired: Desired,
-    pub(super) v4: Family<Ipv4Addr>,
-    pub(super) v6: Family<Ipv6Addr>,
+    /// By number; the first is the default one.
+    pub(super) vrfs: Vec<Vrf>,
     pub(super) groups: Groups,
     pub(super) neighbors: Neighbors,
     pub(super) neighbor_table: Arc<NeighborTable>,
@@ -170,22 +217,14 @@ pub struct Engine {
 impl Engine {
     /// An engine of a router with these flows, and the first tables; `make` turns them into a publisher.
     pub fn new(flows: Arc<Conntrack>, make: impl FnOnce(Arc<Tables>) -> Publisher<Tables>) -> Self {
-        let v4 = Family::new(FamilyIndex::V4, AnyPrefix::V4, |address| match address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        });
-        let v6 = Family::new(FamilyIndex::V6, AnyPrefix::V6, |address| match address {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(address),
-        });
+        let default = Vrf::new(VrfId::DEFAULT);
         let neighbor_table = Arc::new(NeighborTable::new());
         let policy = PolicySide::new(flows);
-        let (fib4, fib6) = (v4.fib.reader(), v6.fib.reader());
+        let (fib4, fib6) = (default.v4.fib.reader(), default.v6.fib.reader());
         let tables = Tables::empty(fib4, fib6, neighbor_table.clone(), policy.tables(&[]));
         let mut engine = Engine {
             desired: Desired::default(),
-            v4,
-            v6,
+            vrfs: vec![default],
             groups: Groups::default(),
             neighbors: Neighbors::default(),
             neighbor_table,
@@ -226,24 +265,31 @@ impl Engine {
                 self.desired.pools.remove(&cidr).ok_or(EngineError::NoSuchPool(cidr))?;
                 self.changed.pools.push(cidr);
             }
-            Event::PutRoute(route) => self.put_route(route)?,
-            Event::RemoveRoute(prefix, source) => {
-                if !self.withdraw(prefix, source) {
-                    return Err(EngineError::NoSuchRoute(prefix, source));
-                }
+            Event::BindPort { port, vrf } => self.bind_port(port, vrf)?,
+            Event::PutRoute(route) => self.put_route(VrfId::DEFAULT, route)?,
+            Event::RemoveRoute(prefix, source) => self.remove_route(VrfId::DEFAULT, prefix, source)?,
+            Event::PutVrfRoute(vrf, route) => self.put_route(self.named_vrf(&vrf)?, route)?,
+            Event::RemoveVrfRoute(vrf, prefix, source) => {
+                self.remove_route(self.named_vrf(&vrf)?, prefix, source)?;
             }
             Event::BeginResync(source) => {
-                self.v4.rib.begin_resync(source);
-                self.v6.rib.begin_resync(source);
+                for vrf in &mut self.vrfs {
+                    vrf.v4.rib.begin_resync(source);
+                    vrf.v6.rib.begin_resync(source);
+                }
             }
             Event::BeginResyncUntil(source, deadline) => {
                 let deadline = core::time::Duration::from_nanos(deadline.0);
-                self.v4.rib.begin_resync_until(source, deadline);
-                self.v6.rib.begin_resync_until(source, deadline);
+                for vrf in &mut self.vrfs {
+                    vrf.v4.rib.begin_resync_until(source, deadline);
+                    vrf.v6.rib.begin_resync_until(source, deadline);
+                }
             }
             Event::EndResync(source) => {
-                self.v4.rib.end_resync(source);
-                self.v6.rib.end_resync(source);
+                for vrf in &mut self.vrfs {
+                    vrf.v4.rib.end_resync(source);
+                    vrf.v6.rib.end_resync(source);
+                }
             }
             Event::PutPeer(peer) => {
                 self.desired.peers.insert(peer);
@@ -267,32 +313,54 @@ impl Engine {
     }
 
     fn announce_local(&mut self, address: IpAddr) {
-        self.announce_hop(host_prefix(address), RouteSource::Connected, NextHop::Local);
+        self.announce_hop(VrfId::DEFAULT, host_prefix(address), RouteSource::Connected, NextHop::Local);
     }
 
-    fn announce_hop(&mut self, prefix: AnyPrefix, source: RouteSource, next_hop: NextHop) {
+    fn announce_hop(&mut self, vrf: VrfId, prefix: AnyPrefix, source: RouteSource, next_hop: NextHop) {
         // One next hop is never none, the only thing that is refused.
-        let _ = self.announce(prefix, Candidate::new(source, &[next_hop.into()]));
+        let _ = self.announce(vrf, prefix, Candidate::new(source, &[next_hop.into()]));
     }
 
-    fn announce(&mut self, prefix: AnyPrefix, candidate: Candidate<'_, Path>) -> Result<(), EngineError> {
+    fn announce(
+        &mut self,
+        vrf: VrfId,
+        prefix: AnyPrefix,
+        candidate: Candidate<'_, Path>,
+    ) -> Result<(), EngineError> {
+        let vrf = &mut self.vrfs[vrf.index()];
         let announced = match prefix {
-            AnyPrefix::V4(to) => self.v4.rib.announce(to, candidate),
-            AnyPrefix::V6(to) => self.v6.rib.announce(to, candidate),
+            AnyPrefix::V4(to) => vrf.v4.rib.announce(to, candidate),
+            AnyPrefix::V6(to) => vrf.v6.rib.announce(to, candidate),
         };
         announced.map(drop).map_err(|_| EngineError::NoNextHops(prefix))
     }
 
     /// Withdraws a route; whether there was one.
-    fn withdraw(&mut self, prefix: AnyPrefix, source: RouteSource) -> bool {
+    fn withdraw(&mut self, vrf: VrfId, prefix: AnyPrefix, source: RouteSource) -> bool {
+        let vrf = &mut self.vrfs[vrf.index()];
         match prefix {
-            AnyPrefix::V4(prefix) => self.v4.rib.withdraw(&prefix, source),
-            AnyPrefix::V6(prefix) => self.v6.rib.withdraw(&prefix, source),
+            AnyPrefix::V4(prefix) => vrf.v4.rib.withdraw(&prefix, source),
+            AnyPrefix::V6(prefix) => vrf.v6.rib.withdraw(&prefix, source),
         }
     }
 
-    fn put_route(&mut self, route: RouteSpec) -> Result<(), EngineError> {
+    fn remove_route(
+        &mut self,
+        vrf: VrfId,
+        prefix: AnyPrefix,
+        source: RouteSource,
+    ) -> Result<(), EngineError> {
+        let removed = self.withdraw(vrf, prefix, source);
+        if removed { Ok(()) } else { Err(EngineError::NoSuchRoute(prefix, source)) }
+    }
+
+    fn put_route(&mut self, vrf: VrfId, route: RouteSpec) -> Result<(), EngineError> {
         let prefix = route.prefix;
+        if vrf != VrfId::DEFAULT
+            && let RouteTarget::Via(_, Encap::Ipip) | RouteTarget::Weighted(_, Encap::Ipip) = &route.target
+        {
+            return Err(EngineError::TunnelInVrf(prefix));
+        }
         let v4 = matches!(prefix, AnyPrefix::V4(_));
         let via = |address: IpAddr, weight: u32, encap| {
             if address.is_ipv4() != v4 {
@@ -323,7 +391,7 @@ impl Engine {
         }
         let mut candidate = Candidate::new(route.source, &paths);
         candidate.metric = route.metric;
-        let announced = self.announce(prefix, candidate);
+        let announced = self.announce(vrf, prefix, candidate);
         self.paths = paths;
         announced
     }
@@ -336,13 +404,15 @@ impl Engine {
         self.changed.peers |= ended;
         let widened = self.widen_paths(now);
         let now = core::time::Duration::from_nanos(now.0);
-        self.v4.rib.expire(now) + self.v6.rib.expire(now) + usize::from(ended) + widened
+        let routes = self.vrfs.iter_mut().map(|vrf| vrf.v4.rib.expire(now) + vrf.v6.rib.expire(now));
+        routes.sum::<usize>() + usize::from(ended) + widened
     }
 
     /// When [`expire`](Self::expire) has something to do next.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let routes = [self.v4.rib.next_deadline(), self.v6.rib.next_deadline()];
-        let routes = routes.into_iter().flatten();
+        let routes =
+            self.vrfs.iter().flat_map(|vrf| [vrf.v4.rib.next_deadline(), vrf.v6.rib.next_deadline()]);
+        let routes = routes.flatten();
         let routes = routes.map(|at| Timestamp(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)));
         routes.chain(self.tunnel_ends.next_deadline()).chain(self.path_mtus.next_deadline()).min()
     }
@@ -351,11 +421,11 @@ impl Engine {
     /// must not follow a default route back into the network.
     fn set_blocks(&mut self, blocks: Vec<ipnet::IpNet>) {
         for old in core::mem::take(&mut self.desired.blocks) {
-            self.withdraw(net_prefix(old), RouteSource::Connected);
+            self.withdraw(VrfId::DEFAULT, net_prefix(old), RouteSource::Connected);
         }
         for block in &blocks {
             let unreachable = NextHop::Drop(DropReason::Unreachable);
-            self.announce_hop(net_prefix(*block), RouteSource::Connected, unreachable);
+            self.announce_hop(VrfId::DEFAULT, net_prefix(*block), RouteSource::Connected, unreachable);
         }
         self.desired.blocks = blocks;
     }

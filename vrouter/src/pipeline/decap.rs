@@ -22,7 +22,7 @@ use crate::ids::{PortId, TunnelId};
 use crate::pipeline::parse;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
-use crate::tables::{Role, Tables};
+use crate::tables::{Port, Tables};
 use crate::vector;
 
 /// Decapsulates the packets that are for us.
@@ -68,7 +68,7 @@ fn admit(
             (burst.meta.in_port[lane], burst.meta.dst4[lane], burst.meta.src4[lane]);
         if last_port.0 != in_port {
             let port = tables.port(in_port);
-            last_port = (in_port, port.is_some_and(|port| matches!(port.role, Role::Uplink { .. })));
+            last_port = (in_port, port.is_some_and(Port::ends_tunnels));
         }
         if last_local.0 != local {
             last_local = (local, tables.tunnel_peers.is_local(local));

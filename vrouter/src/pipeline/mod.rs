@@ -48,6 +48,7 @@ pub mod source_policy;
 pub mod state;
 pub mod trace;
 pub mod ttl_mtu;
+pub mod vrf;
 
 use crate::burst::Burst;
 use crate::tables::Tables;

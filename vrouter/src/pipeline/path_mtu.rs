@@ -21,7 +21,7 @@ use encap::wire::{ipv4, protocol};
 
 use crate::burst::{Burst, lanes};
 use crate::pipeline::state::WorkerState;
-use crate::tables::{Role, Tables};
+use crate::tables::Tables;
 
 /// RFC 1191 section 7.1, the common ones.
 const PLATEAUS: [u16; 11] = [65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68];
@@ -55,7 +55,7 @@ pub fn take(burst: &Burst, lane: usize, tables: &Tables, state: &mut WorkerState
         return false;
     }
     let port = tables.port(meta.in_port[lane]);
-    if !port.is_some_and(|port| matches!(port.role, Role::Uplink { .. })) {
+    if !port.is_some_and(|port| port.ends_tunnels()) {
         return false;
     }
     let header_len = usize::from(meta.l4[lane] - meta.l3[lane]);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::control::adjacency::Hop;
 use crate::daemon::Node;
-use crate::ids::PortId;
+use crate::ids::{PortId, VrfId};
 use crate::rpc::v1;
 use crate::rpc_server::neighbors;
 
@@ -71,6 +71,6 @@ fn show(node: &Node, remote: Ipv4Addr, source: &str, by_route: Option<Way>) -> v
 /// The way to a peer on one of our links.
 fn toward(node: &Node, remote: Ipv4Addr) -> Option<Way> {
     let engine = node.router.engine();
-    let uplink = engine.desired().uplink_toward(remote.into())?;
+    let uplink = engine.desired().uplink_toward(VrfId::DEFAULT, remote.into())?;
     Some((engine.desired().source_toward(remote)?, engine.port_id(&uplink.name)?, remote.into()))
 }

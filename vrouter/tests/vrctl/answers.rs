@@ -64,6 +64,7 @@ pub(crate) fn ports() -> Vec<Port> {
             punts: 0,
             consumed: 0,
             originated: 0,
+            vrf: "blue".into(),
         },
         Port {
             id: 12,
@@ -133,8 +134,8 @@ pub(crate) fn groups() -> Vec<NextHopGroup> {
     let near = NextHop { share: 0.25, way, ..hop("172.16.20.1", "eth1", Encap::None) };
     let lost = NextHop { problem: "no route to 192.0.2.1".into(), ..hop("192.0.2.1", "", Encap::None) };
     vec![
-        NextHopGroup { id: 5, routes: 900_000, next_hops: vec![far, near] },
-        NextHopGroup { id: 12, routes: 1, next_hops: vec![lost] },
+        NextHopGroup { id: 5, routes: 900_000, next_hops: vec![far, near], vrf: "blue".into() },
+        NextHopGroup { id: 12, routes: 1, next_hops: vec![lost], vrf: String::new() },
     ]
 }
 

@@ -48,9 +48,9 @@ PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY
         (
             "show nexthops -o wide",
             "\
-GROUP  ROUTES  NEXT-HOP                                                        SHARE         PACKETS  BYTES    WHY                    WAY
-    5  900000  172.16.20.253 dev eth1 weight 3, 172.16.20.1 dev eth1 weight 1  75.0%, 25.0%  30, 0    3000, 0  -                      192.0.2.9 by 192.0.2.0/24 static
-   12       1  192.0.2.1                                                       0.0%          0        0        no route to 192.0.2.1  -
+GROUP  ROUTES  NEXT-HOP                                                        SHARE         PACKETS  BYTES    WHY                    WAY                               VRF
+    5  900000  172.16.20.253 dev eth1 weight 3, 172.16.20.1 dev eth1 weight 1  75.0%, 25.0%  30, 0    3000, 0  -                      192.0.2.9 by 192.0.2.0/24 static  blue
+   12       1  192.0.2.1                                                       0.0%          0        0        no route to 192.0.2.1  -                                 -
 ",
         ),
         (
@@ -263,13 +263,15 @@ fn filters_of_lists_reach_the_router() {
     good(&server, "show routes --within 10.0.0.0/8 --source pod --selected");
     good(&server, "show routes 10.0.0.0/8 --longer --best");
     good(&server, "show routes 10.0.0.1");
+    good(&server, "show routes --vrf blue");
     good(&server, "show drops --all");
     assert_eq!(
         server.requests(),
         [
-            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"pod\", selected_only: true, prefix: \"\" }",
-            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"\", selected_only: true, prefix: \"\" }",
-            "ListRoutesRequest { within: \"\", source: \"\", selected_only: false, prefix: \"10.0.0.1/32\" }",
+            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"pod\", selected_only: true, prefix: \"\", vrf: \"\" }",
+            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"\", selected_only: true, prefix: \"\", vrf: \"\" }",
+            "ListRoutesRequest { within: \"\", source: \"\", selected_only: false, prefix: \"10.0.0.1/32\", vrf: \"\" }",
+            "ListRoutesRequest { within: \"\", source: \"\", selected_only: false, prefix: \"\", vrf: \"blue\" }",
             "ListDropsRequest { include_zero: true }",
         ]
     );

@@ -55,7 +55,7 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
             let reply = client.list_ports(ListPortsRequest {}).await?.into_inner();
             output::list(&reply.ports, &PORTS, format)
         }
-        Show::Routes { prefix, longer, within, source, selected } => {
+        Show::Routes { prefix, longer, within, source, selected, vrf } => {
             let text = |net: Option<ipnet::IpNet>| net.map(|net| net.to_string()).unwrap_or_default();
             let (prefix, within) = if longer { (None, prefix) } else { (prefix, within) };
             let request = ListRoutesRequest {
@@ -63,6 +63,7 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
                 source: source.unwrap_or_default(),
                 selected_only: selected,
                 prefix: text(prefix),
+                vrf: vrf.unwrap_or_default(),
             };
             routes::list(client, request, format).await
         }
@@ -167,7 +168,7 @@ fn numbers(list: &[u32]) -> String {
     list.join(",")
 }
 
-const PORTS: [Column<Port>; 20] = [
+const PORTS: [Column<Port>; 21] = [
     Column::number("ID", |p| p.id.to_string()),
     Column::words("NAME", |p| p.name.clone()),
     Column::words("KIND", |p| PortKind::word_of(p.kind).to_owned()),
@@ -184,6 +185,7 @@ const PORTS: [Column<Port>; 20] = [
     Column::wide(Column::words("MAC", |p| p.mac.clone())),
     Column::wide(Column::words("ADDRESSES", |p| p.addresses.join(","))),
     Column::wide(Column::words("WORKERS", |p| numbers(&p.workers))),
+    Column::wide(Column::words("VRF", |p| p.vrf.clone())),
     Column::wide(Column::number("RX-BYTES", |p| p.rx_bytes.to_string())),
     Column::wide(Column::number("TX-BYTES", |p| p.tx_bytes.to_string())),
     Column::wide(Column::number("HELD", |p| p.frames_held.to_string())),

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::Engine;
 use crate::control::path_mtus::Ends;
-use crate::ids::Timestamp;
+use crate::ids::{Timestamp, VrfId};
 use crate::tables::TunnelPeers;
 
 /// How long packets of a tunnel are taken after we have stopped to send through it.
@@ -84,7 +84,7 @@ impl Engine {
         let ends = self.tunnel_ends.used.iter().chain(self.tunnel_ends.former.keys());
         let remotes: BTreeSet<Ipv4Addr> = ends.chain(&self.desired.peers).copied().collect();
         self.tunnel_ids.assign(remotes.iter().copied());
-        let locals = self.desired.uplinks().flat_map(|(_, _, addresses)| addresses);
+        let locals = self.desired.uplinks_of(VrfId::DEFAULT).flat_map(|(_, addresses)| addresses);
         let locals = locals.filter_map(|net| match net {
             IpNet::V4(net) => Some(net.addr()),
             IpNet::V6(_) => None,
