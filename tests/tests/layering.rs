@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 /// From low to high; modules of one layer may use each other.
 const LAYERS: [&[&str]; 15] = [
-    &["sys", "vector"],
+    &["sys", "vector", "atomic"],
     &["ids", "drop_reason", "clock"],
     &["counters"],
     &["frame"],
@@ -50,8 +50,13 @@ const MAY_NAME_STATE: [&str; 3] = ["pipeline", "worker", "router"];
 /// Crates without workspace dependencies.
 const LEAVES: [&str; 4] = ["fib", "encap", "acl", "api"];
 /// Files of leaf crates that hold instructions for vectors and prefetching, each beside a safe twin.
-const VECTOR_MODULES: [&str; 4] =
-    ["fib/kernel.rs", "fib/kernel/x86.rs", "acl/conntrack/prefetch.rs", "acl/list/avx512.rs"];
+const VECTOR_MODULES: [&str; 5] = [
+    "fib/kernel.rs",
+    "fib/kernel/x86.rs",
+    "fib/kernel/x86/vector.rs",
+    "acl/conntrack/prefetch.rs",
+    "acl/list/avx512.rs",
+];
 /// Files of the router that hold unsafe code, besides those of the operating system's side.
 const UNSAFE_FILES: [&str; 3] = ["frame.rs", "frame/columns.rs", "vector.rs"];
 /// Lines of a file.

@@ -138,9 +138,9 @@ node2  10.100.169.128/26  unicast  172.16.20.253  by pool  config
         (
             "show routes -o wide",
             "\
-PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY                        WAY  DISTANCE  METRIC  GROUP  NAME
-10.100.36.103/32   pod      direct dev tap-web  none   pod     active      -                          -           0       0      5  -
-10.100.169.128/26  unicast  172.16.20.253       ipip   config  unresolved  no route to 172.16.20.253  -           1       0      0  node2
+PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY                        WAY  DISTANCE  METRIC  GROUP  NAME   VRF
+10.100.36.103/32   pod      direct dev tap-web  none   pod     active      -                          -           0       0      5  -      -
+10.100.169.128/26  unicast  172.16.20.253       ipip   config  unresolved  no route to 172.16.20.253  -           1       0      0  node2  -
 ",
         ),
     ];
@@ -187,7 +187,7 @@ fn json_of_every_read() {
             "id": 1, "name": "eth1", "kind": "af_xdp", "role": "uplink", "device": "eth1",
             "mac": "02:00:00:00:00:01", "mtu": 1500, "admin_up": true, "link_up": true,
             "mode": "generic", "mode_reason": "the driver has no XDP", "queues": 2,
-            "workers": [0, 1], "rx_packets": 120, "rx_bytes": 7680, "tx_packets": 110,
+            "vrf": "blue", "workers": [0, 1], "rx_packets": 120, "rx_bytes": 7680, "tx_packets": 110,
             "tx_bytes": 7040, "drops": 3,
             "kernel": {
                 "rx_dropped": 0, "rx_ring_full": 2, "rx_fill_ring_empty": 1, "rx_invalid": 0,
