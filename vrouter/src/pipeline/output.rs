@@ -51,7 +51,7 @@ widest! {
         id: AdjacencyId,
         mask: u64,
     ) -> (u64, u32) {
-        let same = mask & vector::mask(|lane| adjacency[lane] == id);
+        let same = mask & vector::mask(mask, |lane| adjacency[lane] == id);
         let bytes = len.iter().enumerate().map(|(lane, len)| u32::from(*len) * (mask >> lane & 1) as u32);
         (same, bytes.sum())
     }

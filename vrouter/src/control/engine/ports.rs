@@ -46,7 +46,8 @@ impl Engine {
         let old = self.ports[id.index()].as_ref();
         let policy = old.and_then(|port| port.policy.clone());
         let host_policy = old.and_then(|port| port.host_policy.clone());
-        self.ports[id.index()] = Some(Arc::new(Port { policy, host_policy, ..compile(&spec, self.desired.vrf_of(&spec.name)) }));
+        self.ports[id.index()] =
+            Some(Arc::new(Port { policy, host_policy, ..compile(&spec, self.desired.vrf_of(&spec.name)) }));
         self.police_port(&spec, id);
         self.changed.tables = true;
         self.announce_port(&spec);
