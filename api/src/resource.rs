@@ -194,10 +194,13 @@ pub fn check_set<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<P
         match resource {
             Resource::IpPool(pool) => pools.push(pool),
             Resource::Route(route) => {
-                let key = (route.spec.prefix, route.spec.metric);
+                let key = (route.spec.prefix, route.spec.metric, &route.spec.vrf);
                 if let Some(other) = routes.insert(key, name).filter(|other| *other != name) {
-                    let message =
-                        format!("{} with metric {} is already the prefix of route {other:?}", key.0, key.1);
+                    let of = if key.2.is_empty() { String::new() } else { format!(" of VRF {}", key.2) };
+                    let message = format!(
+                        "{}{of} with metric {} is already the prefix of route {other:?}",
+                        key.0, key.1
+                    );
                     let problem = Problem::new("spec.prefix", message, "another prefix or metric");
                     out.push(problem.of(0, kind.as_str(), name));
                 }

@@ -10,6 +10,7 @@
 //!   encap: ipip             # none | ipip; absent: what the prefix's pool says
 //!   type: unicast           # unicast | blackhole | unreachable | prohibit
 //!   metric: 0               # the lowest wins among routes of one prefix
+//!   vrf: blue               # absent: the default one; no encap elsewhere
 //! ```
 //!
 //! Several next hops share a route's flows by their weights, 1 where none is given:
@@ -31,6 +32,7 @@ use serde_yaml_ng::Value;
 
 use crate::fields::{Fields, show};
 use crate::metadata::Metadata;
+use crate::name::check_dns_label;
 use crate::problem::Problem;
 
 /// What becomes of packets that match a route.
@@ -162,6 +164,9 @@ pub struct RouteSpec {
     pub kind: RouteType,
     /// Preference among routes of one prefix: the lowest wins.
     pub metric: u32,
+    /// The VRF whose route it is; empty: the default one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub vrf: String,
 }
 
 impl Route {
@@ -175,6 +180,7 @@ impl Route {
                 encap: None,
                 kind: RouteType::Unicast,
                 metric: 0,
+                vrf: String::new(),
             },
         }
     }
@@ -183,7 +189,7 @@ impl Route {
     pub fn terminal(name: impl Into<String>, prefix: IpNet, kind: RouteType) -> Self {
         Self {
             metadata: Metadata::named(name),
-            spec: RouteSpec { prefix, via: Vec::new(), encap: None, kind, metric: 0 },
+            spec: RouteSpec { prefix, via: Vec::new(), encap: None, kind, metric: 0, vrf: String::new() },
         }
     }
 
@@ -232,6 +238,11 @@ impl Route {
                 }
             }
         }
+        if !spec.vrf.is_empty()
+            && let Err(error) = check_dns_label(&spec.vrf)
+        {
+            say("vrf", format!("{:?} {error}", spec.vrf), "lower-case letters, digits and '-'");
+        }
         if let Some(encap) = spec.encap {
             if spec.kind != RouteType::Unicast {
                 say(
@@ -239,6 +250,9 @@ impl Route {
                     format!("{} on a route of type {kind}", encap.as_str()),
                     "no encap, or type: unicast",
                 );
+            }
+            if encap == RouteEncap::Ipip && !spec.vrf.is_empty() {
+                say("encap", "ipip in a VRF: tunnels are the default VRF's".to_owned(), "none, or no vrf");
             }
             if encap == RouteEncap::Ipip && !spec.prefix.addr().is_ipv4() {
                 say("encap", format!("ipip for {}: IP-in-IP carries IPv4 only", spec.prefix), "none");
@@ -271,6 +285,7 @@ impl Route {
         let kind = fields.word("type", &RouteType::NAMES, RouteType::Unicast);
         let kind_unreadable = fields.has_problem("type");
         let metric = fields.number("metric", 0..=u64::from(u32::MAX)).unwrap_or(0);
+        let vrf = fields.string("vrf").unwrap_or_default().to_owned();
         let mut problems = fields.finish();
         let route = prefix.map(|prefix| Self {
             metadata,
@@ -281,6 +296,7 @@ impl Route {
                 kind,
                 // The range was checked when the field was taken.
                 metric: metric as u32,
+                vrf,
             },
         });
         if let Some(route) = &route {

@@ -99,6 +99,7 @@ fn canonical_text_is_read_back_as_the_same_resource() {
         route_text("prefix: '2001:db8::/32', type: prohibit"),
         route_text("prefix: 10.2.0.0/24, via: [192.0.2.1, {address: 192.0.2.2, weight: 3}]"),
         route_text("prefix: '2001:db8::/32', via: {address: 'fd00::1', weight: 9}"),
+        route_text("prefix: 10.2.0.0/24, via: 192.0.2.1, vrf: blue"),
     ];
     let resources: Vec<Resource> =
         texts.iter().map(|text| only(text).outcome.expect("these texts are right")).collect();
@@ -235,6 +236,10 @@ fn what_a_route_may_not_ask_for() {
             "spec.via: 0.0.0.0 is no unicast address of a neighbour (expected the address of a neighbour or a tunnel peer)",
         ),
         (
+            "prefix: 10.0.0.0/24, via: 192.0.2.1, vrf: blue, encap: ipip",
+            "spec.encap: ipip in a VRF: tunnels are the default VRF's (expected none, or no vrf)",
+        ),
+        (
             "prefix: 10.0.0.0/24, via: []",
             "spec.via: is missing (expected a next hop address, or type: blackhole, unreachable or prohibit)",
         ),
@@ -296,7 +301,7 @@ fn what_a_route_may_not_ask_for() {
         ),
         (
             "prefix: 10.0.0.0/24, via: 192.0.2.1, dev: eth0",
-            "spec.dev: unknown field (expected one of prefix, via, encap, type, metric)",
+            "spec.dev: unknown field (expected one of prefix, via, encap, type, metric, vrf)",
         ),
     ];
     for (spec, message) in cases {

@@ -11,7 +11,6 @@
 //! | resolver, apart | 100,000 routes by 100,000 next hops behind one route that moves |
 
 use std::hint::black_box;
-use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use fib::{AnyPrefix, Candidate, Prefix, Rib, RouteSource};
 use vrouter::control::{Encap, Engine, RouteSpec, RouteTarget};
 use vrouter::{Event, PortSpec, publish};
+use vrouter_bench::internet;
 
 const MOVED: u32 = 100_000;
 
@@ -36,13 +36,8 @@ impl Random {
 }
 
 /// The IPv4 routes of the Internet in random order.
-fn internet() -> Vec<Prefix<Ipv4Addr>> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../fib/tests/data/bart-prefixes.txt.gz");
-    let file = std::fs::File::open(file).expect("the table is part of the repository");
-    let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
-    // Lines of the other family do not parse.
-    let mut routes: Vec<Prefix<Ipv4Addr>> =
-        lines.filter_map(|line| line.expect("gzipped text").parse().ok()).collect();
+fn shuffled() -> Vec<Prefix<Ipv4Addr>> {
+    let mut routes = internet::routes();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     (1..routes.len()).rev().for_each(|at| routes.swap(at, (random.next() % (at as u64 + 1)) as usize));
     routes
@@ -70,7 +65,7 @@ fn engine() -> Engine {
 }
 
 fn rib(criterion: &mut Criterion) {
-    let routes = internet();
+    let routes = shuffled();
     let announce = |rib: &mut Rib<Ipv4Addr, Ipv4Addr>, number: usize, prefix| {
         let next_hops = [neighbor(number)];
         let candidate = Candidate::new(RouteSource::Bgp, &next_hops);
@@ -108,7 +103,7 @@ fn rib(criterion: &mut Criterion) {
 }
 
 fn engine_load(criterion: &mut Criterion) {
-    let routes = internet();
+    let routes = shuffled();
     let mut group = criterion.benchmark_group(format!("engine, {} routes", routes.len()));
     group.sample_size(10);
     group.throughput(Throughput::Elements(routes.len() as u64));

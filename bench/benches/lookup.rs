@@ -7,13 +7,12 @@
 //! | Zipf | in-prefix, but few routes get most of the traffic, as in real networks |
 
 use std::hint::black_box;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fib::{Address, Fib, FibWriter, GroupId, NO_ROUTE, Prefix};
+use vrouter_bench::internet;
 
 /// Addresses of one run: more than the caches hold the paths of.
 const ADDRESSES: usize = 1 << 16;
@@ -35,12 +34,7 @@ impl Random {
 }
 
 fn table<A: Address>() -> (Vec<Prefix<A>>, Arc<Fib<A>>) {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../fib/tests/data/bart-prefixes.txt.gz");
-    let file = std::fs::File::open(file).expect("the table is part of the repository");
-    let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
-    // Lines of the other family do not parse.
-    let routes: Vec<Prefix<A>> =
-        lines.filter_map(|line| Prefix::from_str(&line.expect("gzipped text")).ok()).collect();
+    let routes = internet::routes::<A>();
     let mut writer = FibWriter::<A>::new();
     for (position, route) in routes.iter().enumerate() {
         let group = GroupId::new(position as u32 & 0xffff).expect("16 bits fit");

@@ -3,11 +3,13 @@
 //! | module | what |
 //! |---|---|
 //! | [`cycles`] | the processor's cycle counter |
+//! | [`internet`] | the routes of the Internet |
 //! | [`random`] | the same random numbers in every run |
 //! | [`workload`] | which packets, over which tables |
 //! | [`rig`] | a router between source and sink |
 
 pub mod cycles;
+pub mod internet;
 pub mod random;
 pub mod rig;
 pub mod workload;

@@ -14,7 +14,6 @@
 //! the same packets and routes: [`Workload::packets`] and [`Workload::routes`] give them away.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::io::{BufRead, BufReader};
 
 use encap::MacAddr;
 use encap::wire::checksum;
@@ -22,6 +21,7 @@ use fib::{AnyPrefix, Prefix, RouteSource};
 use vrouter::control::{Encap, IpipMode, Pool, RouteSpec, RouteTarget};
 use vrouter::{Event, PortSpec};
 
+use crate::internet;
 use crate::random::Random;
 use vrouter::port::synthetic::Packet;
 
@@ -93,7 +93,7 @@ impl Workload {
         match self {
             Workload::Io => destinations(64).map(udp4).collect(),
             Workload::Forward(count) => destinations(count).map(udp4).collect(),
-            Workload::FullTable => in_prefix(&internet(), 1 << 16).map(udp4).collect(),
+            Workload::FullTable => in_prefix(&internet::routes(), 1 << 16).map(udp4).collect(),
             Workload::Encap => destinations(4096).map(udp4).collect(),
             Workload::Decap => destinations(4096).map(ipip).collect(),
             Workload::Ipv6 => (0..4096u32).map(destination6).map(udp6).collect(),
@@ -106,7 +106,7 @@ impl Workload {
         match self {
             Workload::Io => Vec::new(),
             Workload::FullTable => {
-                let routes = internet().into_iter().enumerate();
+                let routes = internet::routes::<Ipv4Addr>().into_iter().enumerate();
                 routes.map(|(number, prefix)| (prefix.into(), (number * 7919 % 16) as u8)).collect()
             }
             Workload::Ipv6 => vec![(prefix("2001:db8::/32"), 0)],
@@ -173,15 +173,6 @@ fn destinations(count: u32) -> impl Iterator<Item = Ipv4Addr> {
 
 fn destination6(number: u32) -> Ipv6Addr {
     Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(number.wrapping_mul(0x9e37_79b1)) << 48 | 1)
-}
-
-/// The IPv4 routes of a full Internet table.
-fn internet() -> Vec<Prefix<Ipv4Addr>> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../fib/tests/data/bart-prefixes.txt.gz");
-    let file = std::fs::File::open(file).expect("the table is part of the repository");
-    let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
-    // Lines of the other family do not parse.
-    lines.filter_map(|line| line.expect("gzipped text").parse().ok()).collect()
 }
 
 /// Random addresses, each in a random route. The router does not forward to some blocks

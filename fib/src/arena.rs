@@ -16,9 +16,9 @@
 //! Invariants: a child entry names a line inside its own generation, and what it names is filled
 //! before the entry is stored; superseded generations are not written.
 
+use crate::atomic::{AtomicU32, AtomicUsize, Ordering};
 use crate::block::{self, AdviseMemory};
 use crate::entry::Entry;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
 /// Address bits that one line resolves.
@@ -34,7 +34,7 @@ pub(crate) struct Line([AtomicU32; SLOTS]);
 
 impl Line {
     fn empty() -> Self {
-        Self([const { AtomicU32::new(Entry::NONE.0) }; SLOTS])
+        Self(core::array::from_fn(|_| AtomicU32::new(Entry::NONE.0)))
     }
 
     #[inline(always)]
@@ -86,6 +86,7 @@ impl Generation {
     }
 
     /// The first of all slots.
+    #[cfg(not(feature = "loom"))]
     #[inline(always)]
     pub(crate) fn base(&self) -> *const AtomicU32 {
         self.lines.as_ptr().cast()

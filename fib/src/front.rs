@@ -20,11 +20,11 @@
 //! what the trie says at that time, which is one of the two.
 
 use crate::Address;
+use crate::atomic::{AtomicU16, Ordering};
 use crate::block::{self, AdviseMemory};
 use crate::entry::{Entry, GroupId, NO_ROUTE};
 use crate::kernel::lanes;
 use core::net::Ipv4Addr;
-use core::sync::atomic::{AtomicU16, Ordering};
 
 /// Address bits that the front resolves.
 pub(crate) const BITS: u8 = 24;
@@ -94,6 +94,7 @@ impl Front {
     }
 
     /// The first of the 2^24 words.
+    #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
     #[inline(always)]
     pub(crate) fn base(&self) -> *const AtomicU16 {
         self.words.as_ptr()

@@ -31,14 +31,15 @@
 
 use crate::Address;
 use crate::arena::{Generation, NIBBLE, SLOTS};
+#[cfg(not(feature = "loom"))]
+use crate::atomic::Ordering;
 use crate::entry::Entry;
 use crate::front::Front;
 use core::net::Ipv4Addr;
-use core::sync::atomic::Ordering;
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
 mod x86;
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
 use std::arch::is_x86_feature_detected;
 
 /// A way of looking up a burst. All of them give the same answers.
@@ -59,7 +60,7 @@ impl Kernel {
 
     /// Whether this CPU can run it.
     pub fn is_available(self) -> bool {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
         match self {
             Self::Scalar => true,
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2"),
@@ -70,7 +71,7 @@ impl Kernel {
                     && is_x86_feature_detected!("bmi2")
             }
         }
-        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        #[cfg(not(all(target_arch = "x86_64", not(any(miri, feature = "loom")))))]
         matches!(self, Self::Scalar)
     }
 
@@ -95,10 +96,10 @@ impl Chosen {
     pub(crate) fn front(self, front: &Front, addrs: &[Ipv4Addr; 64], mask: u64, out: &mut [u32; 64]) -> u64 {
         match self.0 {
             // SAFETY: `new` has made sure that the CPU has what the kernel needs.
-            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
             Kernel::Avx512 => unsafe { x86::front_avx512(front, addrs, mask, out) },
             // SAFETY: as above.
-            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
             Kernel::Avx2 => unsafe { x86::front_avx2(front, addrs, mask, out) },
             _ => front.burst(addrs, mask, out),
         }
@@ -115,10 +116,10 @@ impl Chosen {
     ) {
         match self.0 {
             // SAFETY: `new` has made sure that the CPU has what the kernel needs.
-            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
             Kernel::Avx512 => unsafe { x86::avx512(table, addrs, mask, out) },
             // SAFETY: as above.
-            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
             Kernel::Avx2 => unsafe { x86::avx2(table, addrs, mask, out) },
             _ => scalar(table, addrs, mask, out),
         }
@@ -133,8 +134,11 @@ impl Generation {
     #[inline(always)]
     unsafe fn load_unchecked(&self, slot: usize) -> Entry {
         debug_assert!(slot < self.lines().len() * SLOTS);
+        #[cfg(feature = "loom")]
+        return self.load(slot);
         // SAFETY: a generation's lines are one allocation of slots, of which this is one; Acquire
         // as in `load`.
+        #[cfg(not(feature = "loom"))]
         Entry(unsafe { (*self.base().add(slot)).load(Ordering::Acquire) })
     }
 }

@@ -38,6 +38,7 @@
 
 mod address;
 mod arena;
+mod atomic;
 mod block;
 mod books;
 mod buckets;

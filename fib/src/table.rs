@@ -32,12 +32,12 @@
 
 use crate::Address;
 use crate::arena::{Arena, Generation};
+use crate::atomic::{AtomicBool, Ordering};
 use crate::entry::{Entry, GroupId};
 use crate::front::{Answer, Front};
 use crate::kernel::{self, Chosen, Kernel, lanes};
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
 
 /// So many lanes are looked up one by one: a kernel takes no less for any number up to 16.

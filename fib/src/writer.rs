@@ -21,6 +21,7 @@
 //! holds the longest prefix that covers its slot; retired lines are not written.
 
 use crate::arena::{Generation, NIBBLE, SLOTS};
+use crate::atomic::Ordering;
 use crate::block::AdviseMemory;
 use crate::books::{Book, Pool};
 use crate::entry::{Entry, GroupId};
@@ -28,7 +29,6 @@ use crate::front::Front;
 use crate::table::Fib;
 use crate::{Address, Prefix, front};
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 use path::{Path, depth_of, position, upper};
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -6,7 +6,10 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use fib::{Address, FibWriter, GroupId, Prefix};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io::{BufRead, BufReader};
+
+mod real_table;
+
+use real_table::routes;
 
 struct Counting;
 
@@ -34,16 +37,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn routes<A: Address>() -> Vec<Prefix<A>> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bart-prefixes.txt.gz");
-    let file = std::fs::File::open(file).expect("the table is part of the repository");
-    let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
-    let mut routes: Vec<Prefix<A>> =
-        lines.filter_map(|line| line.expect("the file is gzipped text").parse().ok()).collect();
-    routes.sort_unstable();
-    routes
-}
 
 /// Withdraws and announces random routes, up to a tenth of the table being away at any time.
 struct Churn<A: Address> {

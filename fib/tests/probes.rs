@@ -3,70 +3,10 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use fib::{Address, FibWriter, GroupId, Kernel, NO_ROUTE, Prefix};
-use std::io::{BufRead, BufReader};
 
-/// The routes of one family in ascending order; no default route, so that there are misses.
-fn routes<A: Address>() -> Vec<Prefix<A>> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bart-prefixes.txt.gz");
-    let file = std::fs::File::open(file).expect("the table is part of the repository");
-    let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
-    // Lines of the other family do not parse; the count of the rest is checked.
-    let mut routes: Vec<Prefix<A>> =
-        lines.filter_map(|line| line.expect("the file is gzipped text").parse().ok()).collect();
-    routes.sort_unstable();
-    routes
-}
+mod real_table;
 
-/// First and last address of every route and the addresses beside them, and random ones: half
-/// anywhere, half in a route. Ascending.
-fn probes<A: Address>(
-    routes: &[Prefix<A>],
-    count: usize,
-    random_in: fn(&Prefix<A>, [u64; 2]) -> A,
-) -> Vec<A> {
-    let mut probes = Vec::with_capacity(count);
-    for route in routes {
-        for edge in [route.first(), route.last()] {
-            probes.push(edge);
-            probes.extend(edge.successor());
-            probes.extend(edge.predecessor());
-        }
-    }
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = || {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    };
-    while probes.len() < count {
-        let route = routes[random() as usize % routes.len()];
-        probes.push(random_in(&route, [random(), random()]));
-        probes.push(random_in(&Prefix::DEFAULT, [random(), random()]));
-    }
-    probes.sort_unstable();
-    probes
-}
-
-/// For each probe, the position of the longest route that contains it.
-fn expected<A: Address>(routes: &[Prefix<A>], probes: &[A]) -> Vec<Option<usize>> {
-    let mut next = 0;
-    let mut open: Vec<usize> = Vec::new();
-    let answer = |&probe: &A| {
-        while next < routes.len() && routes[next].first() <= probe {
-            while open.last().is_some_and(|&last| routes[last].last() < routes[next].first()) {
-                open.pop();
-            }
-            open.push(next);
-            next += 1;
-        }
-        while open.last().is_some_and(|&last| routes[last].last() < probe) {
-            open.pop();
-        }
-        open.last().copied()
-    };
-    probes.iter().map(answer).collect()
-}
+use real_table::{expected, probes, random_v4, random_v6, routes};
 
 /// `group` names the group of the route at a position.
 fn check<A: Address>(
@@ -106,10 +46,7 @@ fn check<A: Address>(
 fn ipv4() {
     let routes = routes::<Ipv4Addr>();
     assert_eq!(routes.len(), 901_899);
-    let probes = probes(&routes, 10_000_000, |route, random| {
-        let (first, last) = (route.first().to_bits(), route.last().to_bits());
-        Ipv4Addr::from_bits(first | random[0] as u32 & (last - first))
-    });
+    let probes = probes(&routes, 10_000_000, random_v4);
     let expected = expected(&routes, &probes);
     // As a router numbers its groups; and one for each route, up to the highest number.
     check(&routes, &probes, &expected, |position| position as u32 % 50_000);
@@ -120,11 +57,7 @@ fn ipv4() {
 fn ipv6() {
     let routes = routes::<Ipv6Addr>();
     assert_eq!(routes.len(), 160_147);
-    let probes = probes(&routes, 10_000_000, |route, random| {
-        let (first, last) = (route.first().to_bits(), route.last().to_bits());
-        let random = u128::from(random[0]) << 64 | u128::from(random[1]);
-        Ipv6Addr::from_bits(first | random & (last - first))
-    });
+    let probes = probes(&routes, 10_000_000, random_v6);
     let expected = expected(&routes, &probes);
     check(&routes, &probes, &expected, |position| GroupId::MAX.raw() - position as u32);
 }

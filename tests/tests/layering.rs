@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 /// From low to high; modules of one layer may use each other.
 const LAYERS: [&[&str]; 15] = [
-    &["sys", "vector"],
+    &["sys", "vector", "atomic"],
     &["ids", "drop_reason", "clock", "path_stage"],
     &["counters"],
     &["frame"],
@@ -50,10 +50,11 @@ const MAY_NAME_STATE: [&str; 3] = ["pipeline", "worker", "router"];
 /// Crates without workspace dependencies.
 const LEAVES: [&str; 4] = ["fib", "encap", "acl", "api"];
 /// Files of leaf crates that hold instructions for vectors and prefetching, each beside a safe twin.
-const VECTOR_MODULES: [&str; 5] = [
+const VECTOR_MODULES: [&str; 6] = [
     "fib/kernel.rs",
     "fib/kernel/x86.rs",
     "acl/conntrack/avx512.rs",
+    "fib/kernel/x86/vector.rs",
     "acl/conntrack/prefetch.rs",
     "acl/list/avx512.rs",
 ];

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub use rules::{RuleCounters, RuleTotals};
 
 use crate::drop_reason::DropReason;
-use crate::ids::{MAX_PORTS, NeighborSlot, PortId, TRACE_SLOTS, TunnelId};
+use crate::ids::{AdjacencyId, MAX_PORTS, NeighborSlot, PortId, TRACE_SLOTS, TunnelId};
 use crate::path_stage::PathStage;
 
 /// A counter with a single writer.
@@ -141,6 +141,16 @@ pub struct TunnelCounters {
     pub rx_bytes: Counter,
 }
 
+/// What one worker sent by one adjacency.
+#[derive(Default, Debug)]
+#[repr(align(16))]
+pub struct AdjacencyCounters {
+    /// Packets handed to the port.
+    pub tx_packets: Counter,
+    /// Their bytes, from the Ethernet header on.
+    pub tx_bytes: Counter,
+}
+
 /// Drops by reason of what entered on one port.
 #[derive(Debug)]
 struct PortDrops([Counter; DropReason::COUNT]);
@@ -251,6 +261,7 @@ pub struct WorkerCounters {
     tunnels: Box<[TunnelCounters]>,
     /// What policy rules counted.
     pub rules: RuleCounters,
+    adjacencies: Box<[AdjacencyCounters]>,
     /// The worker's own.
     pub run: LoopCounters,
 }
@@ -263,6 +274,7 @@ impl Default for WorkerCounters {
             waiting: (0..NeighborSlot::COUNT).map(|_| Counter::default()).collect(),
             tunnels: (0..TunnelId::COUNT).map(|_| TunnelCounters::default()).collect(),
             rules: RuleCounters::default(),
+            adjacencies: (0..AdjacencyId::COUNTED).map(|_| AdjacencyCounters::default()).collect(),
             run: LoopCounters::default(),
         }
     }
@@ -291,6 +303,12 @@ impl WorkerCounters {
     #[inline]
     pub fn tunnel(&self, tunnel: TunnelId) -> &TunnelCounters {
         &self.tunnels[tunnel.index() % TunnelId::COUNT]
+    }
+
+    /// Counters of an adjacency.
+    #[inline]
+    pub fn adjacency(&self, adjacency: AdjacencyId) -> &AdjacencyCounters {
+        &self.adjacencies[adjacency.index().min(AdjacencyId::COUNTED - 1)]
     }
 
     /// Packets that wait for the neighbour in `slot`.

@@ -46,6 +46,11 @@ index_type! {
     TunnelId(u16)
 }
 index_type! {
+    /// A routing table of its own (virtual routing and forwarding), with the ports that use it.
+    /// Below [`VrfId::COUNT`].
+    VrfId(u16)
+}
+index_type! {
     /// A worker: one thread that runs the pipeline to completion.
     WorkerId(u16)
 }
@@ -59,6 +64,18 @@ pub const MAX_PORTS: usize = 2048;
 impl NeighborSlot {
     /// Number of slots.
     pub const COUNT: usize = 8192;
+}
+
+impl VrfId {
+    /// The one that ports are in unless told otherwise.
+    pub const DEFAULT: VrfId = VrfId(0);
+    /// Most that there can be, the default one included.
+    pub const COUNT: usize = 1024;
+}
+
+impl AdjacencyId {
+    /// Number of adjacencies that are counted apart; the last one's count is of all beyond.
+    pub const COUNTED: usize = 16_384;
 }
 
 impl TunnelId {

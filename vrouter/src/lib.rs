@@ -1,6 +1,7 @@
 //! vRouter: a userspace packet-forwarding router for pod networks.
 
 pub mod agent;
+mod atomic;
 pub mod burst;
 pub mod checksum;
 pub mod clock;

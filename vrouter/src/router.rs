@@ -19,6 +19,7 @@
 
 mod builder;
 mod placement;
+mod totals;
 mod workforce;
 
 use std::io;
@@ -27,7 +28,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use acl::conntrack::{LayoutError, TakenOver};
@@ -36,14 +37,15 @@ use crossbeam_queue::ArrayQueue;
 use crate::control::{Engine, EngineError, Event, NeighborRequest, PortSpec};
 use crate::counters::{RuleTotals, WorkerCounters};
 use crate::frame::{FramePool, FrameStore};
-use crate::ids::{PortId, Timestamp, TunnelId, WorkerId};
+use crate::ids::{AdjacencyId, PortId, Timestamp, TunnelId, WorkerId};
 use crate::neighbor_ports::NeighborPorts;
 use crate::pipeline::flow_log;
+use crate::pipeline::path_mtu::Report;
 use crate::pipeline::punt::{Punt, PuntQueue};
 use crate::pipeline::trace::{Record, Tracer};
 use crate::port::PortQueue;
 use crate::tables::{FlowMemory, NeighborState};
-use crate::totals::{PortTotals, TunnelTotals};
+use crate::totals::{AdjacencyTotals, PortTotals, TunnelTotals};
 use crate::worker::handoff::{Doorbell, Owners};
 use crate::worker::idle::IdleMode;
 use crate::worker::{Command, Injected, Worker};
@@ -157,6 +159,8 @@ pub struct Router {
     equipped: bool,
     /// What a tunnel's number had counted before it was this tunnel's.
     tunnel_starts: BTreeMap<TunnelId, TunnelTotals>,
+    /// The same of adjacencies.
+    adjacency_starts: BTreeMap<AdjacencyId, AdjacencyTotals>,
     /// The time of the latest call that brought one.
     now: Timestamp,
 }
@@ -268,9 +272,7 @@ impl Router {
     /// Where the FIB is full.
     pub fn commit(&mut self) -> Result<u64, EngineError> {
         let generation = self.engine.commit()?;
-        for id in self.engine.take_reused_tunnels() {
-            self.tunnel_starts.insert(id, self.count_tunnel(id));
-        }
+        self.note_starts();
         let now = self.now;
         let changed = self.neighbors.configure(self.engine.desired(), |name| self.engine.port_id(name), now);
         changed.into_iter().for_each(|port| self.engine.ask_again(port));
@@ -328,6 +330,9 @@ impl Router {
             match punt {
                 Punt::Resolve { port, address, glean: true } => self.engine.glean(port, address),
                 Punt::Resolve { port, address, glean: false } => self.engine.resolve(port, address),
+                Punt::PathMtu(Report { local, remote, mtu }) => {
+                    self.engine.path_mtu((local, remote), mtu.into(), now);
+                }
                 Punt::Frame { port, frame, offset, len } => {
                     self.neighbors.frame(port, self.store.area().bytes(&frame, offset, len), now);
                     self.store.free(frame);
@@ -349,6 +354,7 @@ impl Router {
         if let Err(error) = self.engine.commit() {
             tracing::error!("{error}");
         }
+        self.note_starts();
         while let Some(request) = self.engine.next_neighbor_request() {
             self.neighbors.request(request, now);
         }
@@ -427,20 +433,6 @@ impl Router {
         &self.ports
     }
 
-    /// What a port counted since it was added; `None` where there is no such port.
-    pub fn port_totals(&self, port: PortId) -> Option<PortTotals> {
-        let placement = self.ports.iter().find(|placement| placement.port == port)?;
-        let counters = self.handles.iter().map(|handle| &*handle.counters);
-        Some(PortTotals::sum(port, counters).since(&placement.start))
-    }
-
-    /// Packets that wait for a neighbour now.
-    pub fn waiting_for(&self, port: PortId, address: IpAddr) -> u32 {
-        let Some(slot) = self.engine.neighbor_slot(port, address) else { return 0 };
-        let waiting: u64 = self.handles.iter().map(|handle| handle.counters.waiting(slot).get()).sum();
-        u32::try_from(waiting).unwrap_or(u32::MAX)
-    }
-
     /// What workers do without work.
     pub fn idle_mode(&self) -> IdleMode {
         self.idle
@@ -482,15 +474,9 @@ impl Router {
         sum
     }
 
-    /// What a tunnel counted, over all workers.
-    pub fn tunnel_totals(&self, remote: Ipv4Addr) -> TunnelTotals {
-        let id = self.engine.tunnel_id(remote);
-        let start = self.tunnel_starts.get(&id).copied().unwrap_or_default();
-        self.count_tunnel(id).since(start)
-    }
-
-    fn count_tunnel(&self, id: TunnelId) -> TunnelTotals {
-        TunnelTotals::sum(id, self.handles.iter().map(|handle| &*handle.counters))
+    /// The time of the latest call that brought one.
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// The neighbour machines of exclusive uplinks.

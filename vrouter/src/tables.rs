@@ -4,6 +4,7 @@
 //!   Tables (immutable snapshot, adopted at a burst boundary)
 //!    |- ports[PortId]         role, MACs, addresses a pod may use, policy
 //!    |- fib4, fib6            prefix -> group id      (concurrent, changed in place)
+//!    |- vrfs[VrfId]           the same for ports that have routes of their own
 //!    |- groups[GroupId]       -> adjacency            or buckets of them (ECMP)
 //!    |- adjacencies[..]       what to do: port, MAC, outer header, MTU
 //!    |- neighbors             slot -> MAC             (concurrent, changed in place)
@@ -34,7 +35,7 @@ pub use policy::{
     flow_table_in,
 };
 
-use crate::ids::{AdjacencyId, MAX_PORTS, NeighborSlot, PortId, TunnelId};
+use crate::ids::{AdjacencyId, MAX_PORTS, NeighborSlot, PortId, TunnelId, VrfId};
 
 /// The gateway's MAC address toward pods.
 pub const GATEWAY_MAC: MacAddr = MacAddr([0xee; 6]);
@@ -73,6 +74,8 @@ pub struct Port {
     pub mtu: u32,
     /// Whether packets may be sent there.
     pub up: bool,
+    /// Whose routes packets take that enter here.
+    pub vrf: VrfId,
     /// Source addresses that a pod may use (anti-spoof); unused on other roles.
     pub addresses4: Box<[Ipv4Addr]>,
     /// Source addresses that a pod may use (anti-spoof); unused on other roles.
@@ -81,6 +84,14 @@ pub struct Port {
     pub policy: Option<PortPolicy>,
     /// Policy of the host endpoint at an uplink or the host port.
     pub host_policy: Option<Arc<HostPolicy>>,
+}
+
+impl Port {
+    /// Whether packets of tunnels are taken that enter here: tunnels are the default VRF's.
+    #[inline]
+    pub fn ends_tunnels(&self) -> bool {
+        matches!(self.role, Role::Uplink { .. }) && self.vrf == VrfId::DEFAULT
+    }
 }
 
 /// What to do with a packet.
@@ -301,6 +312,19 @@ pub struct TraceFilter {
     pub drops_only: bool,
 }
 
+/// The routes of a VRF beside the default one.
+#[derive(Clone, Debug)]
+pub struct VrfTables {
+    /// IPv4 routes.
+    pub fib4: Arc<Fib<Ipv4Addr>>,
+    /// IPv6 routes.
+    pub fib6: Arc<Fib<Ipv6Addr>>,
+    /// Source of ICMP errors about its packets.
+    pub icmp_source4: Ipv4Addr,
+    /// Source of ICMPv6 errors about its packets.
+    pub icmp_source6: Ipv6Addr,
+}
+
 /// Everything that the packet path reads, but for what changes in place.
 #[derive(Clone, Debug)]
 pub struct Tables {
@@ -310,6 +334,8 @@ pub struct Tables {
     pub fib4: Arc<Fib<Ipv4Addr>>,
     /// IPv6 routes.
     pub fib6: Arc<Fib<Ipv6Addr>>,
+    /// Other VRFs than the default one, whose routes are `fib4` and `fib6`: the first is number 1.
+    pub vrfs: Arc<[VrfTables]>,
     /// By [`fib::GroupId`].
     pub groups: Chunked<Group>,
     /// By [`AdjacencyId`].
@@ -340,6 +366,7 @@ impl Tables {
             ports: Box::new([]),
             fib4,
             fib6,
+            vrfs: Arc::default(),
             groups: Chunked::default(),
             adjacencies: Chunked::default(),
             neighbors,
@@ -365,6 +392,20 @@ impl Tables {
         };
         let group = group.and_then(|group| self.groups.get(group.index()));
         group.is_some_and(|group| self.adjacencies[group.pick(|| 0).index()].local)
+    }
+
+    /// A VRF, if it is not the default one.
+    #[inline]
+    pub fn vrf(&self, id: VrfId) -> Option<&VrfTables> {
+        self.vrfs.get(id.index().checked_sub(1)?)
+    }
+
+    /// Sources of ICMP and ICMPv6 errors about what entered by a port.
+    pub fn icmp_sources(&self, port: PortId) -> (Ipv4Addr, Ipv6Addr) {
+        match self.port(port).and_then(|port| self.vrf(port.vrf)) {
+            Some(vrf) => (vrf.icmp_source4, vrf.icmp_source6),
+            None => (self.icmp_source4, self.icmp_source6),
+        }
     }
 
     /// The number of the port with this name.

@@ -1,4 +1,4 @@
-//! What ports and tunnels counted, over all workers, since they were added.
+//! What ports, tunnels and next hops counted, over all workers, since they were added.
 //!
 //! Workers count by number and never reset a counter. A number that served another
 //! port or tunnel before starts with its counts: they are remembered when the number
@@ -6,7 +6,7 @@
 
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
-use crate::ids::{PortId, TunnelId};
+use crate::ids::{AdjacencyId, PortId, TunnelId};
 use crate::port::KernelLosses;
 
 /// Sums over workers. The first eight fields and `drops` grow; the rest are gauges.
@@ -144,6 +144,33 @@ impl TunnelTotals {
             tx_bytes: self.tx_bytes.saturating_sub(start.tx_bytes),
             rx_packets: self.rx_packets.saturating_sub(start.rx_packets),
             rx_bytes: self.rx_bytes.saturating_sub(start.rx_bytes),
+        }
+    }
+}
+
+/// Sums over workers of what was sent by an adjacency.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AdjacencyTotals {
+    /// Packets given to the port.
+    pub tx_packets: u64,
+    /// Their bytes, from the Ethernet header on.
+    pub tx_bytes: u64,
+}
+
+impl AdjacencyTotals {
+    /// The sum over workers, whichever next hops had the number.
+    pub fn sum<'a>(adjacency: AdjacencyId, workers: impl Iterator<Item = &'a WorkerCounters>) -> Self {
+        workers.map(|worker| worker.adjacency(adjacency)).fold(Self::default(), |sum, at| AdjacencyTotals {
+            tx_packets: sum.tx_packets + at.tx_packets.get(),
+            tx_bytes: sum.tx_bytes + at.tx_bytes.get(),
+        })
+    }
+
+    /// What was counted after `start`.
+    pub fn since(self, start: AdjacencyTotals) -> Self {
+        AdjacencyTotals {
+            tx_packets: self.tx_packets.saturating_sub(start.tx_packets),
+            tx_bytes: self.tx_bytes.saturating_sub(start.tx_bytes),
         }
     }
 }

@@ -7,9 +7,14 @@
 //! | zipf | 65,536 destinations drawn as in-prefix; the n-th gets 1/n of what the first gets |
 
 use fib::{Address, Prefix};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+
+#[path = "../../tests/real_table/mod.rs"]
+mod real_table;
+
+pub(crate) use real_table::routes;
 
 /// Addresses of a trace: more than any cache holds the paths of.
 const ADDRESSES: usize = 1 << 20;
@@ -75,18 +80,6 @@ impl Family for Ipv6Addr {
     fn write(self, to: &mut impl Write) -> std::io::Result<()> {
         to.write_all(&self.octets())
     }
-}
-
-/// The routes of one family in ascending order.
-pub(crate) fn routes<A: Family>() -> Vec<Prefix<A>> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bart-prefixes.txt.gz");
-    let file = std::fs::File::open(file).expect("the table is part of the repository");
-    let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
-    // Lines of the other family do not parse.
-    let mut routes: Vec<Prefix<A>> =
-        lines.filter_map(|line| line.expect("gzipped text").parse().ok()).collect();
-    routes.sort_unstable();
-    routes
 }
 
 /// One trace for each of [`KINDS`].

@@ -1,6 +1,6 @@
 //! The kernels for x86-64.
 //!
-//! Both go down in the same steps, and in every step read for those lanes that are not at a leaf
+//! Both go down in the same steps ([`steps`]), and in every step read for those lanes that are not at a leaf
 //! yet. Whole bursts take all lanes through each step together; shorter ones go group by group, so
 //! that no lane behind the last one costs anything. Lanes in between that are not in the mask go
 //! down too, since every address has an answer, and are left out at the end.
@@ -9,23 +9,24 @@
 
 use crate::Address;
 use crate::arena::{Generation, NIBBLE};
-use crate::entry::Entry;
 use crate::front::{self, Front};
 use core::arch::asm;
 use core::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_setr_epi8, _mm256_and_si256,
+    __m128i, __m256i, __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_setr_epi8,
     _mm256_broadcastsi128_si256, _mm256_castsi128_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
     _mm256_cmpgt_epi32, _mm256_inserti128_si256, _mm256_loadu_si256, _mm256_maskstore_epi32,
-    _mm256_movemask_ps, _mm256_or_si256, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_sllv_epi32, _mm256_srl_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32,
-    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256, _mm512_add_epi32,
-    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi32_mask, _mm512_cmpgt_epi32_mask,
-    _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_or_si512,
-    _mm512_permutex2var_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_srl_epi32, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_storeu_si512,
-    _mm512_testn_epi32_mask,
+    _mm256_movemask_ps, _mm256_or_si256, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_shuffle_epi8,
+    _mm256_sllv_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
+    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4,
+    _mm512_cmpeq_epi32_mask, _mm512_cmpgt_epi32_mask, _mm512_loadu_si512, _mm512_mask_mov_epi32,
+    _mm512_mask_storeu_epi32, _mm512_permutex2var_epi32, _mm512_set1_epi32, _mm512_setr_epi32,
+    _mm512_shuffle_epi8, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_storeu_si512,
 };
 use core::net::Ipv4Addr;
+
+mod vector;
+
+use vector::Vector;
 
 /// Words in whole cache lines: a vector that straddles two is slow to read back.
 #[repr(align(64))]
@@ -269,16 +270,62 @@ pub(super) fn front_avx2(front: &Front, addrs: &[Ipv4Addr; 64], mask: u64, out: 
     down
 }
 
-/// Calls `$steps` with the width of the root, and with all lanes at once or group by group.
+/// Looks up `N` lanes from `first` on, in `G` vectors.
+///
+/// # Safety
+/// The CPU has what `V` needs.
+#[inline(always)]
+unsafe fn steps<V: Vector, A: Address, const R: u8, const N: usize, const G: usize>(
+    table: &Generation,
+    addrs: &[A; 64],
+    mask: u64,
+    first: usize,
+    out: &mut [u32; 64],
+) {
+    let base: *const u32 = table.base().cast();
+    // SAFETY: the features are the caller's promise; a child entry names a line of the table, and
+    // `to` has the lanes of a vector.
+    unsafe {
+        let mut entries = V::roots::<A, R, N, G>(table, addrs, first);
+        let mut words = [V::splat(0); G];
+        let mut below = [entries[0].below(); G];
+        for q in 0..G {
+            below[q] = entries[q].below();
+            words[q] = V::words(addrs, first + V::LANES * q, 0);
+        }
+        let mut depth = R;
+        while V::any_below(&entries, &below) {
+            if depth.is_multiple_of(32) {
+                for q in 0..G {
+                    words[q] = V::words(addrs, first + V::LANES * q, depth);
+                }
+            }
+            let to_nibble = _mm_cvtsi32_si128(i32::from(32 - NIBBLE - depth % 32));
+            for q in 0..G {
+                entries[q] = entries[q].descend(below[q], base, words[q], to_nibble);
+                below[q] = entries[q].below();
+            }
+            depth = depth.wrapping_add(NIBBLE);
+        }
+        for q in 0..G {
+            let at = first + V::LANES * q;
+            let to = out[at..at + V::LANES].as_mut_ptr();
+            entries[q].store(to, (mask >> at) as u16);
+        }
+    }
+}
+
+/// Takes the width of the root, and all lanes at once or vector by vector.
 macro_rules! by_shape {
-    ($steps:ident, $lanes:literal, $table:ident, $addrs:ident, $mask:ident, $out:ident, $($bits:literal)*) => {
+    ($vector:ty, $lanes:literal, $table:ident, $addrs:ident, $mask:ident, $out:ident, $($bits:literal)*) => {
         match $table.root_bits() {
-            $($bits => {
+            // SAFETY: the function that this is in is compiled for the CPU features of the vector.
+            $($bits => unsafe {
                 if $mask >> (64 - $lanes) != 0 {
-                    return $steps::<A, $bits, 64, { 64 / $lanes }>($table, $addrs, $mask, 0, $out);
+                    return steps::<$vector, A, $bits, 64, { 64 / $lanes }>($table, $addrs, $mask, 0, $out);
                 }
                 for first in (0..64).step_by($lanes).take_while(|&first| $mask >> first != 0) {
-                    $steps::<A, $bits, $lanes, 1>($table, $addrs, $mask, first, $out);
+                    steps::<$vector, A, $bits, $lanes, 1>($table, $addrs, $mask, first, $out);
                 }
             })*
             bits => unreachable!("no root takes {bits} bits"),
@@ -288,133 +335,10 @@ macro_rules! by_shape {
 
 #[target_feature(enable = "avx512f,avx512bw,bmi2")]
 pub(super) fn avx512<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-    by_shape!(avx512_steps, 16, table, addrs, mask, out, 8 12 16 20);
-}
-
-/// `N` lanes from `first` on, in `G` groups of sixteen.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,bmi2")]
-fn avx512_steps<A: Address, const R: u8, const N: usize, const G: usize>(
-    table: &Generation,
-    addrs: &[A; 64],
-    mask: u64,
-    first: usize,
-    out: &mut [u32; 64],
-) {
-    let base: *const u32 = table.base().cast();
-    let leaf = _mm512_set1_epi32(Entry::LEAF as i32);
-    let nibble = _mm512_set1_epi32(15);
-    let none = _mm512_set1_epi32(-1);
-    let roots = roots::<A, R, N>(table, addrs, first);
-    let mut words = [_mm512_setzero_si512(); G];
-    let mut entries = [none; G];
-    let mut descending = [0_u16; G];
-    for q in 0..G {
-        // SAFETY: 16 entries from entry 16 * q on are inside `roots`.
-        entries[q] = unsafe { _mm512_loadu_si512(roots.0.as_ptr().add(16 * q).cast()) };
-        descending[q] = _mm512_testn_epi32_mask(entries[q], leaf);
-        words[q] = word_16(addrs, first + 16 * q, 0);
-    }
-    let mut depth = R;
-    while descending != [0; G] {
-        if depth.is_multiple_of(32) {
-            for q in 0..G {
-                words[q] = word_16(addrs, first + 16 * q, depth);
-            }
-        }
-        let to_nibble = _mm_cvtsi32_si128(i32::from(32 - NIBBLE - depth % 32));
-        for q in 0..G {
-            let below = _mm512_and_si512(_mm512_srl_epi32(words[q], to_nibble), nibble);
-            let index = _mm512_or_si512(entries[q], below);
-            // SAFETY: a child entry is the first of 16 slots inside the lines.
-            entries[q] = unsafe { gather_16(entries[q], descending[q], base, index) };
-            descending[q] = _mm512_testn_epi32_mask(entries[q], leaf);
-        }
-        depth = depth.wrapping_add(NIBBLE);
-    }
-    let group = _mm512_set1_epi32(Entry::GROUP_MASK as i32);
-    let whole = mask == u64::MAX;
-    for q in 0..G {
-        let missed = _mm512_cmpeq_epi32_mask(entries[q], none);
-        let groups = _mm512_mask_mov_epi32(_mm512_and_si512(entries[q], group), missed, none);
-        let at = first + 16 * q;
-        let to = out[at..at + 16].as_mut_ptr().cast();
-        // SAFETY: `to` has 16 lanes. A store under a mask costs more.
-        unsafe {
-            if whole {
-                _mm512_storeu_si512(to, groups);
-            } else {
-                _mm512_mask_storeu_epi32(to.cast(), (mask >> at) as u16, groups);
-            }
-        }
-    }
+    by_shape!(__m512i, 16, table, addrs, mask, out, 8 12 16 20);
 }
 
 #[target_feature(enable = "avx2,bmi2")]
 pub(super) fn avx2<A: Address>(table: &Generation, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-    by_shape!(avx2_steps, 8, table, addrs, mask, out, 8 12 16 20);
-}
-
-/// `N` lanes from `first` on, in `G` groups of eight.
-#[inline]
-#[target_feature(enable = "avx2,bmi2")]
-fn avx2_steps<A: Address, const R: u8, const N: usize, const G: usize>(
-    table: &Generation,
-    addrs: &[A; 64],
-    mask: u64,
-    first: usize,
-    out: &mut [u32; 64],
-) {
-    let base: *const u32 = table.base().cast();
-    let nibble = _mm256_set1_epi32(15);
-    let none = _mm256_set1_epi32(-1);
-    let mut words = [_mm256_setzero_si256(); G];
-    let mut entries = [none; G];
-    let to_root = _mm_cvtsi32_si128(32 - i32::from(R));
-    for q in 0..G {
-        words[q] = word_8(addrs, first + 8 * q, 0);
-        // SAFETY: the root has a slot for each number of R bits.
-        entries[q] = unsafe { gather_8(none, none, base, _mm256_srl_epi32(words[q], to_root)) };
-    }
-    let mut depth = R;
-    loop {
-        // A leaf has its sign set: lanes go on whose sign is clear in all of these.
-        let leaves = entries.iter().fold(none, |all, &entry| _mm256_and_si256(all, entry));
-        if _mm256_movemask_ps(_mm256_castsi256_ps(leaves)) == 0xff {
-            break;
-        }
-        if depth.is_multiple_of(32) {
-            for q in 0..G {
-                words[q] = word_8(addrs, first + 8 * q, depth);
-            }
-        }
-        let to_nibble = _mm_cvtsi32_si128(i32::from(32 - NIBBLE - depth % 32));
-        for q in 0..G {
-            let below = _mm256_and_si256(_mm256_srl_epi32(words[q], to_nibble), nibble);
-            let index = _mm256_or_si256(entries[q], below);
-            let children = _mm256_xor_si256(entries[q], none);
-            // SAFETY: a child entry is the first of 16 slots inside the lines.
-            entries[q] = unsafe { gather_8(entries[q], children, base, index) };
-        }
-        depth = depth.wrapping_add(NIBBLE);
-    }
-    let group = _mm256_set1_epi32(Entry::GROUP_MASK as i32);
-    // Bit `lane` of the mask into the sign of the lane.
-    let to_sign = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
-    let whole = mask == u64::MAX;
-    for q in 0..G {
-        let missed = _mm256_cmpeq_epi32(entries[q], none);
-        let groups = _mm256_or_si256(_mm256_and_si256(entries[q], group), missed);
-        let at = first + 8 * q;
-        let to = out[at..at + 8].as_mut_ptr();
-        // SAFETY: `to` has 8 lanes. A store under a mask costs more.
-        unsafe {
-            if whole {
-                _mm256_storeu_si256(to.cast(), groups);
-            } else {
-                let lanes = _mm256_set1_epi32((mask >> at) as i32 & 0xff);
-                _mm256_maskstore_epi32(to.cast(), _mm256_sllv_epi32(lanes, to_sign), groups);
-            }
-        }
-    }
+    by_shape!(__m256i, 8, table, addrs, mask, out, 8 12 16 20);
 }

@@ -17,10 +17,10 @@ use super::path::upper;
 use super::{FibFull, FibWriter};
 use crate::Address;
 use crate::arena::{Generation, Line, NIBBLE, SLOTS};
+use crate::atomic::Ordering;
 use crate::books::Book;
 use crate::entry::Entry;
 use crate::front::{self, Front};
-use core::sync::atomic::Ordering;
 
 /// Root bits and lines of an empty table.
 pub(super) const FIRST: (u8, usize) = (8, 64);

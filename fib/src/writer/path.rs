@@ -2,10 +2,10 @@
 
 use super::FibWriter;
 use crate::arena::{Generation, NIBBLE, SLOTS};
+use crate::atomic::Ordering;
 use crate::books::{Book, Pool};
 use crate::entry::{Entry, GroupId};
 use crate::{Address, Prefix};
-use core::sync::atomic::Ordering;
 
 /// The lines on the way down to a prefix, as far as there are any.
 pub(super) struct Path {

@@ -3,10 +3,10 @@
 use super::FibWriter;
 use super::path::upper;
 use crate::arena::NIBBLE;
+use crate::atomic::Ordering;
 use crate::books::Book;
 use crate::entry::{Entry, GroupId};
 use crate::{Address, Prefix};
-use core::sync::atomic::Ordering;
 
 impl<A: Address> FibWriter<A> {
     /// All prefixes with their groups, in ascending order. They are collected first.

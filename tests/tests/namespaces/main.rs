@@ -12,6 +12,7 @@ mod memory;
 mod node_and_pods;
 mod odd_frames;
 mod operator;
+mod path_mtu;
 mod pods_across_nodes;
 mod policy;
 mod pool_mode;

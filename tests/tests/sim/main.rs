@@ -6,9 +6,12 @@
 //! | `against_model` | many thousand frames through the router and a naive model of it |
 //! | `drops` | a way to reach every drop reason, and the counters that move |
 //! | `neighbors` | address resolution on uplinks, packets that wait |
+//! | `next_hop_counts` | packets and bytes by next hop |
+//! | `path_mtu` | a narrow link on the path of a tunnel |
 //! | `checksums` | transport checksums that a port left to be finished |
 //! | `control` | routes, pods and ports change while traffic flows |
 //! | `policy` | Calico's and Kubernetes' policy on pods, and what changes do to live flows |
+//! | `vrfs` | uplinks with routes of their own |
 //! | `workers` | workers in threads: hand-off, order, idle modes, a clean stop |
 //! | `replay` | odd frames from real captures through every kind of port |
 //! | `world`, `frames` | the model's configuration, and the frames |
@@ -22,9 +25,14 @@ mod control;
 mod drops;
 mod frames;
 mod neighbors;
+mod next_hop_counts;
+mod path_mtu;
 mod policy;
+#[path = "../../../fib/tests/real_table/mod.rs"]
+mod real_table;
 mod replay;
 mod super_packets;
 mod two_nodes;
+mod vrfs;
 mod workers;
 mod world;

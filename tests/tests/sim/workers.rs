@@ -219,10 +219,7 @@ fn static_route(prefix: fib::AnyPrefix, next: Ipv4Addr) -> vrouter::Event {
 
 /// A fifth of the IPv4 prefixes of a real table, those that do not cover the pods.
 fn internet_prefixes() -> Vec<fib::AnyPrefix> {
-    use std::io::Read;
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fib/tests/data/bart-prefixes.txt.gz");
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+    let text = crate::real_table::text();
     let prefixes = text.lines().filter(|line| !line.contains(':')).step_by(5);
     let prefixes: Vec<fib::AnyPrefix> = prefixes.map(|line| line.parse().unwrap()).collect();
     assert!(prefixes.len() > 150_000);

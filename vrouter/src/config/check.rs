@@ -16,6 +16,7 @@ pub(super) fn check(config: &Config, host: &Host<'_>, out: &mut Diagnostics) {
     check_blocks(config, &pools, out);
     check_uplinks(config, out);
     check_resources(config, out);
+    check_vrfs(config, out);
     let peers = config.peers.iter().map(|peer| &peer.address);
     check_twice(peers, "peer", out);
     check_pods(config, &pools, out);
@@ -104,6 +105,15 @@ fn check_uplinks(config: &Config, out: &mut Diagnostics) {
                 }
             }
         }
+        if let Some(vrf) = &uplink.vrf
+            && *uplink.sharing != Sharing::Exclusive
+        {
+            out.error(
+                &vrf.place,
+                "vrf beside sharing = \"host\", where the kernel's routes count too",
+                "sharing = \"exclusive\", or no vrf",
+            );
+        }
         check_twice(&uplink.forward, "prefix", out);
         check_twice(&uplink.addresses, "address", out);
         check_twice(&uplink.foreign_tunnels, "address", out);
@@ -134,6 +144,22 @@ fn check_resources(config: &Config, out: &mut Diagnostics) {
             problem.message
         };
         out.error(&place, message, problem.expected);
+    }
+}
+
+/// A VRF comes to be with its uplinks.
+fn check_vrfs(config: &Config, out: &mut Diagnostics) {
+    let known: Vec<&str> =
+        config.uplinks.iter().filter_map(|uplink| Some(uplink.vrf.as_ref()?.value.as_str())).collect();
+    for route in &config.routes {
+        let vrf = route.resource.spec.vrf.as_str();
+        if !vrf.is_empty() && !known.contains(&vrf) {
+            let expected = match known.as_slice() {
+                [] => "an [[uplink]] with that vrf".to_owned(),
+                known => format!("the vrf of an [[uplink]]: {}", known.join(", ")),
+            };
+            out.error(&route.vrf_place, format!("no uplink is in VRF {vrf}"), expected);
+        }
     }
 }
 

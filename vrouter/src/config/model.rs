@@ -106,6 +106,8 @@ pub struct Uplink {
     pub foreign_tunnels: Vec<Setting<IpAddr>>,
     /// MTU in bytes; 0: the device's.
     pub mtu: Setting<u32>,
+    /// The VRF that it is in; `None`: the default one.
+    pub vrf: Option<Setting<String>>,
     /// The table.
     pub place: Place,
 }
@@ -183,6 +185,8 @@ pub struct StaticRoute {
     pub resource: api::Route,
     /// The table's `prefix`.
     pub place: Place,
+    /// The table's `vrf`.
+    pub vrf_place: Place,
 }
 
 /// A pod to attach at start.

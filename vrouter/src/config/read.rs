@@ -160,6 +160,7 @@ fn uplink(section: &mut Section<'_, '_>) -> Option<Uplink> {
         section.error_at(&mtu.place, found, "0 (the device's), or 1280 to 65535");
         mtu.value = 0;
     }
+    let vrf = vrf(section);
     Some(Uplink {
         device: device?,
         mode,
@@ -168,7 +169,14 @@ fn uplink(section: &mut Section<'_, '_>) -> Option<Uplink> {
         addresses: addresses.unwrap_or_default(),
         foreign_tunnels: foreign_tunnels.unwrap_or_default(),
         mtu,
+        vrf,
         place: section.place().clone(),
+    })
+}
+
+fn vrf(section: &mut Section<'_, '_>) -> Option<Setting<String>> {
+    section.parsed("vrf", "lower-case letters, digits and '-'", |text| {
+        api::check_dns_label(text).map(|()| text.to_owned()).map_err(|error| format!("{text:?} {error}"))
     })
 }
 
@@ -286,6 +294,7 @@ fn route(section: &mut Section<'_, '_>) -> Option<StaticRoute> {
     let encap = section.word("encap", &encaps, &["vxlan"], None);
     let kind = section.word("type", &RouteType::NAMES, &[], RouteType::Unicast);
     let metric = section.number("metric", 0..=u32::MAX, 0);
+    let vrf = vrf(section);
     let Setting { value: prefix, place } = prefix?;
     let name = name.unwrap_or_else(|| Route::default_name(&prefix));
     let mut resource = Route::terminal(name, prefix, *kind);
@@ -294,6 +303,7 @@ fn route(section: &mut Section<'_, '_>) -> Option<StaticRoute> {
     resource.spec.via = via.iter().map(|next_hop| next_hop.value).collect();
     resource.spec.encap = *encap;
     resource.spec.metric = *metric;
+    resource.spec.vrf = vrf.map(Setting::into_value).unwrap_or_default();
     let mut problems = resource.problems();
     // A via that could not be read is already named, and is not missing.
     problems.retain(|problem| !(via_unreadable && problem.path.starts_with("spec.via")));
@@ -304,7 +314,7 @@ fn route(section: &mut Section<'_, '_>) -> Option<StaticRoute> {
         }
     }
     report(section, problems, &[("spec.prefix", "prefix"), ("spec.via", "via"), ("spec.encap", "encap")]);
-    Some(StaticRoute { resource, place })
+    Some(StaticRoute { resource, place, vrf_place: section.place_of("vrf") })
 }
 
 fn pod(section: &mut Section<'_, '_>) -> Option<Pod> {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::control::adjacency::{self, Hop};
 use crate::control::neighbors::Neighbors;
+use crate::control::path_mtus::Ends;
 use crate::drop_reason::DropReason;
 use crate::ids::{AdjacencyId, PortId, TunnelId};
 use crate::tables::{Adjacency, Chunked, NeighborTable, Port};
@@ -27,6 +28,8 @@ pub struct Adjacencies {
     /// Remote ends of tunnels, with the number of hops that lead there.
     tunnels: BTreeMap<Ipv4Addr, usize>,
     tunnels_changed: bool,
+    /// Numbers that belong to another hop than before.
+    reused: Vec<AdjacencyId>,
     /// Neighbours that hops have let go of.
     unwanted: Vec<(PortId, IpAddr, bool)>,
 }
@@ -39,6 +42,8 @@ pub struct Parts<'a> {
     pub neighbors: &'a Neighbors,
     /// Numbers of tunnels.
     pub tunnel_id: &'a dyn Fn(Ipv4Addr) -> TunnelId,
+    /// What was learned of the paths of tunnels.
+    pub path_mtu: &'a dyn Fn(Ends) -> Option<u32>,
 }
 
 impl Default for Adjacencies {
@@ -53,6 +58,7 @@ impl Default for Adjacencies {
             stale: Vec::new(),
             tunnels: BTreeMap::new(),
             tunnels_changed: false,
+            reused: Vec::new(),
             unwanted: Vec::new(),
         }
     }
@@ -74,10 +80,16 @@ impl Adjacencies {
             }
             return *id;
         }
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.hops.push(None);
-            AdjacencyId(self.hops.len() as u32 - 1)
-        });
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.reused.push(id);
+                id
+            }
+            None => {
+                self.hops.push(None);
+                AdjacencyId(self.hops.len() as u32 - 1)
+            }
+        };
         self.hops[id.index()] = Some((hop, 1));
         self.ids.insert(hop, id);
         self.stale.push(id);
@@ -125,6 +137,11 @@ impl Adjacencies {
         self.rebuild(|hop| hop.neighbor().is_some_and(|(at, of, _)| (at, of) == (port, address)));
     }
 
+    /// Has what leads through a tunnel built anew, since more is known of its path.
+    pub fn path_changed(&mut self, ends: Ends) {
+        self.rebuild(|hop| hop.ends() == Some(ends));
+    }
+
     fn rebuild(&mut self, concerned: impl Fn(&Hop) -> bool) {
         for (index, hop) in self.hops.iter().enumerate() {
             if hop.is_some_and(|(hop, _)| concerned(&hop)) {
@@ -147,7 +164,7 @@ impl Adjacencies {
         let slot = |port, address| parts.neighbors.slot(port, address);
         for id in self.stale.drain(..) {
             if let Some((hop, _)) = &self.hops[id.index()] {
-                let built = adjacency::build(hop, &port_of, &slot, parts.tunnel_id);
+                let built = adjacency::build(hop, &port_of, &slot, parts.tunnel_id, parts.path_mtu);
                 self.table.set(id.index(), built, &unused());
             }
         }
@@ -168,6 +185,16 @@ impl Adjacencies {
     /// resolved). Workers may still use their slots.
     pub fn take_unwanted(&mut self) -> Vec<(PortId, IpAddr, bool)> {
         core::mem::take(&mut self.unwanted)
+    }
+
+    /// Numbers that belong to another hop than at the last call.
+    pub fn take_reused(&mut self) -> Vec<AdjacencyId> {
+        core::mem::take(&mut self.reused)
+    }
+
+    /// The number of a hop in use.
+    pub fn id(&self, hop: &Hop) -> Option<AdjacencyId> {
+        self.ids.get(hop).copied()
     }
 
     /// Every hop in use.

@@ -13,6 +13,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use encap::tunnel::ipip::{self, OuterIpv4};
 use encap::wire::ethernet::MacAddr;
 
+use crate::control::path_mtus::Ends;
 use crate::drop_reason::DropReason;
 use crate::ids::{NeighborSlot, PortId, TunnelId};
 use crate::tables::{Action, Adjacency};
@@ -50,6 +51,14 @@ impl Hop {
         }
     }
 
+    /// The two ends of a tunnel: ours, the remote one.
+    pub fn ends(&self) -> Option<Ends> {
+        match *self {
+            Hop::Ipip(local, remote, ..) => Some((local, remote)),
+            _ => None,
+        }
+    }
+
     /// The neighbour that the hop needs, and whether it is to be kept resolved.
     pub fn neighbor(&self) -> Option<(PortId, IpAddr, bool)> {
         match *self {
@@ -63,12 +72,13 @@ impl Hop {
 /// Builds the adjacency of a hop from the ports as they are.
 ///
 /// `slot` gives the neighbour slot of (port, address), `tunnel_id` the number of the
-/// tunnel to a remote.
+/// tunnel to a remote, `path_mtu` the longest outer packet between two ends where that is known.
 pub fn build(
     hop: &Hop,
     port_of: &dyn Fn(PortId) -> Option<(MacAddr, MacAddr, u32)>,
     slot: &dyn Fn(PortId, IpAddr) -> NeighborSlot,
     tunnel_id: &dyn Fn(Ipv4Addr) -> TunnelId,
+    path_mtu: &dyn Fn(Ends) -> Option<u32>,
 ) -> Adjacency {
     let base = |port: PortId, action: Action| {
         let (source_mac, destination_mac, mtu) =
@@ -95,9 +105,10 @@ pub fn build(
         }
         Hop::Ipip(local, remote, port, address) => {
             let under = base(port, Action::Neighbor(slot(port, address)));
+            let outer = path_mtu((local, remote)).map_or(under.mtu, |path| path.min(under.mtu));
             Adjacency {
                 next_hop: Some(address),
-                mtu: u32::from(encap::tunnel::mtu::inner_mtu(under.mtu, ipip::OVERHEAD as u16)),
+                mtu: u32::from(encap::tunnel::mtu::inner_mtu(outer, ipip::OVERHEAD as u16)),
                 tunnel: Some(OuterIpv4::new(local, remote)),
                 tunnel_id: tunnel_id(remote),
                 ..under

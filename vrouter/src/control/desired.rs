@@ -8,6 +8,8 @@ use encap::wire::ethernet::MacAddr;
 use fib::{AnyPrefix, RouteSource};
 use ipnet::IpNet;
 
+use crate::ids::VrfId;
+
 /// What a port is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -174,6 +176,10 @@ pub struct Desired {
     pub peers: BTreeSet<Ipv4Addr>,
     /// This node's blocks.
     pub blocks: Vec<IpNet>,
+    /// VRFs beside the default one, in the order of their numbers: the first is number 1.
+    pub vrfs: Vec<String>,
+    /// The VRFs of ports that are in another than the default one.
+    pub port_vrfs: BTreeMap<String, VrfId>,
 }
 
 impl Desired {
@@ -187,7 +193,36 @@ impl Desired {
         self.pool_of(&to_ipnet(prefix)).map_or(IpipMode::Never, |pool| pool.ipip_mode)
     }
 
-    /// Uplinks with their addresses.
+    /// As [`pool_mode`](Self::pool_mode), for a prefix of a VRF: pools are the default VRF's.
+    pub fn pool_mode_in(&self, vrf: VrfId, prefix: &AnyPrefix) -> IpipMode {
+        if vrf == VrfId::DEFAULT { self.pool_mode(prefix) } else { IpipMode::Never }
+    }
+
+    /// The number of a VRF by its name; the default one has the name "".
+    pub fn vrf(&self, name: &str) -> Option<VrfId> {
+        if name.is_empty() {
+            return Some(VrfId::DEFAULT);
+        }
+        self.vrfs.iter().position(|known| known == name).map(|at| VrfId(at as u16 + 1))
+    }
+
+    /// The name of a VRF.
+    pub fn vrf_name(&self, id: VrfId) -> &str {
+        id.index().checked_sub(1).and_then(|at| self.vrfs.get(at)).map_or("", String::as_str)
+    }
+
+    /// The VRF that a port is in.
+    pub fn vrf_of(&self, port: &str) -> VrfId {
+        self.port_vrfs.get(port).copied().unwrap_or(VrfId::DEFAULT)
+    }
+
+    /// The uplinks of a VRF with their addresses.
+    pub fn uplinks_of(&self, vrf: VrfId) -> impl Iterator<Item = (&PortSpec, &[IpNet])> {
+        let of = self.uplinks().filter(move |(port, ..)| self.vrf_of(&port.name) == vrf);
+        of.map(|(port, _, addresses)| (port, addresses))
+    }
+
+    /// Uplinks of all VRFs with their addresses.
     pub fn uplinks(&self) -> impl Iterator<Item = (&PortSpec, bool, &[IpNet])> {
         self.ports.values().filter_map(|port| match &port.role {
             PortRole::Uplink { exclusive, addresses } => Some((port, *exclusive, addresses.as_slice())),
@@ -200,10 +235,10 @@ impl Desired {
         self.ports.values().find(|port| matches!(port.role, PortRole::Host { .. }))
     }
 
-    /// The uplink whose connected prefix holds `address`, longest prefix first.
-    pub fn uplink_toward(&self, address: IpAddr) -> Option<&PortSpec> {
-        self.uplinks()
-            .flat_map(|(port, _, addresses)| addresses.iter().map(move |net| (port, net)))
+    /// The uplink of a VRF whose connected prefix holds `address`, longest prefix first.
+    pub fn uplink_toward(&self, vrf: VrfId, address: IpAddr) -> Option<&PortSpec> {
+        self.uplinks_of(vrf)
+            .flat_map(|(port, addresses)| addresses.iter().map(move |net| (port, net)))
             .filter(|(_, net)| net.contains(&address))
             .max_by_key(|(_, net)| net.prefix_len())
             .map(|(port, _)| port)
@@ -215,21 +250,21 @@ impl Desired {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         };
-        let all = || self.uplinks().flat_map(|(_, _, addresses)| addresses);
+        let all = || self.uplinks_of(VrfId::DEFAULT).flat_map(|(_, addresses)| addresses);
         all().filter(|net| net.contains(&IpAddr::V4(remote))).find_map(v4).or_else(|| all().find_map(v4))
     }
 
-    /// The node's first global address on an uplink, for ICMPv6 errors.
-    pub fn first_v6(&self) -> Option<Ipv6Addr> {
-        self.uplinks().flat_map(|(_, _, addresses)| addresses).find_map(|net| match net.addr() {
+    /// The node's first global address on an uplink of a VRF, for ICMPv6 errors.
+    pub fn first_v6(&self, vrf: VrfId) -> Option<Ipv6Addr> {
+        self.uplinks_of(vrf).flat_map(|(_, addresses)| addresses).find_map(|net| match net.addr() {
             IpAddr::V6(address) if address.segments()[0] & 0xffc0 != 0xfe80 => Some(address),
             _ => None,
         })
     }
 
-    /// The node's first IPv4 address on an uplink: tunnels and ICMP errors.
-    pub fn first_v4(&self) -> Option<Ipv4Addr> {
-        self.uplinks().flat_map(|(_, _, addresses)| addresses).find_map(|net| match net.addr() {
+    /// The node's first IPv4 address on an uplink of a VRF: tunnels and ICMP errors.
+    pub fn first_v4(&self, vrf: VrfId) -> Option<Ipv4Addr> {
+        self.uplinks_of(vrf).flat_map(|(_, addresses)| addresses).find_map(|net| match net.addr() {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         })

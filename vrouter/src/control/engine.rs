@@ -11,7 +11,8 @@
 //! | `glean` | news of neighbours, routes to those that traffic asks for |
 //! | `host_endpoints` | which host endpoint is at which port |
 //! | `policy` | programs of pod ports, and flows that must be asked about again |
-//! | `tunnels` | from whom tunnel packets are taken |
+//! | `tunnels` | from whom tunnel packets are taken, and what is known of their paths |
+//! | `vrfs` | routing tables beside the default one |
 //! | `commit` | from the desired state to tables and FIB |
 
 mod commit;
@@ -22,6 +23,7 @@ mod incremental;
 mod policy;
 mod ports;
 mod tunnels;
+mod vrfs;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,14 +31,15 @@ use std::sync::Arc;
 
 use fib::{Address, AnyPrefix, Candidate, Change, FibWriter, GroupId, Prefix, Rib, RouteSource};
 
-use crate::control::desired::{Desired, RouteSpec, RouteTarget};
+use crate::control::desired::{Desired, Encap, RouteSpec, RouteTarget};
 use crate::control::event::Event;
 use crate::control::groups::{FamilyIndex, Groups};
 use crate::control::neighbors::Neighbors;
 use crate::control::next_hop::{NextHop, Path};
+use crate::control::path_mtus::PathMtus;
 use crate::control::tunnel_ids::TunnelIds;
 use crate::drop_reason::DropReason;
-use crate::ids::{MAX_PORTS, PortId, Timestamp};
+use crate::ids::{MAX_PORTS, PortId, Timestamp, VrfId};
 use crate::publish::{Epoch, Publisher};
 use crate::sys::huge_pages;
 use crate::tables::{
@@ -84,6 +87,21 @@ pub enum EngineError {
     /// A path that no flow is to take; leave it out instead.
     #[error("next hop {1} of route {0} has weight 0")]
     NoWeight(AnyPrefix, IpAddr),
+    /// No such VRF.
+    #[error("there is no VRF {0}")]
+    NoSuchVrf(String),
+    /// All VRF numbers are in use.
+    #[error("all {} VRFs are in use", VrfId::COUNT)]
+    TooManyVrfs,
+    /// Ports do not move between VRFs.
+    #[error("port {0} exists already: a port is in one VRF all its life")]
+    PortBound(String),
+    /// Only uplinks can be in a VRF of their own.
+    #[error("port {0} cannot be in a VRF: only exclusive uplinks can")]
+    NotForVrf(String),
+    /// Tunnels are the default VRF's.
+    #[error("route to {0} of a VRF asks for a tunnel: only the default VRF has tunnels")]
+    TunnelInVrf(AnyPrefix),
     /// All numbers of next-hop groups are in use.
     #[error("all {0} next-hop groups are in use")]
     GroupsFull(usize),
@@ -96,6 +114,7 @@ pub enum EngineError {
 pub(super) struct Family<A: Address> {
     pub(super) rib: Rib<A, Path>,
     pub(super) fib: FibWriter<A>,
+    vrf: VrfId,
     index: FamilyIndex,
     pub(super) wrap: fn(Prefix<A>) -> AnyPrefix,
     /// An address as one of this family, if it is.
@@ -107,18 +126,47 @@ pub(super) struct Family<A: Address> {
 }
 
 impl<A: Address> Family<A> {
-    fn new(index: FamilyIndex, wrap: fn(Prefix<A>) -> AnyPrefix, narrow: fn(IpAddr) -> Option<A>) -> Self {
+    fn new(
+        vrf: VrfId,
+        index: FamilyIndex,
+        wrap: fn(Prefix<A>) -> AnyPrefix,
+        narrow: fn(IpAddr) -> Option<A>,
+    ) -> Self {
         let mut fib = FibWriter::new();
         fib.advise_memory(huge_pages::advise);
         Family {
             rib: Rib::new(),
             fib,
+            vrf,
             index,
             wrap,
             narrow,
             sealed: None,
             changes: Vec::new(),
             plan: Vec::new(),
+        }
+    }
+}
+
+/// The routes of one VRF.
+pub(super) struct Vrf {
+    pub(super) v4: Family<Ipv4Addr>,
+    pub(super) v6: Family<Ipv6Addr>,
+}
+
+impl Vrf {
+    fn new(id: VrfId) -> Self {
+        let narrow4 = |address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        };
+        let narrow6 = |address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address),
+        };
+        Vrf {
+            v4: Family::new(id, FamilyIndex::V4, AnyPrefix::V4, narrow4),
+            v6: Family::new(id, FamilyIndex::V6, AnyPrefix::V6, narrow6),
         }
     }
 }
@@ -143,8 +191,8 @@ struct Changed {
 /// The writer of everything that workers read.
 pub struct Engine {
     pub(super) desired: Desired,
-    pub(super) v4: Family<Ipv4Addr>,
-    pub(super) v6: Family<Ipv6Addr>,
+    /// By number; the first is the default one.
+    pub(super) vrfs: Vec<Vrf>,
     pub(super) groups: Groups,
     pub(super) neighbors: Neighbors,
     pub(super) neighbor_table: Arc<NeighborTable>,
@@ -161,6 +209,7 @@ pub struct Engine {
     ports: Vec<Option<Arc<Port>>>,
     tunnel_ends: TunnelEnds,
     tunnel_peers: Arc<TunnelPeers>,
+    pub(super) path_mtus: PathMtus,
     gleaned: BTreeSet<(PortId, IpAddr)>,
     /// The paths of a route on its way into the RIB; kept for its memory.
     paths: Vec<Path>,
@@ -169,22 +218,14 @@ pub struct Engine {
 impl Engine {
     /// An engine of a router with these flows, and the first tables; `make` turns them into a publisher.
     pub fn new(flows: Arc<FlowTable>, make: impl FnOnce(Arc<Tables>) -> Publisher<Tables>) -> Self {
-        let v4 = Family::new(FamilyIndex::V4, AnyPrefix::V4, |address| match address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        });
-        let v6 = Family::new(FamilyIndex::V6, AnyPrefix::V6, |address| match address {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(address),
-        });
+        let default = Vrf::new(VrfId::DEFAULT);
         let neighbor_table = Arc::new(NeighborTable::new());
         let policy = PolicySide::new(flows);
-        let (fib4, fib6) = (v4.fib.reader(), v6.fib.reader());
+        let (fib4, fib6) = (default.v4.fib.reader(), default.v6.fib.reader());
         let tables = Tables::empty(fib4, fib6, neighbor_table.clone(), policy.tables(&[]));
         let mut engine = Engine {
             desired: Desired::default(),
-            v4,
-            v6,
+            vrfs: vec![default],
             groups: Groups::default(),
             neighbors: Neighbors::default(),
             neighbor_table,
@@ -200,6 +241,7 @@ impl Engine {
             ports: Vec::new(),
             tunnel_ends: TunnelEnds::default(),
             tunnel_peers: Arc::default(),
+            path_mtus: PathMtus::default(),
             gleaned: BTreeSet::new(),
             paths: Vec::new(),
         };
@@ -224,24 +266,31 @@ impl Engine {
                 self.desired.pools.remove(&cidr).ok_or(EngineError::NoSuchPool(cidr))?;
                 self.changed.pools.push(cidr);
             }
-            Event::PutRoute(route) => self.put_route(route)?,
-            Event::RemoveRoute(prefix, source) => {
-                if !self.withdraw(prefix, source) {
-                    return Err(EngineError::NoSuchRoute(prefix, source));
-                }
+            Event::BindPort { port, vrf } => self.bind_port(port, vrf)?,
+            Event::PutRoute(route) => self.put_route(VrfId::DEFAULT, route)?,
+            Event::RemoveRoute(prefix, source) => self.remove_route(VrfId::DEFAULT, prefix, source)?,
+            Event::PutVrfRoute(vrf, route) => self.put_route(self.named_vrf(&vrf)?, route)?,
+            Event::RemoveVrfRoute(vrf, prefix, source) => {
+                self.remove_route(self.named_vrf(&vrf)?, prefix, source)?;
             }
             Event::BeginResync(source) => {
-                self.v4.rib.begin_resync(source);
-                self.v6.rib.begin_resync(source);
+                for vrf in &mut self.vrfs {
+                    vrf.v4.rib.begin_resync(source);
+                    vrf.v6.rib.begin_resync(source);
+                }
             }
             Event::BeginResyncUntil(source, deadline) => {
                 let deadline = core::time::Duration::from_nanos(deadline.0);
-                self.v4.rib.begin_resync_until(source, deadline);
-                self.v6.rib.begin_resync_until(source, deadline);
+                for vrf in &mut self.vrfs {
+                    vrf.v4.rib.begin_resync_until(source, deadline);
+                    vrf.v6.rib.begin_resync_until(source, deadline);
+                }
             }
             Event::EndResync(source) => {
-                self.v4.rib.end_resync(source);
-                self.v6.rib.end_resync(source);
+                for vrf in &mut self.vrfs {
+                    vrf.v4.rib.end_resync(source);
+                    vrf.v6.rib.end_resync(source);
+                }
             }
             Event::PutPeer(peer) => {
                 self.desired.peers.insert(peer);
@@ -265,32 +314,54 @@ impl Engine {
     }
 
     fn announce_local(&mut self, address: IpAddr) {
-        self.announce_hop(host_prefix(address), RouteSource::Connected, NextHop::Local);
+        self.announce_hop(VrfId::DEFAULT, host_prefix(address), RouteSource::Connected, NextHop::Local);
     }
 
-    fn announce_hop(&mut self, prefix: AnyPrefix, source: RouteSource, next_hop: NextHop) {
+    fn announce_hop(&mut self, vrf: VrfId, prefix: AnyPrefix, source: RouteSource, next_hop: NextHop) {
         // One next hop is never none, the only thing that is refused.
-        let _ = self.announce(prefix, Candidate::new(source, &[next_hop.into()]));
+        let _ = self.announce(vrf, prefix, Candidate::new(source, &[next_hop.into()]));
     }
 
-    fn announce(&mut self, prefix: AnyPrefix, candidate: Candidate<'_, Path>) -> Result<(), EngineError> {
+    fn announce(
+        &mut self,
+        vrf: VrfId,
+        prefix: AnyPrefix,
+        candidate: Candidate<'_, Path>,
+    ) -> Result<(), EngineError> {
+        let vrf = &mut self.vrfs[vrf.index()];
         let announced = match prefix {
-            AnyPrefix::V4(to) => self.v4.rib.announce(to, candidate),
-            AnyPrefix::V6(to) => self.v6.rib.announce(to, candidate),
+            AnyPrefix::V4(to) => vrf.v4.rib.announce(to, candidate),
+            AnyPrefix::V6(to) => vrf.v6.rib.announce(to, candidate),
         };
         announced.map(drop).map_err(|_| EngineError::NoNextHops(prefix))
     }
 
     /// Withdraws a route; whether there was one.
-    fn withdraw(&mut self, prefix: AnyPrefix, source: RouteSource) -> bool {
+    fn withdraw(&mut self, vrf: VrfId, prefix: AnyPrefix, source: RouteSource) -> bool {
+        let vrf = &mut self.vrfs[vrf.index()];
         match prefix {
-            AnyPrefix::V4(prefix) => self.v4.rib.withdraw(&prefix, source),
-            AnyPrefix::V6(prefix) => self.v6.rib.withdraw(&prefix, source),
+            AnyPrefix::V4(prefix) => vrf.v4.rib.withdraw(&prefix, source),
+            AnyPrefix::V6(prefix) => vrf.v6.rib.withdraw(&prefix, source),
         }
     }
 
-    fn put_route(&mut self, route: RouteSpec) -> Result<(), EngineError> {
+    fn remove_route(
+        &mut self,
+        vrf: VrfId,
+        prefix: AnyPrefix,
+        source: RouteSource,
+    ) -> Result<(), EngineError> {
+        let removed = self.withdraw(vrf, prefix, source);
+        if removed { Ok(()) } else { Err(EngineError::NoSuchRoute(prefix, source)) }
+    }
+
+    fn put_route(&mut self, vrf: VrfId, route: RouteSpec) -> Result<(), EngineError> {
         let prefix = route.prefix;
+        if vrf != VrfId::DEFAULT
+            && let RouteTarget::Via(_, Encap::Ipip) | RouteTarget::Weighted(_, Encap::Ipip) = &route.target
+        {
+            return Err(EngineError::TunnelInVrf(prefix));
+        }
         let v4 = matches!(prefix, AnyPrefix::V4(_));
         let via = |address: IpAddr, weight: u32, encap| {
             if address.is_ipv4() != v4 {
@@ -321,38 +392,41 @@ impl Engine {
         }
         let mut candidate = Candidate::new(route.source, &paths);
         candidate.metric = route.metric;
-        let announced = self.announce(prefix, candidate);
+        let announced = self.announce(vrf, prefix, candidate);
         self.paths = paths;
         announced
     }
 
     /// Does what time asks: routes of sources whose time is over go
-    /// ([`Event::BeginResyncUntil`]), and ends of former tunnels. Returns how much it was; if
+    /// ([`Event::BeginResyncUntil`]), ends of former tunnels, and what was learned of paths. Returns how much it was; if
     /// it was anything, call [`commit`](Self::commit).
     pub fn expire(&mut self, now: Timestamp) -> usize {
         let ended = self.tunnel_ends.expire(now);
         self.changed.peers |= ended;
+        let widened = self.widen_paths(now);
         let now = core::time::Duration::from_nanos(now.0);
-        self.v4.rib.expire(now) + self.v6.rib.expire(now) + usize::from(ended)
+        let routes = self.vrfs.iter_mut().map(|vrf| vrf.v4.rib.expire(now) + vrf.v6.rib.expire(now));
+        routes.sum::<usize>() + usize::from(ended) + widened
     }
 
     /// When [`expire`](Self::expire) has something to do next.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let routes = [self.v4.rib.next_deadline(), self.v6.rib.next_deadline()];
-        let routes = routes.into_iter().flatten();
+        let routes =
+            self.vrfs.iter().flat_map(|vrf| [vrf.v4.rib.next_deadline(), vrf.v6.rib.next_deadline()]);
+        let routes = routes.flatten();
         let routes = routes.map(|at| Timestamp(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)));
-        routes.chain(self.tunnel_ends.next_deadline()).min()
+        routes.chain(self.tunnel_ends.next_deadline()).chain(self.path_mtus.next_deadline()).min()
     }
 
     /// Own blocks are unreachable but for the pods in them: an address that no pod has
     /// must not follow a default route back into the network.
     fn set_blocks(&mut self, blocks: Vec<ipnet::IpNet>) {
         for old in core::mem::take(&mut self.desired.blocks) {
-            self.withdraw(net_prefix(old), RouteSource::Connected);
+            self.withdraw(VrfId::DEFAULT, net_prefix(old), RouteSource::Connected);
         }
         for block in &blocks {
             let unreachable = NextHop::Drop(DropReason::Unreachable);
-            self.announce_hop(net_prefix(*block), RouteSource::Connected, unreachable);
+            self.announce_hop(VrfId::DEFAULT, net_prefix(*block), RouteSource::Connected, unreachable);
         }
         self.desired.blocks = blocks;
     }

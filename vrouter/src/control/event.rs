@@ -25,6 +25,19 @@ pub enum Event {
     PutRoute(RouteSpec),
     /// A source withdraws its route.
     RemoveRoute(AnyPrefix, RouteSource),
+    /// A port that does not exist yet is to be in the VRF of this name, which comes to be if it is
+    /// new. What enters there takes the VRF's routes alone; tunnels, pods and the node itself are
+    /// the default VRF's.
+    BindPort {
+        /// The port's name.
+        port: String,
+        /// The VRF's name; not empty.
+        vrf: String,
+    },
+    /// A source announces a route of a VRF, by its name.
+    PutVrfRoute(String, RouteSpec),
+    /// A source withdraws its route of a VRF.
+    RemoveVrfRoute(String, AnyPrefix, RouteSource),
     /// A source begins to announce all its routes anew.
     BeginResync(RouteSource),
     /// As [`BeginResync`](Self::BeginResync), but when this time comes and the source has not

@@ -26,7 +26,7 @@ use crate::control::desired::IpipMode;
 use crate::control::neighbors::Neighbors;
 use crate::control::next_hop::Path;
 use crate::control::resolution::{Reads, Resolver, UNRESOLVED, WHOLE};
-use crate::ids::AdjacencyId;
+use crate::ids::{AdjacencyId, VrfId};
 use crate::publish::Epoch;
 use crate::tables::{Chunked, Group, NeighborTable};
 
@@ -42,6 +42,8 @@ pub enum FamilyIndex {
 /// What a group stands for. The user of a key sees to it that the set stays in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key {
+    /// Whose routes they are.
+    pub vrf: VrfId,
     /// Whose RIB has the set.
     pub family: FamilyIndex,
     /// The next hops.
@@ -72,8 +74,8 @@ const NONE: u32 = u32::MAX;
 /// All groups in use.
 #[derive(Debug, Default)]
 pub struct Groups {
-    /// By family, set and mode.
-    index: [Vec<[u32; 3]>; 2],
+    /// By VRF, family, set and mode.
+    index: Vec<[Vec<[u32; 3]>; 2]>,
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
     dirty: Vec<u32>,
@@ -103,7 +105,10 @@ impl Groups {
     }
 
     fn place(&mut self, key: &Key) -> &mut u32 {
-        let sets = &mut self.index[key.family as usize];
+        if self.index.len() <= key.vrf.index() {
+            self.index.resize_with(key.vrf.index() + 1, Default::default);
+        }
+        let sets = &mut self.index[key.vrf.index()][key.family as usize];
         if sets.len() <= key.set.index() {
             sets.resize(key.set.index() + 1, [NONE; 3]);
         }
@@ -197,12 +202,18 @@ impl Groups {
     }
 
     /// Resolves what is new or concerned by a change.
-    pub fn resolve(&mut self, resolver: &Resolver<'_>, neighbors: &mut Neighbors, table: &NeighborTable) {
+    pub fn resolve<'a>(
+        &mut self,
+        resolver: impl Fn(VrfId) -> Resolver<'a>,
+        neighbors: &mut Neighbors,
+        table: &NeighborTable,
+    ) {
         let mut dirty = core::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
             let Some(Some(entry)) = self.entries.get_mut(index as usize) else { continue };
             entry.dirty = false;
             let key = entry.key;
+            let resolver = resolver(key.vrf);
             let paths: &[Path] = match key.family {
                 FamilyIndex::V4 => resolver.rib4.sets().get(key.set),
                 FamilyIndex::V6 => resolver.rib6.sets().get(key.set),

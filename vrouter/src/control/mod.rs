@@ -24,6 +24,7 @@ pub mod event;
 pub mod groups;
 pub mod neighbors;
 pub mod next_hop;
+pub mod path_mtus;
 pub mod policy;
 pub mod resolution;
 pub mod show;

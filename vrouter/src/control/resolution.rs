@@ -33,7 +33,7 @@ use crate::control::adjacency::Hop;
 use crate::control::desired::{Desired, Encap, IpipMode};
 use crate::control::next_hop::{NextHop, Path};
 use crate::drop_reason::DropReason;
-use crate::ids::PortId;
+use crate::ids::{PortId, VrfId};
 
 /// How many routes a next hop may lie behind.
 const MAX_DEPTH: usize = 8;
@@ -121,6 +121,8 @@ pub struct Resolution {
 pub struct Resolver<'a> {
     /// Ports, pools.
     pub desired: &'a Desired,
+    /// Whose routes and links are followed.
+    pub vrf: VrfId,
     /// IPv4 routes.
     pub rib4: &'a Rib<Ipv4Addr, Path>,
     /// IPv6 routes.
@@ -148,6 +150,9 @@ impl Resolver<'_> {
     }
 
     fn host(&self) -> Option<PortId> {
+        if self.vrf != VrfId::DEFAULT {
+            return None;
+        }
         (self.port_id)(&self.desired.host_port()?.name)
     }
 }
@@ -218,10 +223,10 @@ impl Walk<'_> {
         share: u64,
         tunnel: Option<Ends>,
     ) -> Result<(), Unresolved> {
-        let Resolver { desired, rib4, rib6, port_id } = *self.resolver;
+        let Resolver { desired, vrf, rib4, rib6, port_id } = *self.resolver;
         self.steps += 1;
         self.out.reads.links = true;
-        let link = desired.uplink_toward(address);
+        let link = desired.uplink_toward(vrf, address);
         let tunnel = match (wanted_tunnel(mode, address, encap, link.is_some()), tunnel) {
             (None, outer) => outer,
             (Some(_), Some((_, outer))) => return Err(Unresolved::NestedTunnel(outer)),
@@ -253,7 +258,7 @@ impl Walk<'_> {
         self.out.reads.pools |= by_pool;
         self.out.links.push(Link { address, prefix, source: route.source });
         self.behind.push(address);
-        let mode = if by_pool { desired.pool_mode(&prefix) } else { IpipMode::Never };
+        let mode = if by_pool { desired.pool_mode_in(vrf, &prefix) } else { IpipMode::Never };
         self.paths(mode, route.next_hops, share, tunnel);
         self.behind.pop();
         Ok(())

@@ -7,16 +7,18 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use encap::tunnel::{ipip, mtu};
 use fib::{Address, AnyPrefix, Candidate, GroupId, Lost, Prefix, Rib, RouteSource};
 
 use crate::control::adjacency::Hop;
 use crate::control::desired::IpipMode;
-use crate::control::engine::{Engine, Family};
+use crate::control::engine::{Engine, Family, Vrf};
 use crate::control::groups::FamilyIndex;
 use crate::control::neighbors::NeighborEntry;
 use crate::control::next_hop::Path;
+use crate::control::path_mtus::Ends;
 use crate::control::resolution::{Resolution, Resolver};
-use crate::ids::{NeighborSlot, PortId, TunnelId};
+use crate::ids::{AdjacencyId, NeighborSlot, PortId, Timestamp, TunnelId, VrfId};
 
 /// One path of a candidate, and what it comes down to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +32,8 @@ pub struct PathView {
 /// A candidate route.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RouteView {
+    /// Whose route it is.
+    pub vrf: VrfId,
     /// What it matches.
     pub prefix: AnyPrefix,
     /// Who offers it.
@@ -49,6 +53,8 @@ pub struct RouteView {
 /// A next-hop group of the forwarding table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupView {
+    /// Whose routes lead there.
+    pub vrf: VrfId,
     /// Its number.
     pub id: GroupId,
     /// How many prefixes of the forwarding table lead there.
@@ -68,30 +74,34 @@ pub struct Walk {
 }
 
 impl Engine {
-    /// Appends to `out` those of the next `step` places of the RIB whose prefix `wanted` lets
+    /// Appends to `out` those of the next `step` places of a VRF's RIB whose prefix `wanted` lets
     /// pass, in no order. Returns whether the walk goes on.
     pub fn prefixes_from(
         &self,
+        vrf: VrfId,
         walk: &mut Walk,
         step: usize,
         wanted: impl Fn(&AnyPrefix) -> bool,
         out: &mut Vec<AnyPrefix>,
     ) -> bool {
-        let more4 = self.v4.prefixes_from(&mut walk.v4, step, &wanted, out);
-        let more6 = !more4 && self.v6.prefixes_from(&mut walk.v6, step, &wanted, out);
+        let Some(Vrf { v4, v6 }) = self.vrfs.get(vrf.index()) else { return false };
+        let more4 = v4.prefixes_from(&mut walk.v4, step, &wanted, out);
+        let more6 = !more4 && v6.prefixes_from(&mut walk.v6, step, &wanted, out);
         more4 || more6
     }
 
-    /// All candidates of exactly this prefix, the best first.
-    pub fn routes_to(&self, prefix: &AnyPrefix) -> Vec<RouteView> {
+    /// All candidates of exactly this prefix in a VRF, the best first.
+    pub fn routes_to(&self, vrf: VrfId, prefix: &AnyPrefix) -> Vec<RouteView> {
+        let Some(Vrf { v4, v6 }) = self.vrfs.get(vrf.index()) else { return Vec::new() };
         match prefix {
-            AnyPrefix::V4(of) => self.views(&self.v4.rib, of, *prefix, self.v4.fib.get(of)),
-            AnyPrefix::V6(of) => self.views(&self.v6.rib, of, *prefix, self.v6.fib.get(of)),
+            AnyPrefix::V4(of) => self.views(vrf, &v4.rib, of, *prefix, v4.fib.get(of)),
+            AnyPrefix::V6(of) => self.views(vrf, &v6.rib, of, *prefix, v6.fib.get(of)),
         }
     }
 
     fn views<A: Address>(
         &self,
+        vrf: VrfId,
         rib: &Rib<A, Path>,
         of: &Prefix<A>,
         prefix: AnyPrefix,
@@ -99,34 +109,37 @@ impl Engine {
     ) -> Vec<RouteView> {
         let Some(best) = rib.candidates(of).next() else { return Vec::new() };
         rib.candidates(of)
-            .map(|candidate| self.view(prefix, candidate, candidate.lost_to(&best), group))
+            .map(|candidate| self.view(vrf, prefix, candidate, candidate.lost_to(&best), group))
             .collect()
     }
 
     fn view(
         &self,
+        vrf: VrfId,
         prefix: AnyPrefix,
         candidate: Candidate<'_, Path>,
         lost: Option<Lost>,
         group: Option<GroupId>,
     ) -> RouteView {
         let by_pool = candidate.next_hops.iter().any(|path| path.next_hop.is_by_pool());
-        let mode = if by_pool { self.desired.pool_mode(&prefix) } else { IpipMode::Never };
+        let mode = if by_pool { self.desired.pool_mode_in(vrf, &prefix) } else { IpipMode::Never };
         RouteView {
+            vrf,
             prefix,
             source: candidate.source,
             distance: candidate.distance,
             metric: candidate.metric,
-            paths: self.resolved(mode, candidate.next_hops),
+            paths: self.resolved(vrf, mode, candidate.next_hops),
             lost,
             group: group.filter(|_| lost.is_none()),
         }
     }
 
-    fn resolved(&self, mode: IpipMode, paths: &[Path]) -> Vec<PathView> {
+    fn resolved(&self, vrf: VrfId, mode: IpipMode, paths: &[Path]) -> Vec<PathView> {
         let port_id = |name: &str| self.port_id(name);
+        let Vrf { v4, v6 } = &self.vrfs[vrf.index()];
         let resolver =
-            Resolver { desired: &self.desired, rib4: &self.v4.rib, rib6: &self.v6.rib, port_id: &port_id };
+            Resolver { desired: &self.desired, vrf, rib4: &v4.rib, rib6: &v6.rib, port_id: &port_id };
         let resolved = |path: &Path| PathView {
             path: path.clone(),
             resolution: resolver.resolve(mode, core::slice::from_ref(path)),
@@ -141,27 +154,29 @@ impl Engine {
         let ids = numbers.filter_map(|number| GroupId::new(u32::try_from(number).ok()?));
         let views = ids.filter_map(|id| {
             let (key, routes) = self.groups.get(id)?;
+            let Vrf { v4, v6 } = &self.vrfs[key.vrf.index()];
             let paths = match key.family {
-                FamilyIndex::V4 => self.v4.rib.sets().get(key.set),
-                FamilyIndex::V6 => self.v6.rib.sets().get(key.set),
+                FamilyIndex::V4 => v4.rib.sets().get(key.set),
+                FamilyIndex::V6 => v6.rib.sets().get(key.set),
             };
-            let paths = self.resolved(key.mode, paths);
-            Some(GroupView { id, routes, paths, hops: self.groups.hops(id).to_vec() })
+            let paths = self.resolved(key.vrf, key.mode, paths);
+            Some(GroupView { vrf: key.vrf, id, routes, paths, hops: self.groups.hops(id).to_vec() })
         });
         (views.collect(), more)
     }
 
-    /// The route that a packet to `address` takes: what the FIB matches, explained by
+    /// The route that a packet to `address` takes in a VRF: what the FIB matches, explained by
     /// the RIB.
-    pub fn route_to(&self, address: IpAddr) -> Option<RouteView> {
+    pub fn route_to(&self, vrf: VrfId, address: IpAddr) -> Option<RouteView> {
+        let Vrf { v4, v6 } = self.vrfs.get(vrf.index())?;
         match address {
             IpAddr::V4(address) => {
-                let (prefix, group) = self.v4.fib.longest_match(address)?;
-                Some(self.view(prefix.into(), self.v4.rib.best(&prefix)?, None, Some(group)))
+                let (prefix, group) = v4.fib.longest_match(address)?;
+                Some(self.view(vrf, prefix.into(), v4.rib.best(&prefix)?, None, Some(group)))
             }
             IpAddr::V6(address) => {
-                let (prefix, group) = self.v6.fib.longest_match(address)?;
-                Some(self.view(prefix.into(), self.v6.rib.best(&prefix)?, None, Some(group)))
+                let (prefix, group) = v6.fib.longest_match(address)?;
+                Some(self.view(vrf, prefix.into(), v6.rib.best(&prefix)?, None, Some(group)))
             }
         }
     }
@@ -179,17 +194,19 @@ impl Engine {
 
     /// Prefixes in the forwarding tables.
     pub fn fib_len(&self) -> usize {
-        self.v4.fib.len() + self.v6.fib.len()
+        let (v4, v6) = self.fib_lens();
+        v4 + v6
     }
 
     /// Prefixes in the IPv4 and the IPv6 forwarding table.
     pub fn fib_lens(&self) -> (usize, usize) {
-        (self.v4.fib.len(), self.v6.fib.len())
+        let lens = self.vrfs.iter().map(|vrf| (vrf.v4.fib.len(), vrf.v6.fib.len()));
+        lens.fold((0, 0), |(v4, v6), (more4, more6)| (v4 + more4, v6 + more6))
     }
 
     /// Bytes of the forwarding tables.
     pub fn fib_bytes(&self) -> usize {
-        self.v4.fib.memory_bytes() + self.v6.fib.memory_bytes()
+        self.vrfs.iter().map(|vrf| vrf.v4.fib.memory_bytes() + vrf.v6.fib.memory_bytes()).sum()
     }
 
     /// Neighbours that some route or packet needs, by port and address.
@@ -218,9 +235,34 @@ impl Engine {
         self.tunnel_ids.take_reused()
     }
 
+    /// The number of the adjacency that packets of a hop take, by which workers count.
+    pub fn adjacency_id(&self, hop: &Hop) -> Option<AdjacencyId> {
+        self.groups.adjacencies.id(hop)
+    }
+
+    /// Adjacency numbers that belong to another hop than at the last call.
+    pub(crate) fn take_reused_adjacencies(&mut self) -> Vec<AdjacencyId> {
+        self.groups.adjacencies.take_reused()
+    }
+
     /// Every hop in use.
     pub fn hops(&self) -> impl Iterator<Item = Hop> + '_ {
         self.groups.adjacencies.hops()
+    }
+
+    /// Bytes of the longest IP packet that a hop takes, encapsulation taken off; `None` where it
+    /// leads to no port.
+    pub fn hop_mtu(&self, hop: &Hop) -> Option<u32> {
+        let link = self.port_mtu(hop.port()?)?;
+        let Some(ends) = hop.ends() else { return Some(link) };
+        let outer = self.path_mtus.get(ends).map_or(link, |path| path.min(link));
+        Some(mtu::inner_mtu(outer, ipip::OVERHEAD as u16).into())
+    }
+
+    /// What routers on a tunnel's path have told: bytes of the longest outer packet, and until
+    /// when that is believed.
+    pub fn path_mtu_of(&self, ends: Ends) -> Option<(u32, Timestamp)> {
+        Some((self.path_mtus.get(ends)?, self.path_mtus.until(ends)?))
     }
 
     /// The MTU of a port.

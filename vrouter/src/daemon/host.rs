@@ -21,6 +21,7 @@ use crate::agent::host_port::{HostPort, HostPortPlan, HostPortSpec, HostRoute};
 use crate::agent::state_store::OwnedDevice;
 use crate::control::{Event, IpipMode, PortRole, PortSpec};
 use crate::daemon::node::{Node, NodeError};
+use crate::ids::VrfId;
 use crate::port::tap;
 use crate::tables::GATEWAY_MAC;
 
@@ -101,15 +102,17 @@ impl Node {
         let mut plan = HostPortPlan { addresses: own.into_iter().collect(), routes: Vec::new() };
         for pool in desired.pools.values() {
             let plain = match pool.cidr {
-                IpNet::V4(_) => desired.first_v4().map(IpAddr::V4),
-                IpNet::V6(_) => desired.first_v6().map(IpAddr::V6),
+                IpNet::V4(_) => desired.first_v4(VrfId::DEFAULT).map(IpAddr::V4),
+                IpNet::V6(_) => desired.first_v6(VrfId::DEFAULT).map(IpAddr::V6),
             };
             let encapsulated = pool.ipip_mode != IpipMode::Never;
             let src = if encapsulated { own.or(plain) } else { plain };
             let mtu = encapsulated.then(|| self.link_mtu() - encap::tunnel::ipip::OVERHEAD as u32);
             plan.routes.push(HostRoute { prefix: pool.cidr, src, mtu });
         }
-        for (_, exclusive, addresses) in desired.uplinks() {
+        // The node's own stack has no part in other VRFs.
+        let of_node = |port: &PortSpec| desired.vrf_of(&port.name) == VrfId::DEFAULT;
+        for (_, exclusive, addresses) in desired.uplinks().filter(|(port, ..)| of_node(port)) {
             // Link-local destinations are never routed, not even by halves.
             let global = |net: &&IpNet| match net {
                 IpNet::V4(_) => true,

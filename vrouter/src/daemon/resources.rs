@@ -55,14 +55,15 @@ impl Resources {
     }
 
     /// What the engine is told of: every pool, and of each prefix the route with the
-    /// lowest metric. By prefix, which is what the engine knows them by.
-    fn in_force(&self) -> BTreeMap<(&str, IpNet), &Resource> {
-        let mut out: BTreeMap<(&str, IpNet), &Resource> = BTreeMap::new();
+    /// lowest metric. By VRF and prefix, which is what the engine knows them by.
+    fn in_force(&self) -> BTreeMap<(&str, &str, IpNet), &Resource> {
+        let mut out: BTreeMap<(&str, &str, IpNet), &Resource> = BTreeMap::new();
         for ((kind, _), given) in &self.0 {
             match &given.resource {
-                Resource::IpPool(pool) => drop(out.insert((kind, pool.spec.cidr), &given.resource)),
+                Resource::IpPool(pool) => drop(out.insert((kind, "", pool.spec.cidr), &given.resource)),
                 Resource::Route(route) => {
-                    let best = out.entry((kind, route.spec.prefix)).or_insert(&given.resource);
+                    let key = (kind.as_str(), route.spec.vrf.as_str(), route.spec.prefix);
+                    let best = out.entry(key).or_insert(&given.resource);
                     if matches!(best, Resource::Route(other) if route.spec.metric < other.spec.metric) {
                         *best = &given.resource;
                     }
@@ -74,9 +75,9 @@ impl Resources {
     }
 
     /// The route resource that stands behind the engine's static route to a prefix.
-    pub fn route_in_force(&self, prefix: &AnyPrefix) -> Option<&Given> {
+    pub fn route_in_force(&self, vrf: &str, prefix: &AnyPrefix) -> Option<&Given> {
         self.routes()
-            .filter(|(_, route)| net_prefix(route.spec.prefix) == *prefix)
+            .filter(|(_, route)| route.spec.vrf == vrf && net_prefix(route.spec.prefix) == *prefix)
             .min_by_key(|(_, route)| route.spec.metric)
             .map(|(given, _)| given)
     }
@@ -85,7 +86,7 @@ impl Resources {
     pub fn shadowed(&self) -> impl Iterator<Item = &Given> {
         let in_force = self.in_force();
         self.routes().filter_map(move |(given, route)| {
-            let best = in_force.get(&(Kind::Route.as_str(), route.spec.prefix))?;
+            let best = in_force.get(&(Kind::Route.as_str(), route.spec.vrf.as_str(), route.spec.prefix))?;
             (best.name() != given.resource.name()).then_some(given)
         })
     }
@@ -122,6 +123,13 @@ pub enum Applied {
 impl Node {
     /// Takes the resources of the configuration and of the durable state.
     pub(super) fn load_resources(&mut self) -> Result<(), NodeError> {
+        // Routes name VRFs, which come to be with their uplinks.
+        for uplink in &self.config.uplinks {
+            if let Some(vrf) = &uplink.vrf {
+                let (port, vrf) = (uplink.device.value.clone(), vrf.value.clone());
+                self.router.apply(Event::BindPort { port, vrf })?;
+            }
+        }
         let mut next = Resources::default();
         for resource in self.all_configured() {
             next.put(resource, Origin::Config);
@@ -135,7 +143,11 @@ impl Node {
             .collect();
         for (name, text) in applied {
             for object in api::read(&text) {
-                match object.outcome {
+                let outcome = object.outcome.and_then(|resource| match self.vrf_problem(&resource) {
+                    None => Ok(resource),
+                    Some(problem) => Err(vec![problem]),
+                });
+                match outcome {
                     Ok(resource) => drop(next.put(resource, Origin::Api)),
                     Err(problems) => self.note_problem(&format!("resource {name}"), Some(words(&problems))),
                 }
@@ -179,6 +191,10 @@ impl Node {
             return Err(problems);
         }
         self.check_pods_in_pools(next)?;
+        let lost: Vec<Problem> = new.iter().filter_map(|resource| self.vrf_problem(resource)).collect();
+        if !lost.is_empty() {
+            return Err(lost);
+        }
         if *self.config.policy.fail_closed {
             let refused = self.refused(next, new);
             if !refused.is_empty() {
@@ -274,6 +290,16 @@ impl Node {
         self.commit().await
     }
 
+    /// What is wrong with a route whose VRF no uplink is in.
+    fn vrf_problem(&self, resource: &Resource) -> Option<Problem> {
+        let Resource::Route(route) = resource else { return None };
+        if self.router.engine().desired().vrf(&route.spec.vrf).is_some() {
+            return None;
+        }
+        let message = format!("no uplink is in VRF {}", route.spec.vrf);
+        Some(Problem::new("spec.vrf", message, "the vrf of an [[uplink]]").of(0, "Route", resource.name()))
+    }
+
     /// Every attached pod must keep a pool that holds its addresses.
     fn check_pods_in_pools(&self, next: &Resources) -> Result<(), Vec<Problem>> {
         let pools: Vec<IpNet> = next
@@ -339,7 +365,11 @@ fn removal(resource: &Resource) -> Option<Event> {
     match resource {
         Resource::IpPool(pool) => Some(Event::RemovePool(pool.spec.cidr)),
         Resource::Route(route) => {
-            Some(Event::RemoveRoute(net_prefix(route.spec.prefix), RouteSource::Static))
+            let prefix = net_prefix(route.spec.prefix);
+            Some(match route.spec.vrf.as_str() {
+                "" => Event::RemoveRoute(prefix, RouteSource::Static),
+                vrf => Event::RemoveVrfRoute(vrf.to_owned(), prefix, RouteSource::Static),
+            })
         }
         _ => None,
     }
@@ -362,12 +392,16 @@ fn announcement(resource: &Resource) -> Event {
                 RouteType::Prohibit => RouteTarget::Prohibit,
                 _ => RouteTarget::Unreachable,
             };
-            Event::PutRoute(RouteSpec {
+            let spec = RouteSpec {
                 prefix: net_prefix(route.spec.prefix),
                 source: RouteSource::Static,
                 target,
                 metric: route.spec.metric,
-            })
+            };
+            match route.spec.vrf.as_str() {
+                "" => Event::PutRoute(spec),
+                vrf => Event::PutVrfRoute(vrf.to_owned(), spec),
+            }
         }
         Resource::IpPool(pool) => Event::PutPool(Pool {
             name: pool.metadata.name.clone(),

@@ -114,6 +114,9 @@ impl Node {
         let (crossing, reason) = (device.crossing(), device.crossing_reason());
         tracing::info!("uplink {name}: {} queues, {crossing} {reason}", device.queues());
         self.warn_of_mtu(uplink);
+        if let Some(vrf) = &uplink.config.vrf {
+            self.router.apply(Event::BindPort { port: name.clone(), vrf: vrf.value.clone() })?;
+        }
         self.router.add_port(uplink.spec(&area), queues)?;
         uplink.device = Some(device);
         self.program_uplink(uplink);

@@ -14,6 +14,7 @@ use crate::path_stage::PathStage;
 use crate::rpc::Word;
 use crate::rpc::v1;
 use crate::rpc_server::{neighbors, ports, tunnels};
+use crate::totals::AdjacencyTotals;
 use crate::worker::load::WorkerLoad;
 
 /// Every family of a node.
@@ -21,6 +22,7 @@ pub(super) fn families(node: &Node) -> Vec<Family> {
     let mut out = Vec::new();
     of_ports(node, &mut out);
     of_tunnels(node, &mut out);
+    of_next_hops(node, &mut out);
     of_workers(node, &mut out);
     of_tables(node, &mut out);
     super::policy::of_policy(node, &mut out);
@@ -115,6 +117,37 @@ fn of_tunnels(node: &Node, out: &mut Vec<Family>) {
         Family::counter("tunnel_rx_packets", "Packets decapsulated", by_remote(|tunnel| tunnel.rx_packets)),
         Family::counter("tunnel_rx_bytes", "Inner bytes decapsulated", by_remote(|tunnel| tunnel.rx_bytes)),
         Family::gauge("tunnel_up", "1 where the peer can be reached", by_remote(up)),
+    ]);
+}
+
+/// Those with a neighbour: what goes to pods and to the node itself is counted by their ports.
+fn of_next_hops(node: &Node, out: &mut Vec<Family>) {
+    let engine = node.router.engine();
+    // A neighbour may be a route's next hop and a destination at once, by two adjacencies.
+    let mut counted: BTreeMap<Labels, AdjacencyTotals> = BTreeMap::new();
+    for hop in engine.hops() {
+        let Some((port, address, _)) = hop.neighbor() else { continue };
+        let Some(port) = engine.port_name(port) else { continue };
+        let tunnel = hop.ends().map(|(_, remote)| remote.to_string()).unwrap_or_default();
+        let labels = vec![("port", port.to_owned()), ("address", address.to_string()), ("tunnel", tunnel)];
+        let (totals, more) = (counted.entry(labels).or_default(), node.router.hop_totals(&hop));
+        totals.tx_packets += more.tx_packets;
+        totals.tx_bytes += more.tx_bytes;
+    }
+    let each = |value: fn(&AdjacencyTotals) -> u64| {
+        counted.iter().map(move |(labels, totals)| (labels.clone(), value(totals))).collect::<Vec<_>>()
+    };
+    out.extend([
+        Family::counter(
+            "next_hop_tx_packets",
+            "Packets sent to a neighbour, by the tunnel that they are in",
+            each(|totals| totals.tx_packets),
+        ),
+        Family::counter(
+            "next_hop_tx_bytes",
+            "Bytes sent to a neighbour, with Ethernet headers",
+            each(|totals| totals.tx_bytes),
+        ),
     ]);
 }
 

@@ -21,7 +21,7 @@ use crate::ids::{PortId, TunnelId};
 use crate::pipeline::parse;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
-use crate::tables::{Role, Tables};
+use crate::tables::{Port, Tables};
 use crate::vector;
 
 /// Packets of one peer that are looked for side by side.
@@ -115,9 +115,7 @@ fn tunnel(
     (in_port, local, remote): (PortId, Ipv4Addr, u32),
     tables: &Tables,
 ) -> Result<Option<TunnelId>, DropReason> {
-    let port = tables.port(in_port);
-    let on_uplink = port.is_some_and(|port| matches!(port.role, Role::Uplink { .. }));
-    if !on_uplink || !tables.tunnel_peers.is_local(local) {
+    if !tables.port(in_port).is_some_and(Port::ends_tunnels) || !tables.tunnel_peers.is_local(local) {
         return Ok(None);
     }
     tables.tunnel_peers.tunnel(remote.into()).map(Some).ok_or(DropReason::TunnelUnknownPeer)

@@ -172,18 +172,19 @@ fn about(
     let out = &mut area.chunk_mut(&mut frame)[l3..];
     let mut made_to4 = core::net::Ipv4Addr::UNSPECIFIED;
     let mut made_to6 = core::net::Ipv6Addr::UNSPECIFIED;
+    let in_port = burst.meta.in_port[lane];
+    let (source4, source6) = tables.icmp_sources(in_port);
     let len = if is_v4 {
         made_to4 = core::net::Ipv4Addr::from(burst.meta.src4[lane]);
         let (kind, code, rest) = v4;
-        icmpv4::emit_error_v4(out, tables.icmp_source4, made_to4, kind, code, rest, about)
+        icmpv4::emit_error_v4(out, source4, made_to4, kind, code, rest, about)
     } else {
         let mut octets = [0; 16];
         octets.copy_from_slice(&about[8..24]);
         made_to6 = octets.into();
         let (kind, code, rest) = v6;
-        icmpv6::emit_error_v6(out, tables.icmp_source6, made_to6, kind, code, rest, about)
+        icmpv6::emit_error_v6(out, source6, made_to6, kind, code, rest, about)
     };
-    let in_port = burst.meta.in_port[lane];
     if len == 0 {
         state.pool.free(frame);
         return;
@@ -195,7 +196,7 @@ fn about(
     made.meta.l4[new] = (l3 + if is_v4 { 20 } else { 40 }) as u16;
     made.meta.protocol[new] = if is_v4 { encap::wire::protocol::ICMP } else { encap::wire::protocol::ICMPV6 };
     made.meta.ip_len[new] = len as u32;
-    made.meta.src4[new] = u32::from(tables.icmp_source4);
+    made.meta.src4[new] = u32::from(source4);
     made.meta.dst4[new] = made_to4;
     made.meta.dst6[new] = made_to6;
     made.v4 |= u64::from(is_v4) << new;

@@ -16,7 +16,7 @@ use crate::ids::{AdjacencyId, PortId};
 use crate::pipeline::icmp_error::{self, Unreachable};
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Stage;
-use crate::pipeline::{hold, receive};
+use crate::pipeline::{hold, path_mtu, receive, vrf};
 use crate::tables::{Action, Adjacency, Group, NeighborState, Tables};
 use crate::vector;
 
@@ -25,8 +25,12 @@ const MANY: u32 = 8;
 
 /// Finds the adjacency of every packet.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    let (v4, v6) = (burst.alive & burst.v4, burst.alive & burst.v6);
+    let (mut v4, mut v6) = (burst.alive & burst.v4, burst.alive & burst.v6);
     burst.meta.group = [NO_ROUTE; LANES];
+    if !tables.vrfs.is_empty() {
+        let elsewhere = vrf::lookup(burst, v4 | v6, tables);
+        (v4, v6) = (v4 & !elsewhere, v6 & !elsewhere);
+    }
     let meta = &mut burst.meta;
     if v4 != 0 {
         tables.fib4.lookup_burst(&meta.dst4, v4, &mut meta.group);
@@ -75,6 +79,10 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
             found.note_all(burst, along);
         }
         rest &= !along;
+    }
+    let to_node = burst.alive & burst.to_host;
+    if to_node != 0 {
+        path_mtu::run(burst, to_node, tables, state);
     }
 }
 

@@ -39,6 +39,7 @@ pub mod icmp_error;
 pub mod lookup;
 pub mod output;
 pub mod parse;
+pub mod path_mtu;
 mod police;
 pub mod punt;
 pub mod receive;
@@ -48,6 +49,7 @@ pub mod state;
 pub mod stopwatch;
 pub mod trace;
 pub mod ttl_mtu;
+pub mod vrf;
 
 use crate::burst::Burst;
 use crate::path_stage::PathStage;

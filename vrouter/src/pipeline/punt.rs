@@ -9,6 +9,7 @@ use crate::burst::Burst;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
 use crate::ids::PortId;
+use crate::pipeline::path_mtu::Report;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Outcome;
 
@@ -24,6 +25,8 @@ pub enum Punt {
         /// Only a connected prefix leads to it so far.
         glean: bool,
     },
+    /// A router on a tunnel's path takes no packets as long as ours.
+    PathMtu(Report),
     /// An ARP or neighbour discovery frame of a port that is ours alone. Whoever
     /// takes it gives the frame back to the store.
     Frame {
@@ -46,13 +49,14 @@ pub type PuntQueue = Arc<ArrayQueue<Punt>>;
 pub struct PuntSender {
     queue: PuntQueue,
     last: Option<(PortId, IpAddr, bool)>,
+    last_report: Option<Report>,
     pending: bool,
 }
 
 impl PuntSender {
     /// A sender into `queue`.
     pub fn new(queue: PuntQueue) -> Self {
-        PuntSender { queue, last: None, pending: false }
+        PuntSender { queue, last: None, last_report: None, pending: false }
     }
 
     /// Asks for a neighbour. Repeating the latest question before
@@ -68,13 +72,21 @@ impl PuntSender {
         }
     }
 
+    /// Passes a report on. One that is lost comes again with the next packet that is too long.
+    pub fn path_mtu(&mut self, report: Report) {
+        if self.last_report != Some(report) && self.queue.push(Punt::PathMtu(report)).is_ok() {
+            self.last_report = Some(report);
+            self.pending = true;
+        }
+    }
+
     /// Whether something was sent since the last call: the slow path is then to be woken.
     #[inline]
     pub fn take_pending(&mut self) -> bool {
         if !self.pending {
             return false;
         }
-        self.last = None;
+        (self.last, self.last_report) = (None, None);
         core::mem::take(&mut self.pending)
     }
 }
@@ -100,6 +112,6 @@ pub fn packet(burst: &mut Burst, lane: usize, state: &mut WorkerState) {
             state.counters.drops(port, DropReason::PuntFull).add(1);
             state.pool.free(frame);
         }
-        Err(Punt::Resolve { .. }) => {}
+        Err(Punt::Resolve { .. } | Punt::PathMtu(_)) => {}
     }
 }

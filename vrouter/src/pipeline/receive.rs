@@ -16,6 +16,7 @@ use crate::frame::FrameArea;
 use crate::ids::PortId;
 use crate::pipeline::host_policy;
 use crate::pipeline::icmp_error::{self, Unreachable};
+use crate::pipeline::path_mtu;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::Outcome;
 use crate::tables::{Adjacency, Port, Role, Tables};
@@ -45,7 +46,10 @@ pub fn packet(
             Ok(()) if v4 || !is_link_local(burst.meta.dst6[lane]) => answer(burst, lane, state),
             Ok(()) => answer_on_link(burst, lane, tables, state),
             // Not an echo request: errors and replies about our own packets.
-            Err(None) if adjacency.port == PortId::NONE => state.consume(burst, lane),
+            Err(None) if adjacency.port == PortId::NONE => {
+                path_mtu::take(burst, lane, tables, state);
+                state.consume(burst, lane);
+            }
             Err(None) => {}
             Err(Some(reason)) => state.drop_packet(burst, lane, reason),
         }

@@ -192,6 +192,7 @@ impl RouterBuilder {
             idle: self.idle,
             equipped: false,
             tunnel_starts: BTreeMap::new(),
+            adjacency_starts: BTreeMap::new(),
             now: Timestamp::default(),
         };
         for _ in 0..count {

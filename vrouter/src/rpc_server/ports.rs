@@ -21,6 +21,7 @@ pub(crate) fn list(node: &Node) -> Vec<v1::Port> {
                 name: placement.name.clone(),
                 queues: u32::try_from(placement.queues.len()).unwrap_or(u32::MAX),
                 workers: placement.queues.iter().map(|worker| worker.0.into()).collect(),
+                vrf: vrf_of(node, &placement.name),
                 ..v1::Port::default()
             };
             count(&mut port, &totals);
@@ -36,10 +37,16 @@ pub(crate) fn list(node: &Node) -> Vec<v1::Port> {
         device: name.clone(),
         mode_reason: "the device is gone".to_owned(),
         addresses: uplink.addresses().iter().map(ToString::to_string).collect(),
+        vrf: vrf_of(node, name),
         ..v1::Port::default()
     }));
     out.sort_by_key(|port| (port.role, port.name.clone()));
     out
+}
+
+fn vrf_of(node: &Node, port: &str) -> String {
+    let desired = node.router.engine().desired();
+    desired.vrf_name(desired.vrf_of(port)).to_owned()
 }
 
 fn count(port: &mut v1::Port, totals: &PortTotals) {

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::Resource;
-use encap::tunnel::{ipip, mtu};
 use fib::{AnyPrefix, Lost, RouteSource};
 use ipnet::IpNet;
 use tokio::sync::Mutex;
@@ -17,7 +16,7 @@ use crate::control::{GroupView, NextHop, PathView, RouteView, Walk};
 use crate::daemon::Node;
 use crate::daemon::pods::Origin;
 use crate::drop_reason::DropReason;
-use crate::ids::PortId;
+use crate::ids::{PortId, VrfId};
 use crate::rpc::{Word, v1};
 use crate::rpc_server::neighbors;
 
@@ -32,6 +31,7 @@ pub(super) struct Filter {
     exactly: Option<AnyPrefix>,
     source: String,
     selected_only: bool,
+    vrf: String,
 }
 
 impl Filter {
@@ -42,6 +42,7 @@ impl Filter {
             exactly: prefix(&request.prefix)?,
             source: request.source,
             selected_only: request.selected_only,
+            vrf: request.vrf,
         })
     }
 
@@ -58,19 +59,27 @@ impl Filter {
 /// Sends all routes that the filter lets pass. The node is held for a page at a time; what is
 /// kept meanwhile are the prefixes.
 pub(super) async fn send(node: Arc<Mutex<Node>>, filter: Filter, to: Sender<Result<v1::Route, Status>>) {
+    let vrf = match named_vrf(&*node.lock().await, &filter.vrf) {
+        Ok(vrf) => vrf,
+        Err(status) => {
+            // Who asked may be gone.
+            let _ = to.send(Err(status)).await;
+            return;
+        }
+    };
     let mut prefixes = Vec::new();
     if let Some(exactly) = filter.exactly {
         prefixes.extend(filter.wants_prefix(&exactly).then_some(exactly));
     } else {
         let mut walk = Walk::default();
         let wanted = |prefix: &AnyPrefix| filter.wants_prefix(prefix);
-        while node.lock().await.router.engine().prefixes_from(&mut walk, STEP, wanted, &mut prefixes) {}
+        while node.lock().await.router.engine().prefixes_from(vrf, &mut walk, STEP, wanted, &mut prefixes) {}
         prefixes.sort_unstable();
     }
     for page in prefixes.chunks(PAGE) {
         let routes: Vec<v1::Route> = {
             let node = node.lock().await;
-            let views = page.iter().flat_map(|prefix| node.router.engine().routes_to(prefix));
+            let views = page.iter().flat_map(|prefix| node.router.engine().routes_to(vrf, prefix));
             views.map(|view| show(&node, &view)).filter(|route| filter.wants(route)).collect()
         };
         for route in routes {
@@ -115,7 +124,8 @@ pub(super) async fn send_groups(node: Arc<Mutex<Node>>, to: Sender<Result<v1::Ne
 fn group(node: &Node, view: &GroupView) -> v1::NextHopGroup {
     let next_hops = shared(node, &view.paths, &view.hops);
     let next_hops = next_hops.into_iter().map(|(_, shown)| shown).collect();
-    v1::NextHopGroup { id: view.id.raw(), routes: view.routes as u64, next_hops }
+    let vrf = node.router.engine().desired().vrf_name(view.vrf).to_owned();
+    v1::NextHopGroup { id: view.id.raw(), routes: view.routes as u64, next_hops, vrf }
 }
 
 /// What paths come down to, each with its part of the flows of a group that has these hops.
@@ -165,12 +175,18 @@ fn show(node: &Node, view: &RouteView) -> v1::Route {
         group: view.group.map(fib::GroupId::raw).unwrap_or_default(),
         name,
         reason,
+        vrf: node.router.engine().desired().vrf_name(view.vrf).to_owned(),
     }
+}
+
+fn named_vrf(node: &Node, name: &str) -> Result<VrfId, Status> {
+    let vrf = node.router.engine().desired().vrf(name);
+    vrf.ok_or_else(|| Status::not_found(format!("there is no VRF {name}")))
 }
 
 /// Why a route is not active.
 fn reason(node: &Node, view: &RouteView, next_hops: &[v1::NextHop]) -> String {
-    let best = || node.router.engine().routes_to(&view.prefix).into_iter().next();
+    let best = || node.router.engine().routes_to(view.vrf, &view.prefix).into_iter().next();
     match (view.lost, best()) {
         (Some(Lost::Unusable), _) => return "its distance says that it is never to be used".to_owned(),
         (Some(Lost::Distance), Some(best)) => {
@@ -207,7 +223,10 @@ fn reason(node: &Node, view: &RouteView, next_hops: &[v1::NextHop]) -> String {
 /// Who gave a route, in the API's words, and the name of what it comes from.
 fn origin(node: &Node, view: &RouteView) -> (String, String) {
     match (view.source, &view.paths[0].path.next_hop) {
-        (RouteSource::Static, _) => match node.resources.route_in_force(&view.prefix) {
+        (RouteSource::Static, _) => match node
+            .resources
+            .route_in_force(node.router.engine().desired().vrf_name(view.vrf), &view.prefix)
+        {
             Some(given) => (word(given.origin).to_owned(), given.resource.name().to_owned()),
             None => ("config".to_owned(), String::new()),
         },
@@ -242,7 +261,7 @@ fn route_type(view: &RouteView) -> v1::RouteType {
 /// A route resource that another one of its prefix keeps from the table.
 fn shadowed(resource: &Resource, origin: &Origin, filter: &Filter) -> Option<v1::Route> {
     let Resource::Route(route) = resource else { return None };
-    if !filter.wants_prefix(&net_prefix(route.spec.prefix)) {
+    if route.spec.vrf != filter.vrf || !filter.wants_prefix(&net_prefix(route.spec.prefix)) {
         return None;
     }
     let next_hops = route.spec.via.iter().map(|via| v1::NextHop {
@@ -266,6 +285,7 @@ fn shadowed(resource: &Resource, origin: &Origin, filter: &Filter) -> Option<v1:
         next_hops: next_hops.collect(),
         name: route.metadata.name.clone(),
         reason: "another route resource of the prefix has a lower metric".to_owned(),
+        vrf: route.spec.vrf.clone(),
         ..v1::Route::default()
     };
     filter.wants(&route).then_some(route)
@@ -306,16 +326,17 @@ fn next_hops_of(node: &Node, path: &PathView) -> Vec<(Option<Hop>, v1::NextHop)>
 fn describe(node: &Node, mut out: v1::NextHop, hop: &Hop) -> v1::NextHop {
     let engine = node.router.engine();
     out.set_encap(v1::Encap::None);
+    let totals = node.router.hop_totals(hop);
+    (out.tx_packets, out.tx_bytes) = (totals.tx_packets, totals.tx_bytes);
     if let Some(port) = hop.port()
         && let Some(name) = engine.port_name(port)
     {
         out.port = name.to_owned();
-        out.mtu = engine.port_mtu(port).unwrap_or_default();
+        out.mtu = engine.hop_mtu(hop).unwrap_or_default();
     }
     if let Hop::Ipip(_, remote, ..) = hop {
         out.set_encap(v1::Encap::Ipip);
         out.tunnel_remote = remote.to_string();
-        out.mtu = mtu::inner_mtu(out.mtu, ipip::OVERHEAD as u16).into();
     }
     if let Some((port, address, _)) = hop.neighbor() {
         out.address = address.to_string();
@@ -347,8 +368,13 @@ pub(super) fn decide(node: &Node, request: &v1::GetRouteRequest) -> Result<v1::R
         .address
         .parse()
         .map_err(|_| Status::invalid_argument(format!("{:?} is not an IP address", request.address)))?;
-    let mut out = v1::RouteDecision { address: address.to_string(), ..v1::RouteDecision::default() };
-    let Some(view) = node.router.engine().route_to(address) else {
+    let vrf = named_vrf(node, &request.vrf)?;
+    let mut out = v1::RouteDecision {
+        address: address.to_string(),
+        vrf: request.vrf.clone(),
+        ..v1::RouteDecision::default()
+    };
+    let Some(view) = node.router.engine().route_to(vrf, address) else {
         drop_for(&mut out, DropReason::NoRoute);
         return Ok(out);
     };
@@ -358,7 +384,7 @@ pub(super) fn decide(node: &Node, request: &v1::GetRouteRequest) -> Result<v1::R
     out.r#type = route.r#type;
     out.group = route.group;
     out.next_hops = route.next_hops;
-    let others = node.router.engine().routes_to(&view.prefix).into_iter().skip(1);
+    let others = node.router.engine().routes_to(vrf, &view.prefix).into_iter().skip(1);
     out.candidates = others.map(|other| show(node, &other)).collect();
     // What the packet path has, which leaves out paths that lead nowhere.
     let hops = view.group.map_or(&[][..], |group| node.router.engine().group_hops(group));

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::daemon::Node;
-use crate::ids::{AdjacencyId, PortId};
+use crate::ids::{AdjacencyId, PortId, VrfId};
 use crate::pipeline::trace::{Note, Outcome, Record, Stage};
 use crate::rpc::v1;
 use crate::tables::{Action, Tables};
@@ -165,7 +165,9 @@ fn way(node: &Node, tables: &Tables, id: AdjacencyId) -> String {
 /// The prefix that the packet's destination matched, if the table still says the same.
 fn route(node: &Node, record: &Record) -> String {
     let decapsulated = record.notes().any(|note| note.stage == Stage::Decap);
-    let view = destination(record.bytes(), decapsulated).and_then(|to| node.router.engine().route_to(to));
+    let engine = node.router.engine();
+    let vrf = engine.tables().port(record.in_port).map_or(VrfId::DEFAULT, |port| port.vrf);
+    let view = destination(record.bytes(), decapsulated).and_then(|to| engine.route_to(vrf, to));
     match view {
         Some(view) if view.group.is_some_and(|group| group.raw() == record.group) => view.prefix.to_string(),
         _ => String::new(),

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use encap::tunnel::{ipip, mtu};
-
 use crate::control::adjacency::Hop;
 use crate::daemon::Node;
-use crate::ids::PortId;
+use crate::ids::{PortId, VrfId};
 use crate::rpc::v1;
 use crate::rpc_server::neighbors;
 
@@ -53,7 +51,11 @@ fn show(node: &Node, remote: Ipv4Addr, source: &str, by_route: Option<Way>) -> v
     };
     tunnel.local = local.to_string();
     tunnel.port = engine.port_name(port).unwrap_or_default().to_owned();
-    tunnel.mtu = mtu::inner_mtu(engine.port_mtu(port).unwrap_or_default(), ipip::OVERHEAD as u16).into();
+    tunnel.mtu = engine.hop_mtu(&Hop::Ipip(local, remote, port, neighbor)).unwrap_or_default();
+    if let Some((mtu, until)) = engine.path_mtu_of((local, remote)) {
+        tunnel.path_mtu = mtu;
+        tunnel.path_mtu_seconds = until.since(node.router.now()).as_secs();
+    }
     tunnel.neighbor = neighbor.to_string();
     tunnel.neighbor_state = neighbors::look(node, port, neighbor).state;
     tunnel.set_state(if engine.tables().port(port).is_none_or(|port| !port.up) {
@@ -69,6 +71,6 @@ fn show(node: &Node, remote: Ipv4Addr, source: &str, by_route: Option<Way>) -> v
 /// The way to a peer on one of our links.
 fn toward(node: &Node, remote: Ipv4Addr) -> Option<Way> {
     let engine = node.router.engine();
-    let uplink = engine.desired().uplink_toward(remote.into())?;
+    let uplink = engine.desired().uplink_toward(VrfId::DEFAULT, remote.into())?;
     Some((engine.desired().source_toward(remote)?, engine.port_id(&uplink.name)?, remote.into()))
 }

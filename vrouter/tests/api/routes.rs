@@ -113,6 +113,44 @@ fn next_hops_share_flows_by_weight() {
 }
 
 #[test]
+fn a_vrf_has_routes_of_its_own() {
+    let site = Site::new("vrf");
+    let (node, far) = (&site.node, &site.far);
+    node.ip(&format!("link add eth2 type veth peer name eth2 netns {}", far.path()));
+    node.ip("link set eth2 up");
+    far.ip("link set eth2 up");
+    far.ip("addr add 172.16.20.2/24 dev eth2");
+    let blue = "[[uplink]]\ndevice = \"eth2\"\nsharing = \"exclusive\"\naddresses = [\"172.16.20.1/24\"]\n\
+        vrf = \"blue\"\n[[route]]\nname = \"blue\"\nprefix = \"10.100.169.128/26\"\nvia = \"172.16.20.2\"\nvrf = \"blue\"\n";
+    let mut router = site.start(blue);
+    // The same prefix by the same next hop, in the default VRF by a tunnel on eth1.
+    let port = |vrf: &str| router.json(&format!("route get 10.100.169.130{vrf}"))["port"].clone();
+    until("both are resolved", || port("") == "eth1" && port(" --vrf blue") == "eth2");
+    let decision = router.json("route get 10.100.169.130 --vrf blue");
+    assert_eq!((&decision["vrf"], &decision["encap"]), (&json!("blue"), &json!("none")));
+    assert_eq!(router.json("route get 10.100.169.130")["encap"], "ipip");
+    let shown = router.json("show routes 10.100.169.128/26 --vrf blue");
+    assert_eq!((&shown[0]["vrf"], &shown[0]["name"]), (&json!("blue"), &json!("blue")));
+    assert_eq!(only(&router, "10.100.169.128/26")["vrf"], "");
+    let ports = router.json("show ports");
+    let of_blue = ports.as_array().unwrap().iter().filter(|port| port["vrf"] == "blue");
+    assert_eq!(of_blue.map(|port| &port["name"]).collect::<Vec<_>>(), ["eth2"]);
+    // By the API too, and over a restart.
+    let of = |vrf: &str| route("lab", "203.0.113.0/24", &format!("172.16.20.2\n  vrf: {vrf}"));
+    assert_eq!(router.apply(&of("blue"), "").code, Some(0));
+    let wrong = router.apply(&of("green"), "");
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.err.contains("spec.vrf: no uplink is in VRF green"), "{}", wrong.err);
+    let unknown = router.vrctl("show routes --vrf green");
+    assert_eq!((unknown.code, unknown.err.as_str()), (Some(1), "vrctl: there is no VRF green\n"));
+    assert_eq!(router.stop(), Some(0));
+    router.start_again();
+    let shown = router.json("show routes 203.0.113.0/24 --vrf blue");
+    assert_eq!((&shown[0]["source"], &shown[0]["selected"]), (&json!("api"), &json!(true)));
+    assert_eq!(router.json("show routes 203.0.113.0/24").as_array().map(Vec::len), Some(0));
+}
+
+#[test]
 fn candidates_that_lost_say_by_what() {
     let router = Site::new("lost").start("");
     apply(&router, &[("link", "172.16.20.0/24", "172.16.20.2")]);

@@ -64,6 +64,7 @@ pub(crate) fn ports() -> Vec<Port> {
             punts: 0,
             consumed: 0,
             originated: 0,
+            vrf: "blue".into(),
         },
         Port {
             id: 12,
@@ -118,7 +119,13 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 pub(crate) fn groups() -> Vec<NextHopGroup> {
-    let far = NextHop { share: 0.75, weight: 3, ..hop("172.16.20.253", "eth1", Encap::None) };
+    let far = NextHop {
+        share: 0.75,
+        weight: 3,
+        tx_packets: 30,
+        tx_bytes: 3000,
+        ..hop("172.16.20.253", "eth1", Encap::None)
+    };
     let way = vec![RouteLink {
         address: "192.0.2.9".into(),
         prefix: "192.0.2.0/24".into(),
@@ -127,8 +134,8 @@ pub(crate) fn groups() -> Vec<NextHopGroup> {
     let near = NextHop { share: 0.25, way, ..hop("172.16.20.1", "eth1", Encap::None) };
     let lost = NextHop { problem: "no route to 192.0.2.1".into(), ..hop("192.0.2.1", "", Encap::None) };
     vec![
-        NextHopGroup { id: 5, routes: 900_000, next_hops: vec![far, near] },
-        NextHopGroup { id: 12, routes: 1, next_hops: vec![lost] },
+        NextHopGroup { id: 5, routes: 900_000, next_hops: vec![far, near], vrf: "blue".into() },
+        NextHopGroup { id: 12, routes: 1, next_hops: vec![lost], vrf: String::new() },
     ]
 }
 
@@ -264,6 +271,8 @@ pub(crate) fn tunnels() -> Vec<Tunnel> {
         rx_packets: 4,
         rx_bytes: 400,
         source: "peer,route".into(),
+        path_mtu: 1500,
+        path_mtu_seconds: 599,
     }]
 }
 

@@ -1,10 +1,12 @@
 //! `route get --routes`: matches in a file of routes, without a router.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+
+#[path = "../../../fib/tests/real_table/mod.rs"]
+mod real_table;
 
 use crate::{Directory, vrctl_in, vrctl_in_with_stdin};
 
@@ -111,10 +113,7 @@ impl Random {
 /// The whole Internet's routes, against a scan that compares every route with every address.
 #[test]
 fn a_full_internet_table_agrees_with_a_scan() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../fib/tests/data/bart-prefixes.txt.gz");
-    let file = std::fs::File::open(file).expect("the table is part of the repository");
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("gzipped text");
+    let text = real_table::text();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut lines: Vec<&str> = text.lines().collect();
     (1..lines.len()).rev().for_each(|at| lines.swap(at, random.below(at + 1)));

@@ -48,9 +48,9 @@ PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY
         (
             "show nexthops -o wide",
             "\
-GROUP  ROUTES  NEXT-HOP                                                        SHARE         WHY                    WAY
-    5  900000  172.16.20.253 dev eth1 weight 3, 172.16.20.1 dev eth1 weight 1  75.0%, 25.0%  -                      192.0.2.9 by 192.0.2.0/24 static
-   12       1  192.0.2.1                                                       0.0%          no route to 192.0.2.1  -
+GROUP  ROUTES  NEXT-HOP                                                        SHARE         PACKETS  BYTES    WHY                    WAY                               VRF
+    5  900000  172.16.20.253 dev eth1 weight 3, 172.16.20.1 dev eth1 weight 1  75.0%, 25.0%  30, 0    3000, 0  -                      192.0.2.9 by 192.0.2.0/24 static  blue
+   12       1  192.0.2.1                                                       0.0%          0        0        no route to 192.0.2.1  -                                 -
 ",
         ),
         (
@@ -92,8 +92,8 @@ Resident:          80.0 MiB
         (
             "show tunnels",
             "\
-KIND  LOCAL          REMOTE         STATE  PORT   MTU  RX  TX  NEIGHBOR
-ipip  172.16.20.252  172.16.20.253  up     eth1  1480   4   5  172.16.20.253 reachable
+KIND  LOCAL          REMOTE         STATE  PORT   MTU  PATH-MTU        RX  TX  NEIGHBOR
+ipip  172.16.20.252  172.16.20.253  up     eth1  1480  1500 for 9m59s   4   5  172.16.20.253 reachable
 ",
         ),
         (
@@ -142,9 +142,9 @@ node2  10.100.169.128/26  unicast  172.16.20.253  by pool  config
         (
             "show routes -o wide",
             "\
-PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY                        WAY  DISTANCE  METRIC  GROUP  NAME
-10.100.36.103/32   pod      direct dev tap-web  none   pod     active      -                          -           0       0      5  -
-10.100.169.128/26  unicast  172.16.20.253       ipip   config  unresolved  no route to 172.16.20.253  -           1       0      0  node2
+PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY                        WAY  DISTANCE  METRIC  GROUP  NAME   VRF
+10.100.36.103/32   pod      direct dev tap-web  none   pod     active      -                          -           0       0      5  -      -
+10.100.169.128/26  unicast  172.16.20.253       ipip   config  unresolved  no route to 172.16.20.253  -           1       0      0  node2  -
 ",
         ),
     ];
@@ -191,7 +191,7 @@ fn json_of_every_read() {
             "id": 1, "name": "eth1", "kind": "af_xdp", "role": "uplink", "device": "eth1",
             "mac": "02:00:00:00:00:01", "mtu": 1500, "admin_up": true, "link_up": true,
             "mode": "generic", "mode_reason": "the driver has no XDP", "queues": 2,
-            "workers": [0, 1], "rx_packets": 120, "rx_bytes": 7680, "tx_packets": 110,
+            "vrf": "blue", "workers": [0, 1], "rx_packets": 120, "rx_bytes": 7680, "tx_packets": 110,
             "tx_bytes": 7040, "drops": 3,
             "kernel": {
                 "rx_dropped": 0, "rx_ring_full": 2, "rx_fill_ring_empty": 1, "rx_invalid": 0,
@@ -270,13 +270,15 @@ fn filters_of_lists_reach_the_router() {
     good(&server, "show routes --within 10.0.0.0/8 --source pod --selected");
     good(&server, "show routes 10.0.0.0/8 --longer --best");
     good(&server, "show routes 10.0.0.1");
+    good(&server, "show routes --vrf blue");
     good(&server, "show drops --all");
     assert_eq!(
         server.requests(),
         [
-            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"pod\", selected_only: true, prefix: \"\" }",
-            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"\", selected_only: true, prefix: \"\" }",
-            "ListRoutesRequest { within: \"\", source: \"\", selected_only: false, prefix: \"10.0.0.1/32\" }",
+            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"pod\", selected_only: true, prefix: \"\", vrf: \"\" }",
+            "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"\", selected_only: true, prefix: \"\", vrf: \"\" }",
+            "ListRoutesRequest { within: \"\", source: \"\", selected_only: false, prefix: \"10.0.0.1/32\", vrf: \"\" }",
+            "ListRoutesRequest { within: \"\", source: \"\", selected_only: false, prefix: \"\", vrf: \"blue\" }",
             "ListDropsRequest { include_zero: true }",
         ]
     );

@@ -216,6 +216,9 @@ pub(crate) enum Show {
         /// Only the best of each prefix.
         #[arg(long, visible_alias = "best")]
         selected: bool,
+        /// Routes of this VRF; the default one's without it.
+        #[arg(long, value_name = "NAME")]
+        vrf: Option<String>,
     },
     /// Next-hop groups: what routes share, and how flows are spread.
     Nexthops,
@@ -296,6 +299,9 @@ pub(crate) enum RouteVerb {
         /// Prints ADDRESS PREFIX NEXTHOP for each address of a file, one a line; - reads stdin.
         #[arg(long, value_name = "FILE", requires = "routes", conflicts_with = "address")]
         batch: Option<String>,
+        /// In this VRF; in the default one without it.
+        #[arg(long, value_name = "NAME", conflicts_with = "routes")]
+        vrf: Option<String>,
     },
 }
 

@@ -72,7 +72,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
     // Verbs that need no router.
     let verb = match cli.verb {
-        Verb::Route { verb: RouteVerb::Get { address, routes: Some(routes), batch } } => {
+        Verb::Route { verb: RouteVerb::Get { address, routes: Some(routes), batch, .. } } => {
             return offline::route(&routes, address, batch.as_deref(), format);
         }
         Verb::Explain(mut arguments) => match arguments.resources.take() {
@@ -94,8 +94,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match verb {
         Verb::Status => show::status(&mut client, format).await,
         Verb::Show { what } => show::show(&mut client, what, format).await,
-        Verb::Route { verb: RouteVerb::Get { address: Some(address), .. } } => {
-            routes::get(&mut client, address, format).await
+        Verb::Route { verb: RouteVerb::Get { address: Some(address), vrf, .. } } => {
+            routes::get(&mut client, address, vrf.unwrap_or_default(), format).await
         }
         Verb::Pod { verb: PodVerb::Attach(pod) } => pods::attach(&mut client, pod, format).await,
         Verb::Pod { verb: PodVerb::Detach { name } } => pods::detach(&mut client, name).await,

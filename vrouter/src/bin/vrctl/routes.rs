@@ -29,8 +29,13 @@ pub(crate) async fn list(
     listing.end()
 }
 
-pub(crate) async fn get(client: &mut Client, address: IpAddr, format: Format) -> Result<(), Failure> {
-    let request = v1::GetRouteRequest { address: address.to_string() };
+pub(crate) async fn get(
+    client: &mut Client,
+    address: IpAddr,
+    vrf: String,
+    format: Format,
+) -> Result<(), Failure> {
+    let request = v1::GetRouteRequest { address: address.to_string(), vrf };
     let decision: RouteDecision = client.get_route(request).await?.into_inner();
     let verdict = VerdictKind::word_of(decision.verdict);
     let verdict = match decision.drop_reason.as_str() {
@@ -56,6 +61,7 @@ pub(crate) async fn get(client: &mut Client, address: IpAddr, format: Format) ->
     let forwarded = !decision.port.is_empty();
     let facts = [
         ("Address", decision.address.clone()),
+        ("VRF", decision.vrf.clone()),
         ("Verdict", verdict),
         ("Route", matched),
         ("Next hop", next_hops(&decision.next_hops)),
@@ -132,7 +138,11 @@ fn next_hops(hops: &[NextHop]) -> String {
     hops.join(", ")
 }
 
-const ROUTES: [Column<Route>; 12] = [
+fn each(hops: &[NextHop], value: fn(&NextHop) -> u64) -> String {
+    hops.iter().map(|hop| value(hop).to_string()).collect::<Vec<_>>().join(", ")
+}
+
+const ROUTES: [Column<Route>; 13] = [
     Column::words("PREFIX", |r| r.prefix.clone()),
     Column::words("TYPE", |r| RouteType::word_of(r.r#type).to_owned()),
     Column::words("NEXT-HOP", |r| next_hops(&r.next_hops)),
@@ -155,9 +165,10 @@ const ROUTES: [Column<Route>; 12] = [
     Column::wide(Column::number("METRIC", |r| r.metric.to_string())),
     Column::wide(Column::number("GROUP", |r| r.group.to_string())),
     Column::wide(Column::words("NAME", |r| r.name.clone())),
+    Column::wide(Column::words("VRF", |r| r.vrf.clone())),
 ];
 
-const GROUPS: [Column<NextHopGroup>; 6] = [
+const GROUPS: [Column<NextHopGroup>; 9] = [
     Column::number("GROUP", |g| g.id.to_string()),
     Column::number("ROUTES", |g| g.routes.to_string()),
     Column::words("NEXT-HOP", |g| next_hops(&g.next_hops)),
@@ -165,6 +176,9 @@ const GROUPS: [Column<NextHopGroup>; 6] = [
         let shares = g.next_hops.iter().map(|hop| format!("{:.1}%", hop.share * 100.0));
         shares.collect::<Vec<_>>().join(", ")
     }),
+    Column::words("PACKETS", |g| each(&g.next_hops, |hop| hop.tx_packets)),
+    Column::wide(Column::words("BYTES", |g| each(&g.next_hops, |hop| hop.tx_bytes))),
     Column::words("WHY", |g| problems(&g.next_hops)),
     Column::wide(Column::words("WAY", |g| way(&g.next_hops))),
+    Column::wide(Column::words("VRF", |g| g.vrf.clone())),
 ];

@@ -55,7 +55,7 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
             let reply = client.list_ports(ListPortsRequest {}).await?.into_inner();
             output::list(&reply.ports, &PORTS, format)
         }
-        Show::Routes { prefix, longer, within, source, selected } => {
+        Show::Routes { prefix, longer, within, source, selected, vrf } => {
             let text = |net: Option<ipnet::IpNet>| net.map(|net| net.to_string()).unwrap_or_default();
             let (prefix, within) = if longer { (None, prefix) } else { (prefix, within) };
             let request = ListRoutesRequest {
@@ -63,6 +63,7 @@ pub(crate) async fn show(client: &mut Client, what: Show, format: Format) -> Res
                 source: source.unwrap_or_default(),
                 selected_only: selected,
                 prefix: text(prefix),
+                vrf: vrf.unwrap_or_default(),
             };
             routes::list(client, request, format).await
         }
@@ -197,7 +198,7 @@ fn numbers(list: &[u32]) -> String {
     list.join(",")
 }
 
-const PORTS: [Column<Port>; 20] = [
+const PORTS: [Column<Port>; 21] = [
     Column::number("ID", |p| p.id.to_string()),
     Column::words("NAME", |p| p.name.clone()),
     Column::words("KIND", |p| PortKind::word_of(p.kind).to_owned()),
@@ -214,6 +215,7 @@ const PORTS: [Column<Port>; 20] = [
     Column::wide(Column::words("MAC", |p| p.mac.clone())),
     Column::wide(Column::words("ADDRESSES", |p| p.addresses.join(","))),
     Column::wide(Column::words("WORKERS", |p| numbers(&p.workers))),
+    Column::wide(Column::words("VRF", |p| p.vrf.clone())),
     Column::wide(Column::number("RX-BYTES", |p| p.rx_bytes.to_string())),
     Column::wide(Column::number("TX-BYTES", |p| p.tx_bytes.to_string())),
     Column::wide(Column::number("HELD", |p| p.frames_held.to_string())),
@@ -277,13 +279,17 @@ const STAGES: [Column<Worker>; 17] = [
     Column::number("TRANSMIT", |w| cycles(w, "transmit")),
 ];
 
-const TUNNELS: [Column<Tunnel>; 12] = [
+const TUNNELS: [Column<Tunnel>; 13] = [
     Column::words("KIND", |t| Encap::word_of(t.kind).to_owned()),
     Column::words("LOCAL", |t| t.local.clone()),
     Column::words("REMOTE", |t| t.remote.clone()),
     Column::words("STATE", |t| TunnelState::word_of(t.state).to_owned()),
     Column::words("PORT", |t| t.port.clone()),
     Column::number("MTU", |t| t.mtu.to_string()),
+    Column::words("PATH-MTU", |t| match t.path_mtu {
+        0 => String::new(),
+        learned => format!("{learned} for {}", span(t.path_mtu_seconds)),
+    }),
     Column::number("RX", |t| t.rx_packets.to_string()),
     Column::number("TX", |t| t.tx_packets.to_string()),
     Column::words("NEIGHBOR", |t| match t.neighbor.as_str() {

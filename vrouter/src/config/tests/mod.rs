@@ -63,7 +63,9 @@ fn the_example_shows_every_key() {
     let next_hops = config.routes[2].resource.spec.via.iter().map(|to| (to.address.to_string(), to.weight));
     let expected = [("172.16.20.2".to_owned(), 1), ("172.16.20.3".to_owned(), 3)];
     assert_eq!(next_hops.collect::<Vec<_>>(), expected);
-    assert_eq!(config.routes[3].resource.spec.kind, api::RouteType::Unreachable);
+    assert_eq!(config.uplinks[1].vrf.as_ref().map(|vrf| vrf.value.as_str()), Some("blue"));
+    assert_eq!(config.routes[3].resource.spec.vrf, "blue");
+    assert_eq!(config.routes[4].resource.spec.kind, api::RouteType::Unreachable);
     let pod = &config.pods[0].spec;
     assert_eq!(pod.name.to_string(), "default/busybox-g5rkr");
     assert_eq!((pod.interface.as_str(), pod.attach), ("eth0", Attach::Tap));

@@ -24,11 +24,12 @@ use std::time::{Duration, Instant};
 use fib::{Address, Change, FibFull, GroupId, Prefix, SetId};
 use ipnet::IpNet;
 
-use super::{Engine, EngineError, Family};
+use super::{Engine, EngineError, Family, Vrf};
 use crate::control::adjacencies::Parts;
 use crate::control::desired::{Desired, IpipMode, to_ipnet};
 use crate::control::groups::{FamilyIndex, Groups, Key};
 use crate::control::resolution::Resolver;
+use crate::ids::VrfId;
 use crate::publish::Epoch;
 use crate::tables::{GATEWAY_V4, GATEWAY_V6, Tables};
 
@@ -57,8 +58,11 @@ impl Engine {
         if !changed.pools.is_empty() {
             self.groups.pools_changed();
         }
-        let mut result = self.v4.plan(&mut self.groups, &self.desired, &changed.pools);
-        result = result.and(self.v6.plan(&mut self.groups, &self.desired, &changed.pools));
+        let mut result = Ok(());
+        for vrf in &mut self.vrfs {
+            result = result.and(vrf.v4.plan(&mut self.groups, &self.desired, &changed.pools));
+            result = result.and(vrf.v6.plan(&mut self.groups, &self.desired, &changed.pools));
+        }
         self.resolve_groups();
         let mut publish = self.renew_policy();
         publish |= self.groups.take_changed() | self.groups.adjacencies.is_stale() | changed.tables;
@@ -70,10 +74,12 @@ impl Engine {
             self.publish();
         }
         self.settle_policy();
-        let planned = !self.v4.plan.is_empty() || !self.v6.plan.is_empty();
+        let planned = self.vrfs.iter().any(|vrf| !vrf.v4.plan.is_empty() || !vrf.v6.plan.is_empty());
         let full = |full: FibFull| EngineError::FibFull(full.to_string());
-        result = result.and(self.v4.program(&mut self.groups).map_err(full));
-        result = result.and(self.v6.program(&mut self.groups).map_err(full));
+        for vrf in &mut self.vrfs {
+            result = result.and(vrf.v4.program(&mut self.groups).map_err(full));
+            result = result.and(vrf.v6.program(&mut self.groups).map_err(full));
+        }
         if planned {
             self.generation += 1;
             self.seal();
@@ -88,9 +94,12 @@ impl Engine {
     fn resolve_groups(&mut self) {
         let ids = &self.ids;
         let port_id = |name: &str| ids.get(name).copied();
-        let resolver =
-            Resolver { desired: &self.desired, rib4: &self.v4.rib, rib6: &self.v6.rib, port_id: &port_id };
-        self.groups.resolve(&resolver, &mut self.neighbors, &self.neighbor_table);
+        let (desired, vrfs) = (&self.desired, &self.vrfs);
+        let resolver = |vrf: VrfId| {
+            let Vrf { v4, v6 } = &vrfs[vrf.index()];
+            Resolver { desired, vrf, rib4: &v4.rib, rib6: &v6.rib, port_id: &port_id }
+        };
+        self.groups.resolve(resolver, &mut self.neighbors, &self.neighbor_table);
     }
 
     /// Publishes new tables and waits until every worker has adopted them.
@@ -99,17 +108,24 @@ impl Engine {
             self.groups.adjacencies.neighbor_changed(port, address);
         }
         let tunnel_id = |remote| self.tunnel_ids.of(remote);
-        let parts = Parts { ports: &self.ports, neighbors: &self.neighbors, tunnel_id: &tunnel_id };
+        let path_mtu = |ends| self.path_mtus.get(ends);
+        let parts = Parts {
+            ports: &self.ports,
+            neighbors: &self.neighbors,
+            tunnel_id: &tunnel_id,
+            path_mtu: &path_mtu,
+        };
         let tables = Tables {
             ports: self.ports.as_slice().into(),
-            fib4: self.v4.fib.reader(),
-            fib6: self.v6.fib.reader(),
+            fib4: self.vrfs[0].v4.fib.reader(),
+            fib6: self.vrfs[0].v6.fib.reader(),
+            vrfs: self.vrf_tables().collect(),
             groups: self.groups.table(),
             adjacencies: self.groups.adjacencies.build(&parts),
             neighbors: self.neighbor_table.clone(),
             tunnel_peers: self.tunnel_peers.clone(),
-            icmp_source4: self.desired.first_v4().unwrap_or(GATEWAY_V4),
-            icmp_source6: self.desired.first_v6().unwrap_or(GATEWAY_V6),
+            icmp_source4: self.desired.first_v4(VrfId::DEFAULT).unwrap_or(GATEWAY_V4),
+            icmp_source6: self.desired.first_v6(VrfId::DEFAULT).unwrap_or(GATEWAY_V6),
             policy: self.policy.tables(&self.ports),
             trace: self.trace.as_slice().into(),
         };
@@ -136,8 +152,10 @@ impl Engine {
     fn seal(&mut self) {
         let epoch = self.publisher.advance();
         self.groups.seal(epoch);
-        self.v4.seal(epoch);
-        self.v6.seal(epoch);
+        for vrf in &mut self.vrfs {
+            vrf.v4.seal(epoch);
+            vrf.v6.seal(epoch);
+        }
     }
 
     /// Reuses what no worker can see any more. Called with every commit, and by the
@@ -145,12 +163,15 @@ impl Engine {
     pub fn reclaim(&mut self) {
         let publisher = &self.publisher;
         let passed = |epoch| publisher.passed(epoch);
-        self.v4.reclaim(passed);
-        self.v6.reclaim(passed);
+        for vrf in &mut self.vrfs {
+            vrf.v4.reclaim(passed);
+            vrf.v6.reclaim(passed);
+        }
         for key in self.groups.reclaim(passed) {
+            let vrf = &mut self.vrfs[key.vrf.index()];
             match key.family {
-                FamilyIndex::V4 => self.v4.rib.sets_mut().release(key.set),
-                FamilyIndex::V6 => self.v6.rib.sets_mut().release(key.set),
+                FamilyIndex::V4 => vrf.v4.rib.sets_mut().release(key.set),
+                FamilyIndex::V6 => vrf.v6.rib.sets_mut().release(key.set),
             }
         }
         // Adjacencies that went were in tables that some worker may still have; no table in
@@ -170,7 +191,7 @@ impl<A: Address> Family<A> {
         self.changes.clear();
         self.rib.drain_changes(&mut self.changes);
         let moved = self.changes.len();
-        if !pools.is_empty() {
+        if !pools.is_empty() && self.vrf == VrfId::DEFAULT {
             let inside = |prefix: &Prefix<A>| {
                 let net = to_ipnet(&(self.wrap)(*prefix));
                 pools.iter().any(|pool| pool.contains(&net))
@@ -193,7 +214,7 @@ impl<A: Address> Family<A> {
                 None => None,
                 Some(set) => {
                     let mode = self.mode(set, &prefix, desired);
-                    let key = Key { family: self.index, set, mode };
+                    let key = Key { vrf: self.vrf, family: self.index, set, mode };
                     match groups.acquire(key, || self.fib.get(&prefix)) {
                         Some((group, new)) => {
                             if new {
@@ -216,7 +237,7 @@ impl<A: Address> Family<A> {
     /// The mode of the pool around a prefix, if it matters to these next hops.
     fn mode(&self, set: SetId, prefix: &Prefix<A>, desired: &Desired) -> IpipMode {
         let by_pool = self.rib.sets().get(set).iter().any(|path| path.next_hop.is_by_pool());
-        if by_pool { desired.pool_mode(&(self.wrap)(*prefix)) } else { IpipMode::Never }
+        if by_pool { desired.pool_mode_in(self.vrf, &(self.wrap)(*prefix)) } else { IpipMode::Never }
     }
 
     /// Writes the plan into the FIB. Every planned group holds one user, which moves

@@ -9,7 +9,7 @@ use core::net::IpAddr;
 
 use fib::{AnyPrefix, RouteSource};
 
-use super::{Engine, host_prefix};
+use super::{Engine, Vrf, host_prefix};
 use crate::control::neighbors::NeighborRequest;
 use crate::control::next_hop::NextHop;
 use crate::ids::PortId;
@@ -22,7 +22,7 @@ impl Engine {
     pub fn neighbor(&mut self, port: PortId, address: IpAddr, state: NeighborState) {
         self.neighbors.learn(port, address, state, &self.neighbor_table);
         if state == NeighborState::Unresolved && self.gleaned.remove(&(port, address)) {
-            self.withdraw_gleaned(address);
+            self.withdraw_gleaned(port, address);
         }
     }
 
@@ -38,19 +38,21 @@ impl Engine {
         if self.gleaned.len() >= MAX_GLEANED || !self.gleaned.insert((port, address)) {
             return;
         }
+        let vrf = self.desired.vrf_of(&name);
         let gleaned = NextHop::Gleaned(name, address);
-        self.announce_hop(host_prefix(address), RouteSource::Connected, gleaned);
+        self.announce_hop(vrf, host_prefix(address), RouteSource::Connected, gleaned);
     }
 
-    pub(super) fn withdraw_gleaned(&mut self, address: IpAddr) {
-        let host = host_prefix(address);
+    pub(super) fn withdraw_gleaned(&mut self, port: PortId, address: IpAddr) {
+        let vrf = self.port_vrf(port);
+        let (host, Vrf { v4, v6 }) = (host_prefix(address), &self.vrfs[vrf.index()]);
         let best = match &host {
-            AnyPrefix::V4(prefix) => self.v4.rib.best(prefix),
-            AnyPrefix::V6(prefix) => self.v6.rib.best(prefix),
+            AnyPrefix::V4(prefix) => v4.rib.best(prefix),
+            AnyPrefix::V6(prefix) => v6.rib.best(prefix),
         };
         let first = best.and_then(|route| route.next_hops.first());
         if first.is_some_and(|path| matches!(&path.next_hop, NextHop::Gleaned(_, at) if *at == address)) {
-            self.withdraw(host, RouteSource::Connected);
+            self.withdraw(vrf, host, RouteSource::Connected);
         }
     }
 

@@ -190,8 +190,8 @@ fn agree(engine: &Engine, model: &Model) -> Result<(), TestCaseError> {
     prefixes.extend(model.candidates().map(|candidate| net_prefix(candidate.net)));
     for prefix in &prefixes {
         let group = match prefix {
-            AnyPrefix::V4(prefix) => engine.v4.fib.get(prefix),
-            AnyPrefix::V6(prefix) => engine.v6.fib.get(prefix),
+            AnyPrefix::V4(prefix) => engine.vrfs[0].v4.fib.get(prefix),
+            AnyPrefix::V6(prefix) => engine.vrfs[0].v6.fib.get(prefix),
         };
         let expected = model.places(prefix);
         let Some(group) = group else {
@@ -257,7 +257,7 @@ proptest! {
         let left: Vec<_> = engine.hops().collect();
         prop_assert_eq!((engine.group_count(), left.len()), (2, 1), "{:?}", left);
         prop_assert_eq!(engine.neighbors().count(), 0);
-        prop_assert_eq!((engine.v4.rib.sets().len(), engine.v6.rib.sets().len()), (1, 1));
+        prop_assert_eq!((engine.vrfs[0].v4.rib.sets().len(), engine.vrfs[0].v6.rib.sets().len()), (1, 1));
     }
 }
 

@@ -9,13 +9,14 @@ use fib::{AnyPrefix, RouteSource};
 use super::{Engine, EngineError, host_prefix, net_prefix};
 use crate::control::desired::{PortRole, PortSpec};
 use crate::control::next_hop::NextHop;
-use crate::ids::{MAX_PORTS, PortId};
+use crate::ids::{MAX_PORTS, PortId, VrfId};
 use crate::tables::{Port, Role};
 
 impl Engine {
     pub(super) fn put_port(&mut self, spec: PortSpec) -> Result<(), EngineError> {
         self.check_addresses(&spec)?;
         self.check_endpoint(&spec)?;
+        self.check_vrf(&spec)?;
         let id = match self.ids.get(&spec.name) {
             Some(id) => *id,
             None => self.allocate_id()?,
@@ -45,7 +46,8 @@ impl Engine {
         let old = self.ports[id.index()].as_ref();
         let policy = old.and_then(|port| port.policy.clone());
         let host_policy = old.and_then(|port| port.host_policy.clone());
-        self.ports[id.index()] = Some(Arc::new(Port { policy, host_policy, ..compile(&spec) }));
+        self.ports[id.index()] =
+            Some(Arc::new(Port { policy, host_policy, ..compile(&spec, self.desired.vrf_of(&spec.name)) }));
         self.police_port(&spec, id);
         self.changed.tables = true;
         self.announce_port(&spec);
@@ -67,7 +69,9 @@ impl Engine {
             PortRole::Uplink { addresses, .. } => addresses.iter().map(ipnet::IpNet::addr).collect(),
         };
         let wanted = addresses(spec);
-        for other in self.desired.ports.values().filter(|other| other.name != spec.name) {
+        let vrf = self.desired.vrf_of(&spec.name);
+        let beside = |other: &&PortSpec| other.name != spec.name && self.desired.vrf_of(&other.name) == vrf;
+        for other in self.desired.ports.values().filter(beside) {
             if let Some(address) = addresses(other).into_iter().find(|address| wanted.contains(address)) {
                 return Err(EngineError::AddressTaken {
                     address,
@@ -102,7 +106,7 @@ impl Engine {
             let (gone, kept) = gleaned.into_iter().partition(|(port, _)| *port == id);
             self.gleaned = kept;
             let gone: BTreeSet<(PortId, IpAddr)> = gone;
-            gone.into_iter().for_each(|(_, address)| self.withdraw_gleaned(address));
+            gone.into_iter().for_each(|(port, address)| self.withdraw_gleaned(port, address));
             self.ports[id.index()] = None;
             self.retired_ids.push(id);
         }
@@ -141,21 +145,29 @@ impl Engine {
         routes
     }
 
+    /// The VRF that a port is in.
+    pub(super) fn port_vrf(&self, port: PortId) -> VrfId {
+        let port = self.ports.get(port.index()).and_then(Option::as_ref);
+        port.map_or(VrfId::DEFAULT, |port| port.vrf)
+    }
+
     fn announce_port(&mut self, spec: &PortSpec) {
+        let vrf = self.desired.vrf_of(&spec.name);
         for (prefix, source, next_hop) in Self::port_routes(spec) {
-            self.announce_hop(prefix, source, next_hop);
+            self.announce_hop(vrf, prefix, source, next_hop);
         }
     }
 
     fn withdraw_port(&mut self, spec: &PortSpec) {
+        let vrf = self.desired.vrf_of(&spec.name);
         for (prefix, source, _) in Self::port_routes(spec) {
-            self.withdraw(prefix, source);
+            self.withdraw(vrf, prefix, source);
         }
     }
 }
 
 /// A port as the packet path sees it, without its policy.
-fn compile(spec: &PortSpec) -> Port {
+fn compile(spec: &PortSpec, vrf: VrfId) -> Port {
     let (role, addresses) = match &spec.role {
         PortRole::Uplink { exclusive, .. } => (Role::Uplink { exclusive: *exclusive }, [].as_slice()),
         PortRole::Pod { addresses, .. } => (Role::Pod, addresses.as_slice()),
@@ -176,6 +188,7 @@ fn compile(spec: &PortSpec) -> Port {
         peer_mac: spec.peer_mac,
         mtu: spec.mtu,
         up: spec.up,
+        vrf,
         addresses4: v4.collect(),
         addresses6: v6.collect(),
         policy: None,

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::Engine;
-use crate::ids::Timestamp;
+use crate::control::path_mtus::Ends;
+use crate::ids::{Timestamp, VrfId};
 use crate::tables::TunnelPeers;
 
 /// How long packets of a tunnel are taken after we have stopped to send through it.
@@ -56,13 +57,34 @@ impl TunnelEnds {
 }
 
 impl Engine {
+    /// Takes the report of a router on a tunnel's path that it passes outer packets of at most
+    /// `mtu` bytes. Call [`commit`](Self::commit) for it to be in force.
+    pub fn path_mtu(&mut self, ends: Ends, mtu: u32, now: Timestamp) {
+        let ports = self.hops().filter(|hop| hop.ends() == Some(ends)).filter_map(|hop| hop.port());
+        // The widest of the links that the tunnel leaves by; none: the tunnel is not in use.
+        let Some(link) = ports.filter_map(|port| self.port_mtu(port)).max() else { return };
+        if self.path_mtus.hear(ends, mtu, link, now) {
+            tracing::info!("the path from {} to {} takes {mtu} bytes", ends.0, ends.1);
+            self.groups.adjacencies.path_changed(ends);
+        }
+    }
+
+    /// Forgets what was learned of paths long ago; of how many.
+    pub(super) fn widen_paths(&mut self, now: Timestamp) -> usize {
+        let ended = self.path_mtus.expire(now);
+        ended.iter().for_each(|ends| self.groups.adjacencies.path_changed(*ends));
+        ended.len()
+    }
+
     /// Tunnels came or went, or where they begin.
     pub(super) fn renew_tunnels(&mut self) {
         self.tunnel_ends.renew(self.groups.adjacencies.tunnels().collect());
+        let used: BTreeSet<Ends> = self.hops().filter_map(|hop| hop.ends()).collect();
+        self.path_mtus.retain(|ends| used.contains(ends));
         let ends = self.tunnel_ends.used.iter().chain(self.tunnel_ends.former.keys());
         let remotes: BTreeSet<Ipv4Addr> = ends.chain(&self.desired.peers).copied().collect();
         self.tunnel_ids.assign(remotes.iter().copied());
-        let locals = self.desired.uplinks().flat_map(|(_, _, addresses)| addresses);
+        let locals = self.desired.uplinks_of(VrfId::DEFAULT).flat_map(|(_, addresses)| addresses);
         let locals = locals.filter_map(|net| match net {
             IpNet::V4(net) => Some(net.addr()),
             IpNet::V6(_) => None,

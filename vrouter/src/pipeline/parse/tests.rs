@@ -17,6 +17,7 @@ fn port(role: Role) -> Port {
         peer_mac: encap::MacAddr(THEIRS),
         mtu: 1500,
         up: true,
+        vrf: crate::ids::VrfId::DEFAULT,
         addresses4: Box::new([]),
         addresses6: Box::new([]),
         policy: None,
