@@ -159,6 +159,7 @@ impl Router {
         if self.equipped {
             Tracer::equip(&handle.returned);
         }
+        self.engine.count_rules_in(handle.counters.clone());
         self.handles.push(handle);
         match self.threads {
             Some(_) => self.launch(worker),

@@ -20,7 +20,7 @@
 //! | how | nothing is received for the time in which [`PROBE_PACKETS`] come, at most [`LONGEST_PROBE`]; [`SERIES`] times in a row, of which the last counts: the first finds caches and branch predictors set to small bursts |
 //! | price | at most that much latency, for one packet in some thousands |
 //!
-//! Below about 7,500 packets a second nothing grows in that time; the capacity is then a
+//! Below about 30,000 packets a second nothing grows in that time; the capacity is then a
 //! lower bound, that of bursts as they are.
 //!
 //! Readers look about once a second and let old sums fade, half in [`HALF_LIFE`]. Time
@@ -41,7 +41,7 @@ pub const PROBE_PACKETS: u32 = LANES as u32;
 /// Bursts of a probe: the last one counts.
 pub const SERIES: u32 = 4;
 /// The longest that packets wait for a probe to grow.
-pub const LONGEST_PROBE: Duration = Duration::from_micros(200);
+pub const LONGEST_PROBE: Duration = Duration::from_micros(50);
 
 /// Time after which an observation counts half.
 const HALF_LIFE: Duration = Duration::from_secs(10);
@@ -290,9 +290,9 @@ mod tests {
     #[test]
     fn a_probe_waits_for_a_few_packets_and_never_long() {
         let second = Duration::from_secs(1);
-        assert_eq!(probe_wait(1_000_000, 900_000, second), Some(Duration::from_micros(64)));
-        assert_eq!(probe_wait(20_000, 20_000, second), Some(LONGEST_PROBE));
-        assert_eq!(probe_wait(5000, 5000, second), None, "nothing would grow");
+        assert_eq!(probe_wait(2_000_000, 1_800_000, second), Some(Duration::from_micros(32)));
+        assert_eq!(probe_wait(200_000, 200_000, second), Some(LONGEST_PROBE));
+        assert_eq!(probe_wait(20_000, 20_000, second), None, "nothing would grow");
         assert_eq!(probe_wait(1_000_000, 16_000, second), None, "bursts are full");
         assert_eq!(probe_wait(0, 0, second), None);
     }

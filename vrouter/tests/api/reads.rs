@@ -69,6 +69,10 @@ fn status_workers_and_memory_agree_with_each_other() {
         status["conditions"].as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap()).collect();
     assert!(parts.contains(&"uplink eth1") && parts.contains(&"worker 0"), "{parts:?}");
 
+    // The load is looked at once a second.
+    until("the worker's load is known", || {
+        router.json("show workers")[0]["packets_per_burst"].as_f64().unwrap() >= 1.0
+    });
     let worker = &router.json("show workers")[0];
     assert_eq!(worker["idle"], "adaptive");
     assert!(["running", "sleeping"].contains(&worker["state"].as_str().unwrap()));

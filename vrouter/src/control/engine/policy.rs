@@ -294,9 +294,10 @@ impl Engine {
         self.policy.awaited = epoch;
     }
 
-    /// Says which workers count what rules decide.
-    pub fn count_rules_in(&mut self, workers: Vec<Arc<WorkerCounters>>) {
-        self.policy.counters = workers;
+    /// Has one more worker count what rules decide. To be called before it runs.
+    pub fn count_rules_in(&mut self, worker: Arc<WorkerCounters>) {
+        worker.rules.reserve(self.policy.world.names().book().len());
+        self.policy.counters.push(worker);
     }
 
     /// The policy of the router.
