@@ -441,7 +441,7 @@ impl Burst {
         with_port(&self.meta.in_port, port, mask)
     }
 
-    /// The frames of all lanes; [`Frame::NONE`] where there is no packet.
+    /// The frames of all lanes; none where there is no packet.
     #[inline]
     pub fn frames(&self) -> &[Frame; LANES] {
         &self.frames

@@ -23,7 +23,7 @@
 //! Below about 30,000 packets a second nothing grows in that time; the capacity is then a
 //! lower bound, that of bursts as they are.
 //!
-//! Readers look about once a second and let old sums fade, half in [`HALF_LIFE`]. Time
+//! Readers look about once a second and let old sums fade, half in ten seconds. Time
 //! that the kernel spends on the worker's core outside of it (receive processing there)
 //! is not seen: the capacity is that of the worker alone.
 
