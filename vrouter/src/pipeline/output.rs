@@ -1,6 +1,6 @@
 //! Stage 11: hands each packet to its port, for transmission when the burst ends.
 
-use crate::burst::{Burst, LANES, lanes};
+use crate::burst::{Burst, LANES, are_few, lanes};
 use crate::drop_reason::DropReason;
 use crate::ids::AdjacencyId;
 use crate::pipeline::state::WorkerState;
@@ -29,12 +29,14 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
 #[inline]
 fn count(burst: &Burst, mask: u64, first: usize, state: &WorkerState) {
     let meta = &burst.meta;
-    let (same, bytes) = same_way(&meta.adjacency, &meta.len, meta.adjacency[first], mask);
-    if same == mask {
-        let counters = state.counters.adjacency(meta.adjacency[first]);
-        counters.tx_packets.add(mask.count_ones().into());
-        counters.tx_bytes.add(bytes.into());
-        return;
+    if !are_few(mask) {
+        let (same, bytes) = same_way(&meta.adjacency, &meta.len, meta.adjacency[first], mask);
+        if same == mask {
+            let counters = state.counters.adjacency(meta.adjacency[first]);
+            counters.tx_packets.add(mask.count_ones().into());
+            counters.tx_bytes.add(bytes.into());
+            return;
+        }
     }
     for lane in lanes(mask) {
         let counters = state.counters.adjacency(meta.adjacency[lane]);
@@ -51,7 +53,7 @@ widest! {
         id: AdjacencyId,
         mask: u64,
     ) -> (u64, u32) {
-        let same = mask & vector::mask(mask, |lane| adjacency[lane] == id);
+        let same = vector::mask(mask, |lane| adjacency[lane] == id);
         let bytes = len.iter().enumerate().map(|(lane, len)| u32::from(*len) * (mask >> lane & 1) as u32);
         (same, bytes.sum())
     }
