@@ -36,13 +36,15 @@ fn flow_packet(flow: usize, step: u8, sent: &mut u32, script: &mut Script<'_>) -
         transport.extend(sent.to_be_bytes());
         transport.extend([0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
     } else {
-        transport.extend([0, 8 + len, 0, 0]);
+        transport.extend((8 + u16::from(len)).to_be_bytes());
+        transport.extend([0, 0]);
     }
     transport.extend(std::iter::repeat_n(step, usize::from(len)));
     *sent = sent.wrapping_add(u32::from(len));
     let upper = if tcp { protocol::TCP } else { protocol::UDP };
     let mut packet = if v6 {
-        let mut header = vec![0x60, 0, 0, 0, 0, transport.len() as u8, upper, 64];
+        let payload = transport.len() as u16;
+        let mut header = vec![0x60, 0, 0, 0, (payload >> 8) as u8, payload as u8, upper, 64];
         header.extend([0xfd; 31]);
         header.push(1);
         header
