@@ -128,7 +128,8 @@ impl Rig {
         let chunk = self.state.pool.area().chunk_mut(&mut frame);
         let len = data.len().min(chunk.len() - HEADROOM);
         chunk[HEADROOM..HEADROOM + len].copy_from_slice(&data[..len]);
-        let Ok(_) = self.burst.push(frame, HEADROOM as u16, len as u16, PortId(0)) else { unreachable!() };
+        let pushed = self.burst.push(frame, HEADROOM as u16, len as u16, PortId(0));
+        assert_eq!(pushed, Ok(0), "the burst was empty");
         let asked = parse::run(&mut self.burst, &self.tables, &mut self.state);
         for lane in lanes(self.burst.alive) {
             let (meta, bit) = (&self.burst.meta, 1 << lane);

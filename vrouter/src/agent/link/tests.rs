@@ -80,7 +80,7 @@ fn changes_are_reported_in_order() {
 
         ip("link add v0 type veth peer name v1");
         let event = until(&mut watch, |e| matches!(e, LinkEvent::Appeared(l) if l.name == "v0")).await;
-        let LinkEvent::Appeared(first) = event else { unreachable!() };
+        let LinkEvent::Appeared(first) = event else { panic!("no link appeared: {event:?}") };
         assert!(!first.is_running());
 
         ip("link set v1 up");
@@ -110,7 +110,7 @@ fn changes_are_reported_in_order() {
         until(&mut watch, |e| *e == LinkEvent::Removed { index, name: "v0".into() }).await;
         ip("link add v0 type veth peer name v1");
         let event = until(&mut watch, |e| matches!(e, LinkEvent::Appeared(l) if l.name == "v0")).await;
-        let LinkEvent::Appeared(second) = event else { unreachable!() };
+        let LinkEvent::Appeared(second) = event else { panic!("no link appeared: {event:?}") };
         assert_ne!(second.index, index);
     });
 }
