@@ -44,4 +44,4 @@ pub(crate) mod xsk;
 pub(crate) use error::OsError;
 
 #[cfg(test)]
-mod test_net;
+pub(crate) mod test_net;

@@ -132,6 +132,12 @@ impl<T: Copy> Producer<T> {
         self.free_seen() as usize
     }
 
+    /// Entries that the kernel has not taken yet.
+    #[inline]
+    pub(super) fn pending(&mut self) -> usize {
+        self.ring.size as usize - self.free()
+    }
+
     /// Pushes the first entries of `items` that fit; how many.
     #[inline]
     pub(super) fn push(&mut self, items: &[T]) -> usize {

@@ -8,7 +8,7 @@ use super::ifreq::Interface;
 
 /// Runs `work` on a thread inside a new network namespace, which goes with the thread
 /// and the sockets made there.
-pub(super) fn in_new_netns<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn in_new_netns<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             // SAFETY: a network namespace has no part in memory safety, and this thread
@@ -24,15 +24,22 @@ pub(super) fn in_new_netns<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 /// `ip ARGS` in the thread's namespace; its output.
 pub(super) fn ip(args: &str) -> String {
-    let output = Command::new("ip").args(args.split_whitespace()).output().expect("ip(8)");
+    run(&format!("ip {args}"))
+}
+
+/// A command of iproute2 in the thread's namespace; its output.
+pub(crate) fn run(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    let program = words.next().expect("a program");
+    let output = Command::new(program).args(words).output().expect("iproute2 is installed");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {args}: {stderr}");
+    assert!(output.status.success(), "{command}: {stderr}");
     String::from_utf8(output.stdout).expect("text")
 }
 
 /// A veth pair `va` and `vb` with `queues` queues each, up, with fixed addresses and
 /// without packets of the kernel's own.
-pub(super) fn veth_pair(queues: u32) {
+pub(crate) fn veth_pair(queues: u32) {
     let q = format!("numrxqueues {queues} numtxqueues {queues}");
     for key in ["all", "default"] {
         let path = format!("/proc/sys/net/ipv6/conf/{key}/disable_ipv6");

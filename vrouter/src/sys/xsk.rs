@@ -281,6 +281,12 @@ impl XskSocket {
         self.tx.free()
     }
 
+    /// Entries of the transmit ring that the kernel has not taken yet.
+    #[inline]
+    pub(crate) fn tx_pending(&mut self) -> usize {
+        self.tx.pending()
+    }
+
     /// Moves addresses of transmitted entries into `out`, as they were pushed; how
     /// many. Their frames are the caller's from then on. The kernel sends nothing
     /// while the completion ring is full.

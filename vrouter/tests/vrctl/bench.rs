@@ -33,10 +33,9 @@ fn both_routers_forward_and_nothing_is_left() {
     let found: serde_json::Value = serde_json::from_str(&run.out).expect("one object");
     // A machine that does other work, as one that runs tests does, may not let the generator send.
     match found["veth"]["skipped"].as_str() {
-        Some(why) => assert!(
-            ["two cores", "machine busy", "forwarded nothing"].iter().any(|known| why.contains(known)),
-            "{found}"
-        ),
+        Some(why) => {
+            assert!(["two cores", "machine busy"].iter().any(|known| why.contains(known)), "{found}")
+        }
         None => {
             for who in ["kernel", "vrouter"] {
                 let rate = found["veth"][who]["packets_per_second"].as_f64().expect("a rate");

@@ -16,3 +16,6 @@ mod queue;
 
 pub use device::{Crossing, Device, DeviceError, DeviceOptions, Mode, Sharing, Tuning};
 pub use queue::Queue;
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ pub struct Queue {
     sending: usize,
     /// Entries of `descs` that are not in the transmit ring yet.
     staged: usize,
-    /// Entries that the kernel has not been told of.
+    /// Entries that the kernel has not been told of, or did not take when it was.
     unkicked: usize,
     /// Senders on this device may leave checksums to it (veth).
     partial_checksums: bool,
@@ -160,11 +160,26 @@ impl Queue {
         self.push_staged();
         if self.unkicked > 0 && self.socket.tx_needs_wakeup() {
             // What the kernel could not send now stays in the ring and is kicked
-            // again by the next batch or by `before_wait`.
+            // again by the next batch or by `tend`.
             let _ = self.socket.kick_tx();
         }
-        self.unkicked = 0;
+        self.unkicked = self.socket.tx_pending();
         self.reap(pool);
+    }
+
+    /// Sees to what is on its way when nothing else does: takes back what was sent, and kicks again
+    /// what the kernel could not take (its budget, a full socket buffer). Without this the end of a
+    /// burst would wait for the next one, for ever where all frames are in the ring.
+    #[cold]
+    fn tend(&mut self, pool: &mut FramePool) {
+        self.reap(pool);
+        // A device that uses the frames itself may want to be woken for completions too.
+        let waits = self.sending > 0 && (self.socket.zero_copy() || self.socket.tx_pending() > 0);
+        if waits && self.socket.tx_needs_wakeup() {
+            // A device that is gone takes nothing: its port says so elsewhere.
+            let _ = self.socket.kick_tx();
+            self.reap(pool);
+        }
     }
 }
 
@@ -176,6 +191,9 @@ impl PortQueue for Queue {
         let room = burst.room().min(self.batch);
         let received = self.socket.rx_peek(&mut self.descs[..room]);
         self.filled -= received.min(self.filled);
+        if received == 0 && self.sending > 0 {
+            self.tend(io.pool);
+        }
         let mut pushed = 0;
         for desc in &self.descs[..received] {
             let Some((frame, offset)) = self.lent.take_back(desc.addr) else { continue };
@@ -224,21 +242,12 @@ impl PortQueue for Queue {
 
     fn before_wait(&mut self, io: &mut QueueIo<'_>) -> bool {
         self.fill(io.pool);
-        self.reap(io.pool);
-        if self.sending > 0 && self.socket.tx_needs_wakeup() {
-            let _ = self.socket.kick_tx();
-            self.reap(io.pool);
-        }
+        self.tend(io.pool);
         false
     }
 
     fn drain(&mut self, io: &mut QueueIo<'_>) -> bool {
-        self.reap(io.pool);
-        if self.sending > 0 && self.socket.tx_needs_wakeup() {
-            // A device that is gone never takes them: the caller's patience is bounded.
-            let _ = self.socket.kick_tx();
-            self.reap(io.pool);
-        }
+        self.tend(io.pool);
         self.sending == 0
     }
 
