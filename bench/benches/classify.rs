@@ -13,29 +13,10 @@ use std::net::Ipv4Addr;
 use acl::model::{Family, Policy, Rule, RuleAction, Ruleset, Tier, TierEnd};
 use acl::{Action, Engine, Headers, RuleId, Verdict};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use vrouter_bench::random::Random;
 
 const PACKETS: usize = 1 << 14;
 const BURST: usize = 64;
-
-/// xorshift64*: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 11) % bound
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize].clone()
-    }
-}
 
 /// A policy over a set of 10,000 pods behind `idle` rules that no packet matches.
 fn policy(engine: &mut Engine, idle: u32) -> (Ruleset, acl::model::SetId) {
@@ -71,7 +52,7 @@ fn policy(engine: &mut Engine, idle: u32) -> (Ruleset, acl::model::SetId) {
 }
 
 fn programs(criterion: &mut Criterion) {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for idle in [0, 12_500] {
         let mut engine = Engine::new();
         let (ruleset, pods) = policy(&mut engine, idle);

@@ -20,25 +20,14 @@ use fib::{AnyPrefix, Candidate, Prefix, Rib, RouteSource};
 use vrouter::control::{Encap, Engine, RouteSpec, RouteTarget};
 use vrouter::{Event, PortSpec, publish};
 use vrouter_bench::internet;
+use vrouter_bench::random::Random;
 
 const MOVED: u32 = 100_000;
-
-/// xorshift64*: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
 
 /// The IPv4 routes of the Internet in random order.
 fn shuffled() -> Vec<Prefix<Ipv4Addr>> {
     let mut routes = internet::routes();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     (1..routes.len()).rev().for_each(|at| routes.swap(at, (random.next() % (at as u64 + 1)) as usize));
     routes
 }
@@ -85,7 +74,7 @@ fn rib(criterion: &mut Criterion) {
     println!("rib: {:.1} bytes a route", rib.memory_bytes() as f64 / routes.len() as f64);
     group.bench_function("load", |bencher| bencher.iter_batched(|| (), |()| load(), BatchSize::PerIteration));
     group.throughput(Throughput::Elements(2));
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let mut turn = 0u32;
     group.bench_function("churn: withdraw, announce", |bencher| {
         bencher.iter(|| {

@@ -13,25 +13,10 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fib::{Address, Fib, FibWriter, GroupId, NO_ROUTE, Prefix};
 use vrouter_bench::internet;
+use vrouter_bench::random::Random;
 
 /// Addresses of one run: more than the caches hold the paths of.
 const ADDRESSES: usize = 1 << 16;
-
-/// xorshift64*: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 fn table<A: Address>() -> (Vec<Prefix<A>>, Arc<Fib<A>>) {
     let routes = internet::routes::<A>();
@@ -45,7 +30,7 @@ fn table<A: Address>() -> (Vec<Prefix<A>>, Arc<Fib<A>>) {
 
 fn measure<A: Address>(criterion: &mut Criterion, family: &str, random_in: fn(&Prefix<A>, u64, u64) -> A) {
     let (routes, fib) = table::<A>();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let mut choose = |pick: &mut dyn FnMut(&mut Random) -> Prefix<A>| -> Vec<A> {
         (0..ADDRESSES)
             .map(|_| {

@@ -11,11 +11,12 @@ use std::error::Error;
 use std::io::Read;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use ipnet::IpNet;
 use vrouter::drop_reason::DropReason;
 use vrouter::port::af_xdp::{Device, DeviceOptions, Sharing, Tuning};
-use vrouter::{IdleMode, PortSpec, Router, clock};
+use vrouter::{PortSpec, Router, clock};
+use vrouter_bench::idle::Idle;
 
 /// How often the slow path runs: ARP is all it has to do here.
 const SLOW_PATH_TICK: Duration = Duration::from_millis(2);
@@ -53,23 +54,6 @@ struct Arguments {
     /// Packets received at a time, 1 to 64.
     #[arg(long, default_value_t = Tuning::default().batch)]
     batch: usize,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Idle {
-    Poll,
-    Adaptive,
-    Interrupt,
-}
-
-impl From<Idle> for IdleMode {
-    fn from(idle: Idle) -> Self {
-        match idle {
-            Idle::Poll => IdleMode::Poll,
-            Idle::Adaptive => IdleMode::Adaptive,
-            Idle::Interrupt => IdleMode::Interrupt,
-        }
-    }
 }
 
 fn uplink(text: &str) -> Result<(String, IpNet), String> {

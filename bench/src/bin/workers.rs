@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use encap::MacAddr;
 use encap::wire::checksum;
 use fib::RouteSource;
@@ -31,6 +31,7 @@ use vrouter::tables::NeighborState;
 use vrouter::worker::load::LoadMeter;
 use vrouter::{Event, IdleMode, PortSpec, Router, clock};
 use vrouter_bench::cycles;
+use vrouter_bench::idle::Idle;
 
 /// Packets that a sink keeps before it frees them.
 const ROTATION: usize = 16_384;
@@ -78,23 +79,6 @@ enum Command {
         #[arg(long, default_value_t = 4)]
         watch: u64,
     },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Idle {
-    Poll,
-    Adaptive,
-    Interrupt,
-}
-
-impl From<Idle> for IdleMode {
-    fn from(idle: Idle) -> Self {
-        match idle {
-            Idle::Poll => IdleMode::Poll,
-            Idle::Adaptive => IdleMode::Adaptive,
-            Idle::Interrupt => IdleMode::Interrupt,
-        }
-    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
