@@ -21,11 +21,12 @@ use encap::MacAddr;
 use encap::wire::checksum;
 use fib::RouteSource;
 use serde_json::json;
-use vrouter::burst::{Burst, TxPacket};
+use vrouter::burst::{Burst, LANES, TxPacket};
 use vrouter::control::engine::net_prefix;
 use vrouter::control::{Encap, PortRole, RouteSpec, RouteTarget};
-use vrouter::frame::{Frame, FramePool, HEADROOM};
+use vrouter::frame::FramePool;
 use vrouter::ids::PortId;
+use vrouter::port::synthetic::{Packet, ROTATION, Sink, Source};
 use vrouter::port::{PortQueue, QueueIo};
 use vrouter::tables::NeighborState;
 use vrouter::worker::load::LoadMeter;
@@ -33,8 +34,6 @@ use vrouter::{Event, IdleMode, PortSpec, Router, clock};
 use vrouter_bench::cycles;
 use vrouter_bench::idle::Idle;
 
-/// Packets that a sink keeps before it frees them.
-const ROTATION: usize = 16_384;
 /// Bytes of a frame without FCS.
 const LEN: usize = 60;
 /// No limit of a source's rate.
@@ -201,9 +200,9 @@ impl Bench {
         };
         let pace = Arc::new(AtomicU64::new(UNLIMITED));
         let sources = (0..cores.len()).map(|queue| -> Box<dyn PortQueue> {
-            Box::new(Source::new(near, queue as u32, destinations, pace.clone()))
+            Box::new(Paced::new(near, queue as u32, destinations, pace.clone()))
         });
-        let sinks = cores.iter().map(|_| -> Box<dyn PortQueue> { Box::new(Sink::default()) });
+        let sinks = cores.iter().map(|_| -> Box<dyn PortQueue> { Box::new(Sink::new(ROTATION)) });
         router.add_port(spec("in", near, "172.16.1.1/24")?, sources.collect())?;
         let sink = router.add_port(spec("out", far, "172.16.2.1/24")?, sinks.collect())?;
         let next_hop: IpAddr = Ipv4Addr::new(172, 16, 2, 2).into();
@@ -232,7 +231,7 @@ impl Bench {
     }
 }
 
-fn template(mac: MacAddr, source: Ipv4Addr, to: Ipv4Addr) -> [u8; LEN] {
+fn datagram(mac: MacAddr, source: Ipv4Addr, to: Ipv4Addr) -> Packet {
     let mut frame = [0; LEN];
     frame[..6].copy_from_slice(&mac.0);
     frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
@@ -247,28 +246,27 @@ fn template(mac: MacAddr, source: Ipv4Addr, to: Ipv4Addr) -> [u8; LEN] {
     header[16..20].copy_from_slice(&to.octets());
     let sum = checksum::checksum(header);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
-    frame
+    Packet::new(&frame)
 }
 
 /// Makes packets, all that are due by its pace or as many as are asked for.
-struct Source {
-    templates: Vec<[u8; LEN]>,
-    next: usize,
+struct Paced {
+    source: Source,
     pace: Arc<AtomicU64>,
     cycles_per_second: f64,
     last: u64,
     due: f64,
 }
 
-impl Source {
+impl Paced {
     fn new(mac: MacAddr, queue: u32, destinations: u32, pace: Arc<AtomicU64>) -> Self {
-        let source = Ipv4Addr::new(198, 18, 0, 1 + queue as u8);
+        let from = Ipv4Addr::new(198, 18, 0, 1 + queue as u8);
         let to = |n: u32| Ipv4Addr::from(0x1400_0001 + n * 0x1_0107);
-        let templates = (0..destinations).map(|n| template(mac, source, to(n))).collect();
+        let source = Source::new((0..destinations).map(|n| datagram(mac, from, to(n))).collect(), LANES);
         let (start, before) = (Instant::now(), cycles::now());
         std::thread::sleep(Duration::from_millis(20));
         let cycles_per_second = (cycles::now() - before) as f64 / start.elapsed().as_secs_f64();
-        Source { templates, next: 0, pace, cycles_per_second, last: cycles::now(), due: 0.0 }
+        Paced { source, pace, cycles_per_second, last: cycles::now(), due: 0.0 }
     }
 
     /// Packets to make now.
@@ -288,62 +286,15 @@ impl Source {
     }
 }
 
-impl PortQueue for Source {
+impl PortQueue for Paced {
     fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
         let quota = self.quota(burst.room());
-        let mut received = 0;
-        while received < quota {
-            let Some(mut frame) = io.pool.alloc() else { break };
-            let template = &self.templates[self.next];
-            self.next = if self.next + 1 == self.templates.len() { 0 } else { self.next + 1 };
-            io.pool.area().chunk_mut(&mut frame)[HEADROOM..HEADROOM + LEN].copy_from_slice(template);
-            if let Err(frame) = burst.push(frame, HEADROOM as u16, LEN as u16, port) {
-                io.pool.free(frame);
-                break;
-            }
-            received += 1;
-        }
-        received
+        self.source.receive(quota, port, burst, io)
     }
 
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
-        let count = batch.len() as u64;
-        batch.drain(..).for_each(|packet| io.pool.free(packet.frame));
-        (count, 0)
+        self.source.tx_burst(batch, io)
     }
 
     fn close(self: Box<Self>, _pool: &mut FramePool) {}
-}
-
-/// Keeps packets as a device would, and frees the oldest.
-#[derive(Default)]
-struct Sink {
-    /// As a ring: `next` is the oldest once it is full.
-    kept: Vec<Frame>,
-    next: usize,
-}
-
-impl PortQueue for Sink {
-    fn rx_burst(&mut self, _port: PortId, _burst: &mut Burst, _io: &mut QueueIo<'_>) -> usize {
-        0
-    }
-
-    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
-        let (mut packets, mut bytes) = (0, 0);
-        for packet in batch.drain(..) {
-            packets += 1;
-            bytes += u64::from(packet.len);
-            if self.kept.len() < ROTATION {
-                self.kept.push(packet.frame);
-                continue;
-            }
-            io.pool.free(core::mem::replace(&mut self.kept[self.next], packet.frame));
-            self.next = if self.next + 1 == ROTATION { 0 } else { self.next + 1 };
-        }
-        (packets, bytes)
-    }
-
-    fn close(self: Box<Self>, pool: &mut FramePool) {
-        self.kept.into_iter().for_each(|frame| pool.free(frame));
-    }
 }

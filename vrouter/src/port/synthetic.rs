@@ -62,9 +62,10 @@ impl Source {
     }
 }
 
-impl PortQueue for Source {
-    fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
-        let wanted = self.burst.min(burst.room());
+impl Source {
+    /// Receives up to `wanted` packets, as far as there is room; how many it were.
+    pub fn receive(&mut self, wanted: usize, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
+        let wanted = wanted.min(burst.room());
         io.pool.warm(wanted, COPIED);
         let mut received = 0;
         let (area, frames) = io.pool.alloc_burst(wanted);
@@ -79,6 +80,12 @@ impl PortQueue for Source {
             received += usize::from(burst.push(frame, at, packet.len, port).is_ok());
         }
         received
+    }
+}
+
+impl PortQueue for Source {
+    fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
+        self.receive(self.burst, port, burst, io)
     }
 
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
