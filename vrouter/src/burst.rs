@@ -14,6 +14,8 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use fib::NO_ROUTE;
+
 use crate::frame::columns::{Links, ROWS};
 use crate::frame::{Frame, FrameArea};
 use crate::ids::{AdjacencyId, PortId};
@@ -26,10 +28,14 @@ pub const LANES: usize = ROWS;
 /// wide registers makes the CPU wait, which pays only where many lanes are read.
 pub const FEW: u32 = 4;
 
+/// Lanes that are cleared of a burst with no more than that.
+const SMALL: usize = 16;
+
 /// Whether a mask has few lanes.
 #[inline]
 pub fn are_few(mask: u64) -> bool {
-    mask.count_ones() <= FEW
+    // Without an instruction that counts bits this is a fraction of counting them.
+    (0..FEW).fold(mask, |rest, _| rest & rest.wrapping_sub(1)) == 0
 }
 
 /// The lanes whose bits are set in `mask`, in order.
@@ -235,6 +241,27 @@ pub struct Burst {
     len: u8,
 }
 
+impl Meta {
+    /// Forgets what the first `N` lanes must not hand on to the next packets.
+    #[inline]
+    fn forget<const N: usize>(&mut self) {
+        self.rule[..N].fill(0);
+        self.group[..N].fill(NO_ROUTE);
+    }
+
+    /// Bytes of the IP packets in `mask`.
+    #[inline]
+    pub(crate) fn ip_bytes(&self, mask: u64) -> u64 {
+        u64::from(sum(&self.ip_len, mask))
+    }
+}
+
+vector::widest! {
+    fn sum(lens: &[u32; LANES], mask: u64) -> u32 {
+        lens.iter().enumerate().map(|(lane, len)| *len * (mask >> lane & 1) as u32).sum()
+    }
+}
+
 impl Default for Burst {
     fn default() -> Self {
         Burst {
@@ -274,7 +301,7 @@ impl Default for Burst {
                 dst6: [Ipv6Addr::UNSPECIFIED; LANES],
                 checksum: [Checksum::Complete; LANES],
                 gso: [Gso { kind: GsoKind::None, size: 0 }; LANES],
-                group: [u32::MAX; LANES],
+                group: [NO_ROUTE; LANES],
                 adjacency: [AdjacencyId(0); LANES],
                 out_port: [PortId::NONE; LANES],
                 mtu: [0; LANES],
@@ -311,8 +338,11 @@ impl Burst {
         self.traced = 0;
         self.chained = 0;
         self.offloaded = 0;
-        self.meta.rule = [0; LANES];
-        self.meta.group = [u32::MAX; LANES];
+        // Two fixed numbers, so that a small burst costs little and a large one no call.
+        match usize::from(self.len) {
+            0..=SMALL => self.meta.forget::<SMALL>(),
+            _ => self.meta.forget::<LANES>(),
+        }
         self.len = 0;
     }
 
@@ -376,10 +406,10 @@ impl Burst {
     /// Takes the packets of `mask` out of the burst for transmission, in order, to the end of `out`.
     #[inline]
     pub fn take_all_tx(&mut self, mask: u64, out: &mut Vec<TxPacket>) {
-        out.reserve(mask.count_ones() as usize);
         if self.offloaded & mask == 0 && mask & mask.wrapping_add(1) == 0 {
             // The usual burst: nothing is left to be done, and no lane is missing.
-            let lanes = mask.count_ones() as usize;
+            let lanes = LANES - mask.leading_zeros() as usize;
+            out.reserve(lanes);
             let (frames, meta) = (&mut self.frames[..lanes], &self.meta);
             out.extend(frames.iter_mut().enumerate().map(|(lane, frame)| TxPacket {
                 frame: frame.take(),
@@ -391,6 +421,7 @@ impl Burst {
             }));
             self.alive &= !mask;
         } else {
+            out.reserve(mask.count_ones() as usize);
             lanes(mask).for_each(|lane| out.push(self.take_tx(lane)));
         }
     }

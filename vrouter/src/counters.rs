@@ -57,6 +57,11 @@ impl TunnelRun {
     /// None yet.
     pub const NONE: TunnelRun = TunnelRun { tunnel: TunnelId::NONE, packets: 0, bytes: 0 };
 
+    /// Packets of one tunnel.
+    pub fn new(tunnel: TunnelId, packets: u64, bytes: u64) -> TunnelRun {
+        TunnelRun { tunnel, packets, bytes }
+    }
+
     /// Adds a packet; what came before is returned where it belongs to another tunnel.
     #[inline]
     #[must_use]

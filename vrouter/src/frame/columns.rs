@@ -11,7 +11,8 @@
 //! With AVX-512 sixteen lanes are read and transposed at a time, at some seven instructions a
 //! lane for three pieces; elsewhere lane by lane. Both give the same columns (tested).
 //!
-//! Headers go back the same way: [`FrameArea::put_words`], [`FrameArea::put_links`].
+//! Headers go back the same way: [`FrameArea::put_columns`], [`FrameArea::put_words`],
+//! [`FrameArea::put_links`].
 //!
 //! Invariant: a lane that is not asked for, or whose bytes would leave its frame, reads zeroes and
 //! is not written.
@@ -140,6 +141,62 @@ impl FrameArea {
         })
     }
 
+    /// Writes sixteen bytes of each packet in `mask`, at `at[lane]`. Returns the lanes that were
+    /// written: those whose frame has the place.
+    #[inline]
+    pub fn put_columns(
+        &self,
+        frames: &mut [Frame; ROWS],
+        at: &[u16; ROWS],
+        mask: u64,
+        columns: &Columns,
+    ) -> u64 {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if crate::vector::has_avx512() {
+            // SAFETY: the CPU has what the function is compiled for.
+            return unsafe { self.put_columns_avx512(frames, at, mask, columns) };
+        }
+        self.put_columns_scalar(frames, at, mask, columns)
+    }
+
+    fn put_columns_scalar(
+        &self,
+        frames: &mut [Frame; ROWS],
+        at: &[u16; ROWS],
+        mask: u64,
+        columns: &Columns,
+    ) -> u64 {
+        let mut written = 0;
+        for lane in crate::burst::lanes(mask) {
+            let Some(place) = self.header_mut::<PIECE>(&mut frames[lane], at[lane]) else { continue };
+            for (bytes, column) in place.as_chunks_mut::<4>().0.iter_mut().zip(&columns.0) {
+                *bytes = column[lane].to_le_bytes();
+            }
+            written |= 1 << lane;
+        }
+        written
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,bmi2")]
+    fn put_columns_avx512(
+        &self,
+        frames: &mut [Frame; ROWS],
+        at: &[u16; ROWS],
+        mask: u64,
+        columns: &Columns,
+    ) -> u64 {
+        let held = vector::mask(mask, |lane| self.holds(&frames[lane], at[lane], PIECE));
+        let mut elsewhere = [0_u8; PIECE];
+        for first in (0..vector::groups(held) * GROUP).step_by(GROUP) {
+            let rows = self.rows(frames, at, held, first, elsewhere.as_mut_ptr());
+            // SAFETY: a row begins PIECE bytes of a frame in the mapping (`holds`), whose only
+            // handle is borrowed to write in `frames`, or `elsewhere`, as long as that.
+            unsafe { x86::put_transposed(&rows, columns, first) };
+        }
+        held
+    }
+
     /// Writes a word of each packet in `mask`, at `at[lane]`, the first byte lowest. Returns the
     /// lanes that were written: those whose frame has the place.
     #[inline]
@@ -220,6 +277,39 @@ widest! {
 mod x86 {
     use core::arch::x86_64::*;
 
+    use super::{Columns, GROUP};
+
+    /// Writes the four words of sixteen lanes, from `first` on, behind one another at each address.
+    ///
+    /// # Safety
+    /// Sixteen bytes can be written at each address.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    pub(super) unsafe fn put_transposed(rows: &[*mut u8; GROUP], columns: &Columns, first: usize) {
+        let [a, b, c, d] = columns.0.each_ref().map(|column| {
+            let words = &column[first..first + GROUP];
+            // SAFETY: sixteen words are the size of the register.
+            unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+        });
+        let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+        let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+        // Quarter q of the n-th has what belongs to row 4 q + n.
+        let quarters = [
+            _mm512_unpacklo_epi64(ab, cd),
+            _mm512_unpackhi_epi64(ab, cd),
+            _mm512_unpacklo_epi64(ab_high, cd_high),
+            _mm512_unpackhi_epi64(ab_high, cd_high),
+        ];
+        for (n, quarter) in quarters.into_iter().enumerate() {
+            // SAFETY: the caller vouches for the address.
+            let put = |q: usize, piece: __m128i| unsafe { _mm_storeu_si128(rows[4 * q + n].cast(), piece) };
+            put(0, _mm512_extracti32x4_epi32::<0>(quarter));
+            put(1, _mm512_extracti32x4_epi32::<1>(quarter));
+            put(2, _mm512_extracti32x4_epi32::<2>(quarter));
+            put(3, _mm512_extracti32x4_epi32::<3>(quarter));
+        }
+    }
+
     /// The four words `skip` bytes behind each of sixteen addresses, by word.
     ///
     /// # Safety
@@ -293,6 +383,44 @@ mod tests {
                         let read: Vec<_> =
                             (0..4).flat_map(|k| wide[piece].0[k][lane].to_le_bytes()).collect();
                         assert_eq!(read, expected, "lane {lane}, piece {piece}");
+                    }
+                }
+            }
+            frames.into_iter().for_each(|frame| pool.free(frame));
+        }
+    }
+
+    #[test]
+    fn columns_come_back_as_they_were_put_and_nothing_else_changes() {
+        let mut pool = FramePool::new(FrameStore::new(FrameArea::new(70, 2048).unwrap()));
+        let at: [u16; ROWS] =
+            core::array::from_fn(|lane| [0, 256, 2048 - 16, 2048 - 15, 2050, 65_535][lane % 6]);
+        let columns = Columns(core::array::from_fn(|word| {
+            core::array::from_fn(|lane| (word as u32) << 24 | 0x5a_0000 | lane as u32)
+        }));
+        for taken in [1, 15, 17, 64] {
+            let mut frames = frames(&mut pool, taken);
+            let area = pool.area();
+            let before: Vec<_> = frames.iter().map(|frame| area.chunk(frame).to_vec()).collect();
+            for mask in [u64::MAX, 0xaaaa_5555_1234_8001, 0] {
+                let wide = area.put_columns(&mut frames, &at, mask, &columns);
+                let after: Vec<_> = frames.iter().map(|frame| area.chunk(frame).to_vec()).collect();
+                for (lane, bytes) in before.iter().enumerate().filter(|(lane, _)| *lane < taken) {
+                    area.chunk_mut(&mut frames[lane]).copy_from_slice(bytes);
+                }
+                assert_eq!(wide, area.put_columns_scalar(&mut frames, &at, mask, &columns));
+                for (lane, mut expected) in before.iter().cloned().enumerate() {
+                    let place = usize::from(at[lane]);
+                    let asked = mask >> lane & 1 == 1 && lane < taken && place + 16 <= 2048;
+                    assert_eq!(wide >> lane & 1 == 1, asked, "lane {lane}");
+                    if asked {
+                        let words = columns.0.iter().flat_map(|column| column[lane].to_le_bytes());
+                        expected.splice(place..place + 16, words);
+                    }
+                    assert_eq!(after[lane], expected, "lane {lane}");
+                    assert_eq!(area.chunk(&frames[lane]), expected, "lane {lane}, plainly");
+                    if lane < taken {
+                        area.chunk_mut(&mut frames[lane]).copy_from_slice(&before[lane]);
                     }
                 }
             }

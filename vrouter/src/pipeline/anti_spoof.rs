@@ -15,9 +15,17 @@ use crate::pipeline::state::WorkerState;
 use crate::tables::{GATEWAY_V6, Port, Role, Tables};
 
 /// Drops what pods send under addresses that are not theirs.
+#[inline]
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
+    let mask = burst.alive & burst.from_pod;
+    if mask != 0 {
+        packets(burst, mask, tables, state);
+    }
+}
+
+fn packets(burst: &mut Burst, mask: u64, tables: &Tables, state: &mut WorkerState) {
     let mut last = (crate::ids::PortId::NONE, None);
-    for lane in lanes(burst.alive & burst.from_pod) {
+    for lane in lanes(mask) {
         let in_port = burst.meta.in_port[lane];
         if last.0 != in_port {
             last = (in_port, tables.port(in_port).filter(|port| port.role == Role::Pod));

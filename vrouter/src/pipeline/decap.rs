@@ -13,7 +13,7 @@ use encap::wire::ipv4::Ipv4;
 use encap::wire::ipv6::Ipv6;
 use encap::wire::{ethernet, protocol};
 
-use crate::burst::{Burst, LANES, Meta, lanes};
+use crate::burst::{Burst, LANES, Meta, are_few, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
 use crate::frame::columns::Columns;
@@ -24,10 +24,8 @@ use crate::pipeline::trace::Stage;
 use crate::tables::{Port, Tables};
 use crate::vector;
 
-/// Packets of one peer that are looked for side by side.
-const MANY: u32 = 8;
-
 /// Decapsulates the packets that are for us.
+#[inline]
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     if burst.alive & burst.ip_in_ip != 0 {
         packets(burst, tables, state);
@@ -82,14 +80,14 @@ impl Arrivals {
 fn admit(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Arrivals {
     let mut arrivals = Arrivals { runs: [(TunnelId::NONE, 0); LANES], len: 0, all: 0 };
     let mut rest = burst.alive & burst.ip_in_ip;
-    let mut many = rest.count_ones() >= MANY;
+    let mut many = !are_few(rest);
     let mut last = None;
     while let Some(first) = lanes(rest).next() {
         let meta = &burst.meta;
         let came = (meta.in_port[first], meta.dst4[first], meta.src4[first]);
         // Most bursts come from few peers; looking for packets of the same one pays only then.
         let along = if many { same_ends(meta, came, rest) } else { 1 << first };
-        many &= along.count_ones() >= MANY;
+        many &= !are_few(along);
         rest &= !along;
         let tunnel = match last {
             Some((known, tunnel)) if known == came => tunnel,
@@ -217,7 +215,7 @@ fn packet(burst: &mut Burst, lane: usize, outer: &Outer, area: &FrameArea) -> Re
 fn count(burst: &Burst, arrivals: &Arrivals, outer: &Outer, state: &mut WorkerState) {
     for (tunnel, mask) in &arrivals.runs[..arrivals.len] {
         let mask = mask & burst.alive;
-        state.counters.received_by_tunnel(*tunnel, mask.count_ones(), bytes(&burst.meta, mask));
+        state.counters.received_by_tunnel(*tunnel, mask.count_ones(), burst.meta.ip_bytes(mask));
     }
     let mut rest = burst.alive & arrivals.all;
     while let Some(first) = lanes(rest).next() {
@@ -228,13 +226,5 @@ fn count(burst: &Burst, arrivals: &Arrivals, outer: &Outer, state: &mut WorkerSt
     }
     for lane in lanes(burst.alive & arrivals.all & burst.traced) {
         state.tracer.note(burst, lane, Stage::Decap, outer.remote[lane], burst.meta.ip_len[lane]);
-    }
-}
-
-vector::widest! {
-    fn bytes(meta: &Meta, mask: u64) -> u64 {
-        let mut sum = 0;
-        vector::each(mask, |lane| sum += if mask >> lane & 1 == 1 { u64::from(meta.ip_len[lane]) } else { 0 });
-        sum
     }
 }

@@ -20,10 +20,14 @@ const INGRESS: Side =
     Side { slot: Direction::Ingress, stage: Stage::DestPolicy, reason: DropReason::PolicyIngress };
 
 /// Polices what pods receive.
+#[inline]
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
-    if !tables.policy.in_use {
-        return;
+    if tables.policy.in_use {
+        packets(burst, tables, state);
     }
+}
+
+fn packets(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     if tables.policy.hosts {
         host_policy::entering(burst.alive, burst, tables, state);
     }

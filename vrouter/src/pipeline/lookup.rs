@@ -10,7 +10,7 @@ use encap::flow_hash;
 use encap::wire::ethernet::MacAddr;
 use fib::NO_ROUTE;
 
-use crate::burst::{Burst, LANES, Meta, lanes};
+use crate::burst::{Burst, Meta, are_few, lanes};
 use crate::drop_reason::DropReason;
 use crate::ids::{AdjacencyId, PortId};
 use crate::pipeline::icmp_error::{self, Unreachable};
@@ -20,13 +20,9 @@ use crate::pipeline::{hold, path_mtu, receive, vrf};
 use crate::tables::{Action, Adjacency, Group, NeighborState, Tables};
 use crate::vector;
 
-/// Lanes that must go one way before they are noted side by side.
-const MANY: u32 = 8;
-
 /// Finds the adjacency of every packet.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     let (mut v4, mut v6) = (burst.alive & burst.v4, burst.alive & burst.v6);
-    burst.meta.group = [NO_ROUTE; LANES];
     if !tables.vrfs.is_empty() {
         let elsewhere = vrf::lookup(burst, v4 | v6, tables);
         (v4, v6) = (v4 & !elsewhere, v6 & !elsewhere);
@@ -39,7 +35,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         tables.fib6.lookup_burst(&meta.dst6, v6, &mut meta.group);
     }
     let mut way = None;
-    let mut many = burst.alive.count_ones() >= MANY;
+    let mut many = !are_few(burst.alive);
     let mut rest = burst.alive;
     while let Some(lane) = lanes(rest).next() {
         let raw = burst.meta.group[lane];
@@ -65,7 +61,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         // Most bursts go few ways. Where one does not, looking for others that go along costs more
         // than it saves.
         let along = if many { same_group(&burst.meta, raw, rest) } else { 0 };
-        many &= along.count_ones() >= MANY;
+        many &= !are_few(along);
         if !many || along & burst.traced != 0 {
             found.note(burst, lane);
             rest &= rest - 1;

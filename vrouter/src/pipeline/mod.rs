@@ -103,7 +103,14 @@ fn forward(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
 }
 
 /// Sends what the router itself made while a burst ran.
+#[inline]
 pub fn originate(tables: &Tables, state: &mut WorkerState) {
+    if !state.originated.is_empty() {
+        send_originated(tables, state);
+    }
+}
+
+fn send_originated(tables: &Tables, state: &mut WorkerState) {
     // What these packets originate in turn are fragments of themselves, which fit.
     while !state.originated.is_empty() {
         let mut originated = state.take_spare();

@@ -188,8 +188,9 @@ pub(super) fn network_v4(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
     if header_len > ip.len() {
         return Err(DropReason::Ipv4Truncated);
     }
-    // (2) The checksum is right.
-    if checksum::checksum(&ip[..header_len]) != 0 {
+    // (2) The checksum is right. Without options its length is fixed, and so is the sum.
+    let options = &ip[ipv4::MIN_HEADER_LEN..header_len];
+    if checksum::fold(checksum::sum(header) + checksum::sum(options)) != u16::MAX {
         return Err(DropReason::Ipv4BadChecksum);
     }
     // (5) The total length covers the header, and the packet is all there.
@@ -203,7 +204,7 @@ pub(super) fn network_v4(burst: &mut Burst, lane: usize, area: &FrameArea) -> Re
     if total_len < present && present > ip.len() {
         return Err(DropReason::LengthMismatch);
     }
-    if header_len > ipv4::MIN_HEADER_LEN && has_source_route(&ip[ipv4::MIN_HEADER_LEN..header_len]) {
+    if !options.is_empty() && has_source_route(options) {
         return Err(DropReason::Ipv4SourceRoute);
     }
     let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);

@@ -17,8 +17,15 @@ const EGRESS: Side =
     Side { slot: Direction::Egress, stage: Stage::SourcePolicy, reason: DropReason::PolicyEgress };
 
 /// Polices what pods send.
+#[inline]
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     let sent = burst.alive & burst.from_pod & !burst.originated;
+    if sent != 0 {
+        packets(burst, sent, tables, state);
+    }
+}
+
+fn packets(burst: &mut Burst, sent: u64, tables: &Tables, state: &mut WorkerState) {
     let noted = sent & burst.known & burst.traced & !burst.held;
     if noted != 0 {
         EGRESS.note_known(noted, burst, state);

@@ -1,7 +1,8 @@
 //! Ports in memory for measurements: a source that never runs dry and a sink.
 //!
 //! ```text
-//!   Source: copies 64 bytes into a fresh frame, the next packet each time
+//!   Source: copies 64 bytes into a fresh frame, the next packet each time; the frames were posted
+//!           a burst ahead, as they are to a device, and are fetched into the cache meanwhile
 //!      ->  what is measured  ->  Sink: keeps the frame for a while, then frees it
 //! ```
 //!
@@ -49,6 +50,8 @@ pub struct Source {
     packets: Vec<Packet>,
     next: usize,
     burst: usize,
+    /// Frames for the packets to come.
+    posted: Vec<Frame>,
 }
 
 impl Source {
@@ -58,7 +61,7 @@ impl Source {
     /// Without packets, or where a burst cannot hold that many.
     pub fn new(packets: Vec<Packet>, burst: usize) -> Self {
         assert!(!packets.is_empty() && (1..=LANES).contains(&burst), "packets in bursts of 1 to {LANES}");
-        Source { packets, next: 0, burst }
+        Source { packets, next: 0, burst, posted: Vec::with_capacity(LANES) }
     }
 }
 
@@ -66,10 +69,11 @@ impl Source {
     /// Receives up to `wanted` packets, as far as there is room; how many it were.
     pub fn receive(&mut self, wanted: usize, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
         let wanted = wanted.min(burst.room());
-        io.pool.warm(wanted, COPIED);
+        self.post(wanted, io.pool);
+        let area = io.pool.area();
         let mut received = 0;
-        let (area, frames) = io.pool.alloc_burst(wanted);
-        for mut frame in frames {
+        let ready = self.posted.len().min(wanted);
+        for mut frame in self.posted.drain(..ready) {
             let packet = &self.packets[self.next];
             self.next = if self.next + 1 == self.packets.len() { 0 } else { self.next + 1 };
             let at = area.landing(&frame, COPIED);
@@ -79,7 +83,17 @@ impl Source {
             // There is room: no more frames than lanes were taken.
             received += usize::from(burst.push(frame, at, packet.len, port).is_ok());
         }
+        self.post(wanted, io.pool);
         received
+    }
+
+    /// Sees to it that `count` frames are posted, if the router has as many.
+    fn post(&mut self, count: usize, pool: &mut FramePool) {
+        let missing = count.saturating_sub(self.posted.len());
+        if missing > 0 {
+            pool.warm(missing, COPIED);
+            self.posted.extend(pool.alloc_burst(missing).1);
+        }
     }
 }
 
@@ -94,7 +108,9 @@ impl PortQueue for Source {
         (count, 0)
     }
 
-    fn close(self: Box<Self>, _pool: &mut FramePool) {}
+    fn close(self: Box<Self>, pool: &mut FramePool) {
+        self.posted.into_iter().for_each(|frame| pool.free(frame));
+    }
 }
 
 /// Keeps packets as a device would, and frees the oldest.

@@ -276,7 +276,16 @@ impl Worker {
     }
 
     /// Obeys the commands that wait.
+    #[inline]
     pub fn take_commands(&mut self) {
+        // Asking first costs a load or two; finding nothing to take is a full fence.
+        if !self.commands.is_empty() {
+            self.obey_all();
+        }
+    }
+
+    #[cold]
+    fn obey_all(&mut self) {
         while let Some(command) = self.commands.pop() {
             self.obey(command);
         }
@@ -378,7 +387,12 @@ impl Worker {
     }
 
     /// Transmits what other workers handed over.
+    #[inline]
     fn take_over(&mut self) -> usize {
+        if self.handoffs.has_work() { self.transmit_handed() } else { 0 }
+    }
+
+    fn transmit_handed(&mut self) -> usize {
         let mut taken = 0;
         while taken < 4 * crate::burst::LANES {
             let Some((port, packet)) = self.handoffs.receive() else { break };
