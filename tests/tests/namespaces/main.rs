@@ -8,6 +8,7 @@ mod fabric_neighbors;
 mod gateway;
 mod icmp_errors;
 mod idle;
+mod jumbo;
 mod memory;
 mod node_and_pods;
 mod odd_frames;

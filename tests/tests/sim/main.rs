@@ -24,6 +24,7 @@ mod checksums;
 mod control;
 mod drops;
 mod frames;
+mod jumbo;
 mod neighbors;
 mod next_hop_counts;
 mod path_mtu;

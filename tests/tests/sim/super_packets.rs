@@ -368,7 +368,8 @@ fn a_long_packet_is_too_big_for_a_port_of_single_frames() {
     lab.port_on(pod_spec("a", A, &["10.1.0.1"]), port);
     let mut wide = pod_spec("plain", B, &["10.1.0.2"]);
     wide.mtu = 9000;
-    lab.port(wide);
+    let (port, _plain) = MemoryPort::with_host(8);
+    lab.port_on(wide, port.of_single_frames());
     lab.apply([]);
     assert!(a.send(&Shape::new(false, UDP, 2).frame(&data(5000), true)));
     let before = lab.counted();

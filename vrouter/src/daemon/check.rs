@@ -7,7 +7,7 @@ use crate::agent::netlink::Netlink;
 use crate::agent::uplink_guard;
 use crate::config::{self, Attach, Config, Diagnostics, Host, Reading, Sharing};
 use crate::daemon::plan;
-use crate::daemon::uplinks::largest_mtu;
+use crate::port::af_xdp::largest_mtu;
 use crate::sys::netns::Netns;
 
 /// Frames that a configuration needs at least: what workers keep for themselves, the

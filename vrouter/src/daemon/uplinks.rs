@@ -13,8 +13,8 @@ use crate::agent::uplink_guard::{self, UplinkGuard};
 use crate::config::{self, Uplink};
 use crate::control::{Event, PortRole, PortSpec};
 use crate::daemon::node::{Node, NodeError};
-use crate::frame::{FrameArea, HEADROOM};
-use crate::port::af_xdp::{Device, DeviceOptions, Mode, Sharing};
+use crate::frame::FrameArea;
+use crate::port::af_xdp::{Device, DeviceOptions, Mode, Sharing, largest_mtu, single_frame_mtu};
 
 /// An uplink of the node.
 pub struct UplinkPort {
@@ -47,7 +47,7 @@ impl UplinkPort {
         self.link.addresses.iter().filter(of_interest).copied().collect()
     }
 
-    /// The MTU in force: configured or the device's, within what a frame holds.
+    /// The MTU in force: configured or the device's, within what frames hold.
     pub fn mtu(&self, area: &FrameArea) -> u32 {
         let wanted = match *self.config.mtu {
             0 => self.link.mtu,
@@ -66,11 +66,6 @@ impl UplinkPort {
             up: self.link.is_running(),
         }
     }
-}
-
-/// The largest MTU whose Ethernet frames fit one packet frame.
-pub fn largest_mtu(frame_size: u32) -> u32 {
-    frame_size - HEADROOM as u32 - 14
 }
 
 /// How an uplink's device is opened.
@@ -185,7 +180,13 @@ impl Node {
     pub(super) async fn link_changed(&mut self, link: &LinkInfo) {
         let Some(mut uplink) = self.uplinks.remove(&link.name) else { return };
         let name = link.name.clone();
-        let recreated = uplink.link.index != link.index || uplink.device.is_none();
+        let frame_size = self.router.frames().area().frame_size();
+        // A device is opened for packets of one frame or of several, as its MTU asks for.
+        let outgrown = uplink
+            .device
+            .as_ref()
+            .is_some_and(|device| device.multi_buffer() != (link.mtu > single_frame_mtu(frame_size)));
+        let recreated = uplink.link.index != link.index || uplink.device.is_none() || outgrown;
         if recreated && uplink.device.is_some() {
             self.close_uplink(&mut uplink);
         }

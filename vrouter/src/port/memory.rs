@@ -44,6 +44,7 @@ pub struct MemoryPort {
     /// Buffers that were received from, kept for sending: the steady state allocates nothing.
     spare: Arc<ArrayQueue<Vec<u8>>>,
     finishes_checksums: bool,
+    single_frames: bool,
     /// Present where the other end takes super-packets.
     gathering: Option<Gathering>,
     lost_no_frame: u64,
@@ -73,6 +74,7 @@ impl MemoryPort {
             tx: tx.clone(),
             spare: spare.clone(),
             finishes_checksums: false,
+            single_frames: false,
             gathering: None,
             lost_no_frame: 0,
         };
@@ -83,6 +85,12 @@ impl MemoryPort {
     /// instead of having them completed.
     pub fn carrying_partial_checksums(mut self) -> Self {
         self.finishes_checksums = true;
+        self
+    }
+
+    /// Makes the port refuse packets of several frames, as an AF_XDP device without multi-buffer does.
+    pub fn of_single_frames(mut self) -> Self {
+        self.single_frames = true;
         self
     }
 
@@ -120,15 +128,20 @@ impl MemoryHost {
 impl MemoryPort {
     /// Sends a packet that is on its own.
     fn tx_one(&self, mut packet: TxPacket, io: &mut QueueIo<'_>, sent: &mut (u64, u64)) {
-        let fate = if io.pool.area().is_chain(&packet.frame) {
+        let area = io.pool.area();
+        let chain = area.is_chain(&packet.frame);
+        let fate = if chain && self.single_frames {
             Err(DropReason::TooBigForPort)
         } else {
-            self.put(io.pool.area(), core::slice::from_mut(&mut packet), 0, None)
+            self.put(area, core::slice::from_mut(&mut packet), 0, None)
         };
         match fate {
             Ok(()) => {
                 sent.0 += 1;
                 sent.1 += u64::from(packet.len);
+                if chain {
+                    sent.1 += area.chained_bytes(&packet.frame) as u64;
+                }
                 io.pool.free(packet.frame);
             }
             Err(reason) => io.drop_tx(packet, reason),

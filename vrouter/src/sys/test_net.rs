@@ -54,10 +54,10 @@ pub(crate) fn veth_pair(queues: u32) {
 }
 
 /// An `AF_PACKET` socket that sends and receives whole frames.
-pub(super) struct PacketSocket(OwnedFd);
+pub(crate) struct PacketSocket(OwnedFd);
 
 impl PacketSocket {
-    pub(super) fn on(device: &str) -> Self {
+    pub(crate) fn on(device: &str) -> Self {
         let index = Interface::open(device).unwrap().index().unwrap();
         let protocol = (libc::ETH_P_ALL as u16).to_be();
         let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -80,12 +80,12 @@ impl PacketSocket {
         Self(fd)
     }
 
-    pub(super) fn send(&self, frame: &[u8]) {
+    pub(crate) fn send(&self, frame: &[u8]) {
         assert_eq!(rustix::io::write(&self.0, frame), Ok(frame.len()));
     }
 
     /// The next frame that `wanted` accepts; fails the test after two seconds.
-    pub(super) fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    pub(crate) fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let mut buffer = vec![0; 65536];
         within(Duration::from_secs(2), || {
             let len = rustix::io::read(&self.0, &mut buffer).ok()?;
@@ -102,7 +102,7 @@ impl AsFd for PacketSocket {
 }
 
 /// Calls `probe` until it yields something or `limit` has passed.
-pub(super) fn within<R>(limit: Duration, mut probe: impl FnMut() -> Option<R>) -> Option<R> {
+pub(crate) fn within<R>(limit: Duration, mut probe: impl FnMut() -> Option<R>) -> Option<R> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(result) = probe() {
@@ -116,7 +116,7 @@ pub(super) fn within<R>(limit: Duration, mut probe: impl FnMut() -> Option<R>) -
 }
 
 /// An Ethernet frame from `vb` to `va` with an EtherType for local experiments.
-pub(super) fn test_frame(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn test_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 0xa, 2, 0, 0, 0, 0, 0xb, 0x88, 0xb5];
     frame.extend_from_slice(payload);
     frame

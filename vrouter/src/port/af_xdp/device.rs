@@ -9,12 +9,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use encap::wire::ethernet::MacAddr;
+use encap::wire::ethernet::{self, MacAddr};
 use ipnet::IpNet;
 
-use super::queue::Queue;
+use super::queue::{MAX_ENTRIES, Queue};
 use crate::burst::LANES;
-use crate::frame::FrameArea;
+use crate::frame::{FrameArea, HEADROOM};
 use crate::port::PortQueue;
 use crate::sys::OsError;
 use crate::sys::bpf::XdpMode;
@@ -128,12 +128,36 @@ impl DeviceOptions {
     }
 }
 
+/// The largest MTU whose Ethernet frames fit one packet frame of `frame_size` bytes: what every driver
+/// with XDP can do.
+pub fn single_frame_mtu(frame_size: u32) -> u32 {
+    (frame_size as usize - HEADROOM - ethernet::HEADER_LEN) as u32
+}
+
+/// The largest MTU of a device that takes packets of several frames. One frame is left for headers
+/// that the router puts in front.
+pub fn largest_mtu(frame_size: u32) -> u32 {
+    let room = (MAX_ENTRIES - 1) * (frame_size as usize - HEADROOM);
+    (room - ethernet::HEADER_LEN).min(usize::from(u16::MAX)) as u32
+}
+
 /// Why a device could not be opened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DeviceError {
     /// The device has an XDP program of somebody else.
     InUse(String),
+    /// The device's MTU asks for packets of several frames, which the driver or the kernel refuses.
+    MtuTooLarge {
+        /// The device.
+        device: String,
+        /// Its MTU.
+        mtu: u32,
+        /// Bytes of a frame.
+        frame_size: u32,
+        /// The step that was refused.
+        refusal: String,
+    },
     /// The kernel refused a step.
     Os(String),
 }
@@ -142,11 +166,35 @@ impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeviceError::InUse(what) | DeviceError::Os(what) => f.write_str(what),
+            DeviceError::MtuTooLarge { device, mtu, frame_size, refusal } => {
+                let works = single_frame_mtu(*frame_size);
+                write!(
+                    f,
+                    "{device}: its MTU of {mtu} asks for packets of several frames, which is refused here \
+                     ({refusal}); an MTU of at most {works} works"
+                )?;
+                if *frame_size < 4096 {
+                    write!(f, ", of {} with memory.frame_size = 4096", single_frame_mtu(4096))?;
+                }
+                Ok(())
+            }
         }
     }
 }
 
 impl std::error::Error for DeviceError {}
+
+impl DeviceError {
+    /// What a refusal of a step means on a device whose packets take several frames.
+    fn with_mtu(self, device: &str, mtu: u32, frame_size: u32) -> Self {
+        match self {
+            DeviceError::Os(refusal) => {
+                DeviceError::MtuTooLarge { device: device.to_owned(), mtu, frame_size, refusal }
+            }
+            other => other,
+        }
+    }
+}
 
 impl From<OsError> for DeviceError {
     fn from(error: OsError) -> Self {
@@ -171,6 +219,7 @@ pub struct Device {
     crossing_reason: String,
     mac: MacAddr,
     mtu: u32,
+    multi_buffer: bool,
     queues: u32,
 }
 
@@ -179,16 +228,33 @@ impl Device {
     /// namespace.
     ///
     /// # Errors
-    /// Which step failed on which device, and why.
+    /// Which step failed on which device, and why; which MTU would work, where that is what stands in
+    /// the way.
     pub fn open(
         area: &Arc<FrameArea>,
         name: &str,
         options: &DeviceOptions,
     ) -> Result<(Device, Vec<Box<dyn PortQueue>>), DeviceError> {
         let interface = Interface::open(name)?;
+        let mtu = interface.mtu()?;
+        let multi_buffer = mtu > single_frame_mtu(area.frame_size());
+        match Self::open_as(area, &interface, options, mtu, multi_buffer) {
+            // Without several frames a packet it fails all the same: the MTU is not why.
+            Err(error) if multi_buffer && !would_open(area, &interface, options) => Err(error),
+            Err(error) if multi_buffer => Err(error.with_mtu(name, mtu, area.frame_size())),
+            outcome => outcome,
+        }
+    }
+
+    fn open_as(
+        area: &Arc<FrameArea>,
+        interface: &Interface,
+        options: &DeviceOptions,
+        mtu: u32,
+        multi_buffer: bool,
+    ) -> Result<(Device, Vec<Box<dyn PortQueue>>), DeviceError> {
         let ifindex = interface.index()?;
         let mac = MacAddr(interface.hardware_address()?);
-        let mtu = interface.mtu()?;
         let channels = interface.channels()?;
         let count = channels.as_ref().map_or(1, Channels::rx_queues).max(1);
         let is_veth = interface.driver().is_ok_and(|driver| driver == "veth");
@@ -198,31 +264,17 @@ impl Device {
                 Sharing::Host => device_xdp::Sharing::Host,
                 Sharing::Exclusive => device_xdp::Sharing::Exclusive,
             },
-            false,
+            multi_buffer,
         )?;
-        let xsk = XskOptions {
-            chunk_size: area.frame_size(),
-            fill_size: options.fill_depth.next_power_of_two(),
-            comp_size: options.ring_size,
-            rx_size: options.ring_size,
-            tx_size: options.ring_size,
-            mode: match options.mode {
-                Mode::Auto => BindMode::Any,
-                Mode::ZeroCopy => BindMode::ZeroCopy,
-                Mode::Copy | Mode::Generic => BindMode::Copy,
-            },
-            need_wakeup: options.tuning.need_wakeup,
-            busy_poll: options.tuning.busy_poll.map(|(micros, budget)| BusyPoll { micros, budget }),
-            tx_budget: Some(options.tuning.tx_budget.min(options.ring_size)),
-            ..XskOptions::default()
-        };
+        let xsk = socket_options(area, options, multi_buffer);
         let mut queues: Vec<Box<Queue>> = Vec::with_capacity(count as usize);
         for index in 0..count {
             let first = queues.first().map(|queue| queue.socket());
             let socket = XskSocket::open(area.memory(), ifindex, index, &xsk, first)?;
             xdp.register_socket(index, std::os::fd::AsFd::as_fd(&socket))?;
             let depth = options.fill_depth as usize;
-            queues.push(Box::new(Queue::new(socket, area.clone(), depth, options.tuning.batch, is_veth)));
+            let batch = options.tuning.batch;
+            queues.push(Box::new(Queue::new(socket, area.clone(), depth, batch, multi_buffer, is_veth)));
         }
         let attach = match options.mode {
             Mode::Auto => AttachMode::Auto,
@@ -233,7 +285,7 @@ impl Device {
         let zero_copy = queues.first().is_some_and(|queue| queue.socket().zero_copy());
         let (crossing, crossing_reason) = describe(attached, zero_copy, &xdp);
         let queues = queues.into_iter().map(|queue| queue as Box<dyn PortQueue>).collect();
-        Ok((Device { xdp, crossing, crossing_reason, mac, mtu, queues: count }, queues))
+        Ok((Device { xdp, crossing, crossing_reason, mac, mtu, multi_buffer, queues: count }, queues))
     }
 
     /// How packets get from and to the device.
@@ -254,6 +306,11 @@ impl Device {
     /// The device's MTU when it was opened.
     pub fn mtu(&self) -> u32 {
         self.mtu
+    }
+
+    /// Whether packets may take several frames, as the MTU asked for when it was opened.
+    pub fn multi_buffer(&self) -> bool {
+        self.multi_buffer
     }
 
     /// Receive queues of the device, each with a socket.
@@ -306,6 +363,32 @@ impl Device {
     pub fn program_counters(&self) -> (u64, u64, u64) {
         self.xdp.counters().map_or((0, 0, 0), |c| (c.passed, c.redirected, c.dropped_no_socket))
     }
+}
+
+fn socket_options(area: &FrameArea, options: &DeviceOptions, multi_buffer: bool) -> XskOptions {
+    XskOptions {
+        chunk_size: area.frame_size(),
+        fill_size: options.fill_depth.next_power_of_two(),
+        comp_size: options.ring_size,
+        rx_size: options.ring_size,
+        tx_size: options.ring_size,
+        mode: match options.mode {
+            Mode::Auto => BindMode::Any,
+            Mode::ZeroCopy => BindMode::ZeroCopy,
+            Mode::Copy | Mode::Generic => BindMode::Copy,
+        },
+        need_wakeup: options.tuning.need_wakeup,
+        multi_buffer,
+        busy_poll: options.tuning.busy_poll.map(|(micros, budget)| BusyPoll { micros, budget }),
+        tx_budget: Some(options.tuning.tx_budget.min(options.ring_size)),
+        ..XskOptions::default()
+    }
+}
+
+/// Whether the device's first queue takes a socket for packets of one frame.
+fn would_open(area: &Arc<FrameArea>, interface: &Interface, options: &DeviceOptions) -> bool {
+    let Ok(ifindex) = interface.index() else { return false };
+    XskSocket::open(area.memory(), ifindex, 0, &socket_options(area, options, false), None).is_ok()
 }
 
 fn describe(attached: XdpMode, zero_copy: bool, xdp: &DeviceXdp) -> (Crossing, String) {

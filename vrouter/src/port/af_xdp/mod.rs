@@ -15,6 +15,7 @@ mod device;
 mod queue;
 
 pub use device::{Crossing, Device, DeviceError, DeviceOptions, Mode, Sharing, Tuning};
+pub use device::{largest_mtu, single_frame_mtu};
 pub use queue::Queue;
 
 #[cfg(test)]

@@ -1,17 +1,42 @@
 //! One AF_XDP queue: fill, receive, transmit, complete.
+//!
+//! ```text
+//!   ring entries:  | 1792 B, more | 1792 B, more | 900 B |  60 B  |
+//!   packets:       |_______ a chain of three frames _____|_ one __|
+//! ```
+//!
+//! A packet longer than a frame is several entries that follow each other, each but the last marked
+//! (`XDP_PKT_CONTD`). The kernel may show them to us in parts, so a chain that is not complete waits
+//! for the next call; we show it all entries of a packet or none.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use encap::wire::{checksum, protocol};
+use encap::wire::{checksum, ethernet, protocol};
 
 use crate::burst::{Burst, Checksum, Gso, LANES, TxPacket};
 use crate::checksum::complete;
 use crate::drop_reason::DropReason;
-use crate::frame::{FrameArea, FramePool, Lent};
+use crate::frame::chain::Chain;
+use crate::frame::{Frame, FrameArea, FramePool, Lent};
 use crate::ids::PortId;
 use crate::port::{KernelLosses, PortQueue, QueueIo, segments};
 use crate::sys::xsk::{Desc, XskSocket};
+
+/// Entries that a packet can have: what the kernel makes of them in copy mode is a socket buffer of
+/// a head and 17 pages (`MAX_SKB_FRAGS`, as most kernels are built).
+pub(super) const MAX_ENTRIES: usize = 18;
+
+/// A packet of which not all entries have been received.
+#[derive(Debug)]
+struct Unfinished {
+    chain: Chain,
+    /// Where the packet begins in its head frame, and the bytes there.
+    offset: u16,
+    first: u16,
+    /// Bytes in the frames behind.
+    behind: usize,
+}
 
 /// A queue of an AF_XDP device.
 #[derive(Debug)]
@@ -28,6 +53,9 @@ pub struct Queue {
     staged: usize,
     /// Entries that the kernel has not been told of, or did not take when it was.
     unkicked: usize,
+    unfinished: Option<Unfinished>,
+    /// Packets may have several entries.
+    multi_buffer: bool,
     /// Senders on this device may leave checksums to it (veth).
     partial_checksums: bool,
     descs: Box<[Desc; LANES]>,
@@ -40,6 +68,7 @@ impl Queue {
         area: Arc<FrameArea>,
         fill_depth: usize,
         batch: usize,
+        multi_buffer: bool,
         partial_checksums: bool,
     ) -> Self {
         Queue {
@@ -51,6 +80,8 @@ impl Queue {
             sending: 0,
             staged: 0,
             unkicked: 0,
+            unfinished: None,
+            multi_buffer,
             partial_checksums,
             descs: Box::new([Desc::default(); LANES]),
             addresses: Box::new([0; LANES]),
@@ -111,7 +142,7 @@ impl Queue {
     #[inline]
     fn send(&mut self, mut packet: TxPacket, io: &mut QueueIo<'_>, sent: &mut (u64, u64)) {
         if io.pool.area().is_chain(&packet.frame) {
-            io.drop_tx(packet, DropReason::TooBigForPort);
+            self.send_chain(packet, io, sent);
             return;
         }
         if !self.has_room(1, io.pool) {
@@ -124,6 +155,37 @@ impl Queue {
         sent.1 += u64::from(packet.len);
         let addr = self.lent.lend(packet.frame) + u64::from(packet.offset);
         self.stage(Desc { addr, len: u32::from(packet.len), options: 0 });
+    }
+
+    /// Puts a packet of several frames into the transmit ring.
+    fn send_chain(&mut self, mut packet: TxPacket, io: &mut QueueIo<'_>, sent: &mut (u64, u64)) {
+        let area = io.pool.area();
+        let (mut entries, mut bytes) = (0, 0);
+        for piece in area.pieces(&packet.frame, packet.offset, packet.len) {
+            entries += 1;
+            bytes += piece.len() as u64;
+        }
+        if !self.multi_buffer || entries > MAX_ENTRIES {
+            io.drop_tx(packet, DropReason::TooBigForPort);
+            return;
+        }
+        if !self.has_room(entries, io.pool) {
+            io.drop_tx(packet, DropReason::TxFull);
+            return;
+        }
+        let area = io.pool.area();
+        complete(area, &mut packet.frame, packet.offset + packet.len, packet.checksum);
+        sent.0 += 1;
+        sent.1 += bytes;
+        let (mut frame, mut offset, mut len) = (packet.frame, packet.offset, packet.len);
+        loop {
+            let behind = area.unlink_span(&mut frame);
+            let options = if behind.is_some() { Desc::MORE } else { 0 };
+            let addr = self.lent.lend(frame) + u64::from(offset);
+            self.stage(Desc { addr, len: u32::from(len), options });
+            let Some(next) = behind else { break };
+            (frame, offset, len) = next;
+        }
     }
 
     /// Makes room for so many more entries in the transmit ring and in front of it, if it can.
@@ -198,12 +260,23 @@ impl PortQueue for Queue {
         for desc in &self.descs[..received] {
             let Some((frame, offset)) = self.lent.take_back(desc.addr) else { continue };
             let len = desc.len.min(u32::from(u16::MAX)) as u16;
+            let (frame, offset, len, behind) = if desc.more() || self.unfinished.is_some() {
+                match joined(&mut self.unfinished, io.pool.area(), frame, (offset, len), desc.more()) {
+                    Some(whole) => whole,
+                    None => continue,
+                }
+            } else {
+                (frame, offset, len, 0)
+            };
             match burst.push(frame, offset, len, port) {
                 Ok(lane) => {
                     pushed += 1;
+                    if behind > 0 {
+                        burst.set_chained(lane, behind);
+                    }
                     if self.partial_checksums {
                         let bytes = burst.bytes(lane, io.pool.area());
-                        if let Some((start, field)) = partial_checksum(bytes) {
+                        if let Some((start, field)) = partial_checksum(bytes, bytes.len() + behind) {
                             let partial = Checksum::Partial { start: offset + start, field };
                             burst.set_offload(lane, partial, Gso::default());
                         }
@@ -268,18 +341,46 @@ impl PortQueue for Queue {
     }
 
     fn close(self: Box<Self>, pool: &mut FramePool) {
-        let Queue { socket, mut lent, .. } = *self;
+        let Queue { socket, mut lent, unfinished, .. } = *self;
         drop(socket);
+        if let Some(unfinished) = unfinished {
+            pool.free(unfinished.chain.finish());
+        }
         lent.take_back_all().for_each(|frame| pool.free(frame));
     }
 }
 
+/// Adds a received entry's frame to the packet that is being put together; the packet, where that was
+/// its last entry: its frames, where it begins, bytes in its head frame, bytes behind.
+#[cold]
+fn joined(
+    unfinished: &mut Option<Unfinished>,
+    area: &FrameArea,
+    frame: Frame,
+    (offset, len): (u16, u16),
+    more: bool,
+) -> Option<(Frame, u16, u16, usize)> {
+    let packet = match unfinished.take() {
+        None => Unfinished { chain: Chain::new(frame), offset, first: len, behind: 0 },
+        Some(mut packet) => {
+            packet.chain.append(area, frame, offset, len);
+            packet.behind += usize::from(len);
+            packet
+        }
+    };
+    if more {
+        *unfinished = Some(packet);
+        return None;
+    }
+    Some((packet.chain.finish(), packet.offset, packet.first, packet.behind))
+}
+
 /// Whether a frame's TCP or UDP checksum is still to be finished: the field holds
 /// the folded pseudo-header sum. Returns (where summing starts, where the checksum
-/// lies from there), from the first byte of the frame. A complete checksum that
-/// happens to equal that sum is finished to the same value, so a false positive is
-/// harmless.
-fn partial_checksum(frame: &[u8]) -> Option<(u16, u16)> {
+/// lies from there), from the first byte of the frame, of which `frame` are the first and `whole` all
+/// bytes. A complete checksum that happens to equal that sum is finished to the same value, so a
+/// false positive is harmless.
+fn partial_checksum(frame: &[u8], whole: usize) -> Option<(u16, u16)> {
     let ip = frame.get(14..)?;
     let (header_len, transport, pseudo, total) = match (frame[12], frame[13], ip.first()? >> 4) {
         (0x08, 0x00, 4) => {
@@ -311,7 +412,10 @@ fn partial_checksum(frame: &[u8]) -> Option<(u16, u16)> {
     if !matches!(transport, protocol::TCP | protocol::UDP) {
         return None;
     }
-    let segment = ip.get(header_len..total)?;
+    if ethernet::HEADER_LEN + total > whole {
+        return None;
+    }
+    let segment = ip.get(header_len..total.min(ip.len()))?;
     let field = checksum::l4_checksum_offset(transport)?;
     checksum::is_partial(pseudo, transport, segment).then_some(((14 + header_len) as u16, field as u16))
 }
