@@ -13,6 +13,7 @@ mod memory;
 mod node_and_pods;
 mod odd_frames;
 mod operator;
+mod packet_sockets;
 mod path_mtu;
 mod pods_across_nodes;
 mod policy;

@@ -94,7 +94,7 @@ impl IdleMode {
 pub struct Uplink {
     /// The network device, present or to come.
     pub device: Setting<String>,
-    /// Which rung of the AF_XDP ladder is wanted.
+    /// Which rung of the AF_XDP ladder is wanted, or packet sockets.
     pub mode: Setting<UplinkMode>,
     /// Whether the host's stack keeps its traffic on the device.
     pub sharing: Setting<Sharing>,
@@ -112,7 +112,7 @@ pub struct Uplink {
     pub place: Place,
 }
 
-/// Rungs of the AF_XDP ladder.
+/// Rungs of the AF_XDP ladder, and what stands beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UplinkMode {
@@ -124,15 +124,18 @@ pub enum UplinkMode {
     Copy,
     /// Copies, by the kernel's generic XDP: any device.
     Generic,
+    /// Packet sockets, which carry super-packets: any device.
+    PacketSocket,
 }
 
 impl UplinkMode {
     /// The modes by name.
-    pub const NAMES: [(&'static str, Self); 4] = [
+    pub const NAMES: [(&'static str, Self); 5] = [
         ("auto", Self::Auto),
         ("zero-copy", Self::ZeroCopy),
         ("copy", Self::Copy),
         ("generic", Self::Generic),
+        ("packet-socket", Self::PacketSocket),
     ];
 }
 

@@ -146,7 +146,7 @@ fn uplink(section: &mut Section<'_, '_>) -> Option<Uplink> {
     let device =
         section.parsed("device", INTERFACE_NAME, |text| check_interface_name(text).map(|()| text.to_owned()));
     section.missing("device", "the name of a network device");
-    let mode = section.word("mode", &UplinkMode::NAMES, &["packet-socket"], UplinkMode::Auto);
+    let mode = section.word("mode", &UplinkMode::NAMES, &[], UplinkMode::Auto);
     let sharing = section.word("sharing", &Sharing::NAMES, &[], Sharing::Host);
     let forward = section.strings("forward", PREFIX, parse_net);
     let addresses = section.strings("addresses", "an address and prefix length", |text| {

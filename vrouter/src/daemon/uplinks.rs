@@ -14,7 +14,7 @@ use crate::config::{self, Uplink};
 use crate::control::{Event, PortRole, PortSpec};
 use crate::daemon::node::{Node, NodeError};
 use crate::frame::FrameArea;
-use crate::port::af_xdp::{Device, DeviceOptions, Mode, Sharing, largest_mtu, single_frame_mtu};
+use crate::port::af_xdp::{Device, DeviceOptions, Mode, Sharing, largest_mtu};
 
 /// An uplink of the node.
 pub struct UplinkPort {
@@ -79,6 +79,7 @@ fn options(config: &Uplink, frames: u32, uplinks: usize) -> DeviceOptions {
         config::UplinkMode::ZeroCopy => Mode::ZeroCopy,
         config::UplinkMode::Copy => Mode::Copy,
         config::UplinkMode::Generic => Mode::Generic,
+        config::UplinkMode::PacketSocket => Mode::PacketSocket,
         _ => Mode::Auto,
     };
     // A quarter of all frames may wait in the fill rings of uplinks.
@@ -182,10 +183,7 @@ impl Node {
         let name = link.name.clone();
         let frame_size = self.router.frames().area().frame_size();
         // A device is opened for packets of one frame or of several, as its MTU asks for.
-        let outgrown = uplink
-            .device
-            .as_ref()
-            .is_some_and(|device| device.multi_buffer() != (link.mtu > single_frame_mtu(frame_size)));
+        let outgrown = uplink.device.as_ref().is_some_and(|device| !device.suits(link.mtu, frame_size));
         let recreated = uplink.link.index != link.index || uplink.device.is_none() || outgrown;
         if recreated && uplink.device.is_some() {
             self.close_uplink(&mut uplink);

@@ -16,23 +16,21 @@
 //! | TSO | | TCP; UDP is cut up here |
 //! | checksum | | none: all are cut up here |
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use encap::wire::{ethernet, protocol};
+use encap::wire::ethernet;
 
-use crate::burst::{Burst, Checksum, Gso, GsoKind, TxPacket};
+use crate::burst::{Burst, Gso, GsoKind, TxPacket, lanes};
 use crate::drop_reason::DropReason;
-use crate::frame::chain::{Chain, MAX_PACKET, frames_for};
-use crate::frame::{FrameArea, FramePool, HEADROOM};
+use crate::frame::{FrameArea, FramePool};
 use crate::ids::PortId;
 use crate::port::gather::{Gathering, WINDOW};
-use crate::port::segments;
-use crate::port::{PortQueue, QueueIo};
-use crate::sys::tun::{Tap, TapOffload, VIRTIO_HEADER_LEN, VirtioHeader};
+use crate::port::messages::{self, MAX_FRAMES, Reading};
+use crate::port::{PortQueue, QueueIo, segments, virtio};
+use crate::sys::tun::{Tap, TapOffload, VIRTIO_HEADER_LEN};
+use crate::sys::uring::Writes;
 
-/// Frames of the longest packet, of the smallest frames.
-const MAX_FRAMES: usize = frames_for(MAX_PACKET, 2048);
 /// Pieces of the longest packet written: those of as many packets as are gathered at most, and
 /// as a packet has frames.
 const MAX_PIECES: usize = WINDOW + MAX_FRAMES;
@@ -54,6 +52,9 @@ pub struct Queue {
     tap: Tap,
     whole: Whole,
     gathering: Gathering,
+    reading: Reading,
+    /// For several packets of one frame that follow each other.
+    writes: Option<Writes>,
     broken: bool,
 }
 
@@ -76,7 +77,14 @@ pub(crate) fn queues(taps: Vec<Tap>) -> Vec<Box<dyn PortQueue>> {
             let taken = offloads.into_iter().find(|(offload, _)| tap.set_offload(*offload).is_ok());
             let whole = taken.map_or(Whole::Packets, |(_, whole)| whole);
             let gathering = Gathering::new(whole == Whole::TcpAndUdp);
-            Box::new(Queue { tap, whole, gathering, broken: false }) as Box<dyn PortQueue>
+            Box::new(Queue {
+                tap,
+                whole,
+                gathering,
+                reading: Reading::new(),
+                writes: Writes::new(),
+                broken: false,
+            }) as Box<dyn PortQueue>
         })
         .collect()
 }
@@ -89,12 +97,7 @@ impl Queue {
             GsoKind::Tcp4 | GsoKind::Tcp6 => Whole::Tcp,
             GsoKind::Udp => Whole::TcpAndUdp,
         };
-        // The header has no words for a super-packet in a tunnel.
-        let network = area.bytes(&packet.frame, packet.offset, packet.len).get(ethernet::HEADER_LEN..);
-        let tunnelled = network.is_none_or(|ip| {
-            ip.len() < 20 || ip[0] >> 4 == 4 && matches!(ip[9], protocol::IPIP | protocol::IPV6)
-        });
-        self.whole >= least && !tunnelled
+        self.whole >= least && !virtio::is_tunnelled(packet, area)
     }
 
     /// Writes one packet, with its members if it leads some.
@@ -106,24 +109,15 @@ impl Queue {
         gathered: bool,
     ) -> Result<(), DropReason> {
         let packet = &mut window[slot];
-        let header = virtio_header(packet, area).to_bytes();
-        let (offset, len) = (packet.offset as usize, packet.len as usize);
-        let chunk = area.chunk_mut(&mut packet.frame);
-        let message = offset.checked_sub(VIRTIO_HEADER_LEN).and_then(|at| chunk.get_mut(at..offset + len));
-        let message = message.ok_or(DropReason::NoHeadroom)?;
-        message[..VIRTIO_HEADER_LEN].copy_from_slice(&header);
+        let start = messages::put_header(packet, area)?;
+        let len = packet.len + VIRTIO_HEADER_LEN as u16;
         let packet = &window[slot];
         if !area.is_chain(&packet.frame) && (!gathered || packet.gso == Gso::default()) {
-            let chunk = area.chunk(&packet.frame);
-            return self
-                .tap
-                .write(&chunk[offset - VIRTIO_HEADER_LEN..offset + len])
-                .map(drop)
-                .map_err(reason);
+            let message = area.bytes(&packet.frame, start, len);
+            return self.tap.write(message).map(drop).map_err(reason);
         }
         let mut slices = [IoSlice::new(&[]); MAX_PIECES];
-        let start = (offset - VIRTIO_HEADER_LEN) as u16;
-        let own = area.pieces(&packet.frame, start, packet.len + VIRTIO_HEADER_LEN as u16);
+        let own = area.pieces(&packet.frame, start, len);
         let members = self.gathering.members(slot).take(if gathered { WINDOW } else { 0 });
         let theirs = members.flat_map(|(slot, data)| {
             let member = &window[slot];
@@ -139,55 +133,67 @@ impl Queue {
     }
 }
 
+impl Queue {
+    /// Writes packets of one frame, by one call where that works. `alone` are their slots.
+    fn write_alone(
+        &mut self,
+        area: &FrameArea,
+        window: &mut [TxPacket],
+        alone: u64,
+        fates: &mut [Result<(), DropReason>; WINDOW],
+    ) {
+        let Some(writes) = self.writes.as_mut().filter(|_| alone.count_ones() > 1) else {
+            lanes(alone).for_each(|slot| fates[slot] = self.write(area, window, slot, false));
+            return;
+        };
+        let mut starts = [0; WINDOW];
+        for slot in lanes(alone) {
+            match messages::put_header(&mut window[slot], area) {
+                Ok(start) => starts[slot] = start,
+                Err(reason) => fates[slot] = Err(reason),
+            }
+        }
+        let ready = lanes(alone).filter(|slot| fates[*slot].is_ok());
+        let (mut slots, mut messages, mut count) = ([0; WINDOW], [&[][..]; WINDOW], 0);
+        for slot in ready {
+            let packet = &window[slot];
+            messages[count] = area.bytes(&packet.frame, starts[slot], packet.len + VIRTIO_HEADER_LEN as u16);
+            (slots[count], count) = (slot, count + 1);
+        }
+        let mut results = [None; WINDOW];
+        let outcome = writes.write(self.tap.as_fd(), &messages[..count], &mut results[..count]);
+        for (slot, result) in slots[..count].iter().zip(&results) {
+            fates[*slot] = match result {
+                Some(Ok(())) => Ok(()),
+                Some(Err(errno)) => Err(reason((*errno).into())),
+                None => Err(DropReason::PortDown),
+            };
+        }
+        if outcome.is_err() {
+            self.writes = None;
+        }
+    }
+}
+
 impl PortQueue for Queue {
     fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
-        let frames = match self.whole {
-            Whole::Packets => 1,
-            _ => frames_for(MAX_PACKET, io.pool.area().frame_size()),
-        };
         let (mut received, mut bytes) = (0, 0);
         while burst.room() > 0 && bytes < BURST_BYTES {
-            let (area, staged) = io.pool.stage(frames);
-            let short = staged.len() < frames;
-            let mut slices: [IoSliceMut<'_>; MAX_FRAMES] = core::array::from_fn(|_| IoSliceMut::new(&mut []));
-            let (mut count, mut room) = (0, 0);
-            // The first frame handed out next is the last of those that are staged.
-            for (slice, frame) in slices.iter_mut().zip(staged.iter_mut().rev()) {
-                let start = if count == 0 { HEADROOM - VIRTIO_HEADER_LEN } else { HEADROOM };
-                let buffer = &mut area.chunk_mut(frame)[start..];
-                room += buffer.len();
-                *slice = IoSliceMut::new(buffer);
-                count += 1;
-            }
-            if count == 0 {
-                break;
-            }
-            let read = match self.tap.readv(&mut slices[..count]) {
-                Ok(read) if read > VIRTIO_HEADER_LEN => read - VIRTIO_HEADER_LEN,
-                outcome => {
+            match self.reading.one(port, burst, io, |buffers| self.tap.readv(buffers)) {
+                Ok(Some((len, there))) => {
+                    bytes += len;
+                    received += usize::from(there);
+                }
+                Ok(None) => break,
+                Err(error) => {
                     // EBADFD: the device was deleted. It stays readable for ever, so
                     // the worker must stop waiting for it.
-                    let waits = |error: &std::io::Error| {
-                        matches!(
-                            error.kind(),
-                            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
-                        )
-                    };
-                    self.broken = outcome.is_err_and(|error| !waits(&error));
+                    let waits =
+                        matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+                    self.broken = !waits;
                     break;
                 }
-            };
-            bytes += read;
-            if short && read + VIRTIO_HEADER_LEN == room {
-                // The router is out of frames, and the packet's end is lost.
-                let counters = io.counters.port(port);
-                counters.rx_packets.add(1);
-                counters.rx_bytes.add(read as u64);
-                io.counters.drops(port, DropReason::NoFrame).add(1);
-                break;
             }
-            push(burst, io.pool, read, port);
-            received += 1;
         }
         received
     }
@@ -203,9 +209,19 @@ impl PortQueue for Queue {
                 self.gathering.run(&area, window);
             }
             let mut fates = [Ok(()); WINDOW];
+            // Slots before this one that are not written yet.
+            let mut alone = 0;
             for slot in 0..count {
                 if gathered && self.gathering.is_member(slot) {
                     continue;
+                }
+                let packet = &window[slot];
+                if !area.is_chain(&packet.frame) && packet.gso == Gso::default() {
+                    alone |= 1 << slot;
+                    continue;
+                }
+                if alone != 0 {
+                    self.write_alone(&area, window, core::mem::take(&mut alone), &mut fates);
                 }
                 if !self.takes(&window[slot], &area) {
                     let packet = window[slot].take();
@@ -229,6 +245,9 @@ impl PortQueue for Queue {
                 if gathered {
                     self.gathering.members(slot).for_each(|(member, _)| fates[member] = fate);
                 }
+            }
+            if alone != 0 {
+                self.write_alone(&area, window, alone, &mut fates);
             }
             for (packet, fate) in batch.drain(..count).zip(fates) {
                 match fate {
@@ -264,93 +283,12 @@ impl PortQueue for Queue {
     fn close(self: Box<Self>, _pool: &mut FramePool) {}
 }
 
-/// Puts the packet of `read` bytes that was read into the next frames of the pool into the burst.
-#[inline]
-fn push(burst: &mut Burst, pool: &mut FramePool, read: usize, port: PortId) {
-    let Some(head) = pool.alloc() else { return };
-    let header = pool.area().header(&head, (HEADROOM - VIRTIO_HEADER_LEN) as u16);
-    let header = header.map(VirtioHeader::from_bytes).unwrap_or_default();
-    let capacity = pool.area().capacity();
-    let first = read.min(capacity);
-    let mut chain = Chain::new(head);
-    let mut rest = read - first;
-    while rest > 0 {
-        let Some(frame) = pool.alloc() else { break };
-        let len = rest.min(capacity);
-        chain.append(pool.area(), frame, HEADROOM as u16, len as u16);
-        rest -= len;
-    }
-    let Ok(lane) = burst.push(chain.finish(), HEADROOM as u16, first as u16, port) else { return };
-    if read > first {
-        burst.set_chained(lane, read - first);
-    }
-    if header != VirtioHeader::default() {
-        let (checksum, gso) = offload(&header);
-        burst.set_offload(lane, checksum, gso);
-    }
-}
-
-/// What a header leaves to us.
-#[inline]
-fn offload(header: &VirtioHeader) -> (Checksum, Gso) {
-    let checksum = if header.flags & VirtioHeader::NEEDS_CHECKSUM != 0 {
-        Checksum::Partial {
-            start: (HEADROOM as u16).saturating_add(header.csum_start),
-            field: header.csum_offset,
-        }
-    } else {
-        Checksum::Complete
-    };
-    let kind = match header.gso_type & !VirtioHeader::GSO_ECN {
-        VirtioHeader::GSO_TCPV4 => GsoKind::Tcp4,
-        VirtioHeader::GSO_TCPV6 => GsoKind::Tcp6,
-        VirtioHeader::GSO_UDP_L4 => GsoKind::Udp,
-        _ => return (checksum, Gso::default()),
-    };
-    (checksum, Gso { kind, size: header.gso_size })
-}
-
-/// What we leave to the kernel.
-#[inline]
-fn virtio_header(packet: &TxPacket, area: &FrameArea) -> VirtioHeader {
-    let Checksum::Partial { start, field } = packet.checksum else { return VirtioHeader::default() };
-    let csum_start = start - packet.offset;
-    let header = VirtioHeader {
-        flags: VirtioHeader::NEEDS_CHECKSUM,
-        csum_start,
-        csum_offset: field,
-        ..VirtioHeader::default()
-    };
-    let tcp = match packet.gso.kind {
-        GsoKind::None => return header,
-        GsoKind::Udp => {
-            let hdr_len = csum_start + encap::wire::udp::HEADER_LEN as u16;
-            return VirtioHeader {
-                gso_type: VirtioHeader::GSO_UDP_L4,
-                hdr_len,
-                gso_size: packet.gso.size,
-                ..header
-            };
-        }
-        GsoKind::Tcp4 => VirtioHeader::GSO_TCPV4,
-        GsoKind::Tcp6 => VirtioHeader::GSO_TCPV6,
-    };
-    let bytes = area.header::<14>(&packet.frame, start).copied().unwrap_or_default();
-    let ecn = if bytes[13] & encap::wire::tcp::flags::CWR != 0 { VirtioHeader::GSO_ECN } else { 0 };
-    VirtioHeader {
-        gso_type: tcp | ecn,
-        hdr_len: csum_start + u16::from(bytes[12] >> 4) * 4,
-        gso_size: packet.gso.size,
-        ..header
-    }
-}
-
 /// Why a frame could not be written.
 #[cold]
-fn reason(error: std::io::Error) -> DropReason {
+fn reason(error: io::Error) -> DropReason {
     match error.kind() {
-        std::io::ErrorKind::WouldBlock => DropReason::TxFull,
-        std::io::ErrorKind::InvalidInput => DropReason::TooBigForPort,
+        io::ErrorKind::WouldBlock => DropReason::TxFull,
+        io::ErrorKind::InvalidInput => DropReason::TooBigForPort,
         // The device is down (EIO) or deleted (EBADFD).
         _ => DropReason::PortDown,
     }

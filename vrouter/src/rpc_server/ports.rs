@@ -134,6 +134,7 @@ fn under_af_xdp(node: &Node, port: &mut v1::Port, device: &Device) {
         Crossing::ZeroCopy => v1::PortMode::ZeroCopy,
         Crossing::NativeCopy => v1::PortMode::NativeCopy,
         Crossing::Generic => v1::PortMode::Generic,
+        Crossing::PacketSocket => v1::PortMode::PacketSocket,
     }
     .into();
     port.mode_reason = device.crossing_reason().to_owned();

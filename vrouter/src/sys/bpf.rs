@@ -27,8 +27,10 @@ const LINK_CREATE: libc::c_int = 28;
 const LINK_DETACH: libc::c_int = 34;
 
 const PROG_TYPE_SOCKET_FILTER: u32 = 1;
+const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_TYPE_XDP: u32 = 37;
+const ATTACH_TYPE_TCX_INGRESS: u32 = 46;
 const F_NO_PREALLOC: u32 = 1;
 const F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
@@ -153,7 +155,7 @@ impl<K, V> AsFd for Map<K, V> {
     }
 }
 
-/// A loaded and verified XDP program.
+/// A loaded and verified program.
 #[derive(Debug)]
 pub(super) struct Program {
     fd: OwnedFd,
@@ -187,6 +189,10 @@ struct TestRun {
     data_out: u64,
     repeat: u32,
     duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
 }
 
 #[repr(C)]
@@ -206,6 +212,14 @@ impl Program {
     pub(super) fn load(name: &'static str, code: &[Insn], multi_buffer: bool) -> Result<Self, OsError> {
         let flags = if multi_buffer { F_XDP_HAS_FRAGS } else { 0 };
         Self::load_kind(name, code, (PROG_TYPE_XDP, ATTACH_TYPE_XDP, flags))
+    }
+
+    /// Loads a program for a device's traffic control hook.
+    ///
+    /// # Errors
+    /// With the verifier's words when it refuses the program.
+    pub(super) fn load_ingress(name: &'static str, code: &[Insn]) -> Result<Self, OsError> {
+        Self::load_kind(name, code, (PROG_TYPE_SCHED_CLS, ATTACH_TYPE_TCX_INGRESS, 0))
     }
 
     /// Loads a program that chooses a tap's queue, with a socket filter's view of packets.
@@ -284,18 +298,45 @@ impl Program {
         Ok(attr.retval)
     }
 
+    /// Runs a program of [`load_ingress`](Self::load_ingress) on `frame`; what it returns, the packet type
+    /// and the mark that the packet has then.
+    #[cfg(test)]
+    pub(super) fn test_run_ingress(&self, frame: &[u8]) -> io::Result<(i32, u32, u32)> {
+        /// Words of `struct __sk_buff`.
+        const WORDS: usize = 48;
+        let mut context = [0u32; WORDS];
+        let mut attr = TestRun {
+            prog_fd: self.fd.as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            repeat: 1,
+            ctx_size_out: size_of_val(&context) as u32,
+            ctx_out: context.as_mut_ptr() as u64,
+            ..TestRun::default()
+        };
+        // SAFETY: `data_in` is valid for reads of `data_size_in` bytes, `ctx_out` for writes of
+        // `ctx_size_out` bytes.
+        unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+        Ok((attr.retval.cast_signed(), context[1], context[2]))
+    }
+
     /// Attaches the program to the device `ifindex` of the calling thread's network
     /// namespace.
     ///
     /// `EBUSY` or `EEXIST`: the device has an XDP program.
     pub(super) fn attach(&self, ifindex: u32, mode: XdpMode) -> Result<Link, Errno> {
-        let mut attr = LinkCreate {
-            prog_fd: self.fd.as_raw_fd() as u32,
-            ifindex,
-            attach_type: ATTACH_TYPE_XDP,
-            flags: mode as u32,
-        };
-        // SAFETY: LINK_CREATE for XDP follows no pointer and returns a new descriptor.
+        self.link(ifindex, ATTACH_TYPE_XDP, mode as u32)
+    }
+
+    /// Attaches a program of [`load_ingress`](Self::load_ingress) to the device `ifindex`, behind those
+    /// that are there. `EINVAL`: Linux 6.6 is needed.
+    pub(super) fn attach_ingress(&self, ifindex: u32) -> Result<Link, Errno> {
+        self.link(ifindex, ATTACH_TYPE_TCX_INGRESS, 0)
+    }
+
+    fn link(&self, ifindex: u32, attach_type: u32, flags: u32) -> Result<Link, Errno> {
+        let mut attr = LinkCreate { prog_fd: self.fd.as_raw_fd() as u32, ifindex, attach_type, flags };
+        // SAFETY: LINK_CREATE for XDP and TCX follows no pointer and returns a new descriptor.
         unsafe { bpf_fd(LINK_CREATE, &mut attr) }.map(|fd| Link { fd })
     }
 }

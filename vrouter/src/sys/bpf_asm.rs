@@ -65,6 +65,11 @@ pub(super) enum Helper {
     MapLookup = 1,
     /// `R1` packet, `R2` offset, `R3` where to, `R4` bytes; `R0` 0, or negative beyond the packet.
     SkbLoadBytes = 26,
+    /// `R1` packet, `R2` packet type; `R0` 0, or negative.
+    SkbChangeType = 32,
+    /// `R1` packet, `R2` bytes to have in the first buffer; `R0` 0, or negative. Pointers into the packet
+    /// are lost.
+    SkbPullData = 39,
     /// `R1` map, `R2` index, `R3` action when there is no entry; `R0` action.
     RedirectMap = 51,
 }

@@ -1,4 +1,5 @@
-//! The XDP program of one device, with its maps and its attachment.
+//! The XDP program of one device, with its maps and its attachment; or the program in front of its
+//! packet sockets, which asks the same maps.
 //!
 //! ```text
 //!   load(sharing) -> fill the maps, register sockets -> attach -> ... -> drop detaches
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 use super::bpf::{Link, Map, MapKind, Program, XdpMode};
 use super::error::OsError;
 use super::ifreq::device_name;
+use super::tc_program::{drop_all, mark_ours};
 use super::xdp_program::{
     COUNTERS, DeviceMaps, FamilyMaps, NO_SOCKET, PASSED, PrefixKey, REDIRECTED, SharedMaps, take_all,
     take_ours,
@@ -75,7 +77,7 @@ pub(crate) struct XdpCounters {
 #[derive(Debug)]
 pub(crate) struct DeviceXdp {
     // Dropped first, so that the program is gone before its maps are.
-    attachment: Option<(Link, XdpMode)>,
+    attachment: Option<(Link, Option<XdpMode>)>,
     native_refusal: Option<OsError>,
     program: Program,
     maps: DeviceMaps,
@@ -88,23 +90,26 @@ impl DeviceXdp {
     /// Creates the maps and loads the program, attached to nothing yet.
     /// `multi_buffer`: packets may have several buffers (large MTUs; Linux 5.18).
     pub(crate) fn load(sharing: Sharing, multi_buffer: bool) -> Result<Self, OsError> {
-        let maps = DeviceMaps {
-            sockets: Map::new(MapKind::XskMap, "vr_sockets", MAX_QUEUES)?,
-            counters: Map::new(MapKind::PerCpuArray, "vr_counters", COUNTERS)?,
+        let (maps, shared) = create_maps(sharing)?;
+        let program = match &shared {
+            None => Program::load("vrouter_all", &take_all(&maps), multi_buffer)?,
+            Some(shared) => Program::load("vrouter_shared", &take_ours(&maps, shared), multi_buffer)?,
         };
-        let (program, shared) = match sharing {
-            Sharing::Exclusive => (Program::load("vrouter_all", &take_all(&maps), multi_buffer)?, None),
-            Sharing::Host => {
-                let shared = SharedMaps {
-                    v4: family("vr_local4", "vr_foreign4", "vr_take4")?,
-                    v6: family("vr_local6", "vr_foreign6", "vr_take6")?,
-                    vxlan_port: Map::new(MapKind::Array, "vr_vxlan_port", 1)?,
-                };
-                let code = take_ours(&maps, &shared);
-                (Program::load("vrouter_shared", &code, multi_buffer)?, Some(shared))
-            }
+        Ok(Self::new(program, maps, shared))
+    }
+
+    /// The same with the program that stands in front of packet sockets.
+    pub(crate) fn load_ingress(sharing: Sharing) -> Result<Self, OsError> {
+        let (maps, shared) = create_maps(sharing)?;
+        let program = match &shared {
+            None => Program::load_ingress("vrouter_all", &drop_all(&maps))?,
+            Some(shared) => Program::load_ingress("vrouter_shared", &mark_ours(&maps, shared))?,
         };
-        Ok(Self {
+        Ok(Self::new(program, maps, shared))
+    }
+
+    fn new(program: Program, maps: DeviceMaps, shared: Option<SharedMaps>) -> Self {
+        Self {
             attachment: None,
             native_refusal: None,
             program,
@@ -112,7 +117,7 @@ impl DeviceXdp {
             shared,
             local: HashSet::new(),
             foreign: HashSet::new(),
-        })
+        }
     }
 
     /// Attaches the program to the device `ifindex` of the calling thread's network
@@ -155,7 +160,21 @@ impl DeviceXdp {
             };
             AttachError::Os(OsError::new(step, errno).hint(hint))
         })?;
-        self.attachment = Some((link, mode));
+        self.attachment = Some((link, Some(mode)));
+        Ok(())
+    }
+
+    /// Attaches a program of [`load_ingress`](Self::load_ingress) where `ifindex` hands packets to the stack.
+    pub(crate) fn attach_ingress(&mut self, ifindex: u32) -> Result<(), OsError> {
+        let link = self.program.attach_ingress(ifindex).map_err(|errno| {
+            let hint = match errno {
+                Errno::INVAL => "Linux 6.6 is needed",
+                Errno::PERM => "CAP_NET_ADMIN or CAP_BPF is missing",
+                _ => "",
+            };
+            OsError::new(format!("attach to the ingress of {}", device_name(ifindex)), errno).hint(hint)
+        })?;
+        self.attachment = Some((link, None));
         Ok(())
     }
 
@@ -164,9 +183,9 @@ impl DeviceXdp {
         self.attachment = None;
     }
 
-    /// Where the program runs; `None` while it is not attached.
+    /// Where the program runs; `None` while it is not attached, or not as XDP.
     pub(crate) fn mode(&self) -> Option<XdpMode> {
-        self.attachment.as_ref().map(|(_, mode)| *mode)
+        self.attachment.as_ref().and_then(|(_, mode)| *mode)
     }
 
     /// Why [`AttachMode::Auto`] came down to generic.
@@ -259,6 +278,28 @@ impl DeviceXdp {
     pub(super) fn test_run(&self, frame: &[u8]) -> std::io::Result<u32> {
         self.program.test_run(frame)
     }
+
+    /// The verdict on `frame` at the ingress, and the packet type and mark that it has then.
+    #[cfg(test)]
+    pub(super) fn test_run_ingress(&self, frame: &[u8]) -> std::io::Result<(i32, u32, u32)> {
+        self.program.test_run_ingress(frame)
+    }
+}
+
+fn create_maps(sharing: Sharing) -> Result<(DeviceMaps, Option<SharedMaps>), OsError> {
+    let maps = DeviceMaps {
+        sockets: Map::new(MapKind::XskMap, "vr_sockets", MAX_QUEUES)?,
+        counters: Map::new(MapKind::PerCpuArray, "vr_counters", COUNTERS)?,
+    };
+    let shared = match sharing {
+        Sharing::Exclusive => None,
+        Sharing::Host => Some(SharedMaps {
+            v4: family("vr_local4", "vr_foreign4", "vr_take4")?,
+            v6: family("vr_local6", "vr_foreign6", "vr_take6")?,
+            vxlan_port: Map::new(MapKind::Array, "vr_vxlan_port", 1)?,
+        }),
+    };
+    Ok((maps, shared))
 }
 
 fn family<const A: usize, const P: usize>(

@@ -7,9 +7,10 @@
 //!   bpf       bpf(2): maps, programs, links            tun       tap devices, virtio-net header
 //!   bpf_asm   eBPF assembler                           netns     work inside another namespace
 //!   xdp_program  the XDP programs                      wait      epoll and eventfd
-//!   steering     queues of a tap, by flow
+//!   steering     queues of a tap, by flow            uring     many writes by one call
+//!   tc_program   the same for packet sockets           packet_socket  their frames, many a call
 //!   device_xdp   maps + program + link of a device     affinity  worker on a core
-//!   huge_pages   for tables of routes              flow_memory  of flows, kept for a successor
+//!   flow_memory  of flows, kept for a successor
 //!   huge_pages   for tables of routes                  tsc       cycle counter
 //! ```
 //!
@@ -30,13 +31,16 @@ pub(crate) mod flow_memory;
 pub(crate) mod huge_pages;
 pub(crate) mod ifreq;
 pub(crate) mod netns;
+pub(crate) mod packet_socket;
 mod plain;
 mod ring;
 mod sockopt;
 mod steering;
+mod tc_program;
 pub(crate) mod tsc;
 pub(crate) mod tun;
 pub(crate) mod umem;
+pub(crate) mod uring;
 pub(crate) mod wait;
 mod xdp_program;
 pub(crate) mod xsk;

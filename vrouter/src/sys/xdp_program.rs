@@ -120,12 +120,12 @@ const V6: Layout = Layout {
     errors: &[1, 2, 3, 4],
 };
 
-const ETHERNET: i16 = 14;
+pub(super) const ETHERNET: i16 = 14;
 
 // Registers that live through calls.
 const PROTOCOL: Reg = Reg::R6;
-const FRAME: Reg = Reg::R7;
-const END: Reg = Reg::R8;
+pub(super) const FRAME: Reg = Reg::R7;
+pub(super) const END: Reg = Reg::R8;
 /// The header after the IP header and its extensions.
 const UPPER: Reg = Reg::R9;
 
@@ -149,7 +149,7 @@ pub(super) fn take_all(maps: &DeviceMaps) -> Vec<Insn> {
 pub(super) fn take_ours(maps: &DeviceMaps, shared: &SharedMaps) -> Vec<Insn> {
     let mut asm = Assembler::default();
     let a = &mut asm;
-    let (take_it, pass, v6) = (a.label(), a.label(), a.label());
+    let (take_it, pass) = (a.label(), a.label());
 
     a.load(Size::Word, FRAME, Reg::R1, XDP_MD_DATA);
     a.load(Size::Word, END, Reg::R1, XDP_MD_DATA_END);
@@ -157,17 +157,7 @@ pub(super) fn take_ours(maps: &DeviceMaps, shared: &SharedMaps) -> Vec<Insn> {
     a.store(Size::Double, Reg::R10, QUEUE, Reg::R2);
 
     need(a, FRAME, ETHERNET, pass);
-    a.load(Size::Byte, Reg::R1, FRAME, 0);
-    a.jump_if_imm(If::Set, Reg::R1, 1, pass);
-    a.load(Size::Half, Reg::R1, FRAME, 12);
-    a.be16(Reg::R1);
-    a.jump_if_imm(If::Eq, Reg::R1, 0x86dd, v6);
-    a.jump_if_imm(If::Ne, Reg::R1, 0x0800, pass);
-
-    let exits = Exits { take: take_it, pass };
-    classify(a, &V4, &shared.v4, &shared.vxlan_port, exits);
-    a.bind(v6);
-    classify(a, &V6, &shared.v6, &shared.vxlan_port, exits);
+    decide(a, shared, Exits { take: take_it, pass });
 
     a.bind(take_it);
     a.load(Size::Double, Reg::R2, Reg::R10, QUEUE);
@@ -183,10 +173,26 @@ const XDP_MD_DATA: i16 = 0;
 const XDP_MD_DATA_END: i16 = 4;
 const XDP_MD_RX_QUEUE: i16 = 16;
 
+/// Where a program goes on with a frame that is the router's, or the kernel's.
 #[derive(Clone, Copy)]
-struct Exits {
-    take: Label,
-    pass: Label,
+pub(super) struct Exits {
+    pub(super) take: Label,
+    pub(super) pass: Label,
+}
+
+/// Decides over the frame from `FRAME` to `END`, which has an Ethernet header; every path ends at one of
+/// `exits`.
+pub(super) fn decide(a: &mut Assembler, shared: &SharedMaps, exits: Exits) {
+    let v6 = a.label();
+    a.load(Size::Byte, Reg::R1, FRAME, 0);
+    a.jump_if_imm(If::Set, Reg::R1, 1, exits.pass);
+    a.load(Size::Half, Reg::R1, FRAME, 12);
+    a.be16(Reg::R1);
+    a.jump_if_imm(If::Eq, Reg::R1, 0x86dd, v6);
+    a.jump_if_imm(If::Ne, Reg::R1, 0x0800, exits.pass);
+    classify(a, &V4, &shared.v4, &shared.vxlan_port, exits);
+    a.bind(v6);
+    classify(a, &V6, &shared.v6, &shared.vxlan_port, exits);
 }
 
 /// Decides over one IP version; every path ends at one of `exits`.
@@ -270,7 +276,7 @@ fn classify<const A: usize, const P: usize>(
 }
 
 /// Goes to `short` unless `base` has `bytes` before the frame's end.
-fn need(a: &mut Assembler, base: Reg, bytes: i16, short: Label) {
+pub(super) fn need(a: &mut Assembler, base: Reg, bytes: i16, short: Label) {
     a.mov(Reg::R1, base);
     a.alu_imm(Op::Add, Reg::R1, bytes.into());
     a.jump_if(If::Gt, Reg::R1, END, short);
@@ -384,7 +390,7 @@ fn take(a: &mut Assembler, maps: &DeviceMaps) {
 }
 
 /// Adds one to a counter of this CPU. Programs of one CPU do not interrupt each other.
-fn count(a: &mut Assembler, maps: &DeviceMaps, counter: u32) {
+pub(super) fn count(a: &mut Assembler, maps: &DeviceMaps, counter: u32) {
     let missing = a.label();
     a.store_imm(Size::Word, Reg::R10, INDEX, counter as i32);
     lookup(a, &maps.counters, INDEX);

@@ -102,8 +102,8 @@ fn uplinks() {
             "3:1 uplink[0].devcie: unknown key `devcie` | did you mean `device`?",
         ),
         (
-            "device = \"a\"\nmode = \"packet-socket\"\n",
-            "3:8 uplink[0].mode: mode = \"packet-socket\" is not supported by this release | auto, zero-copy, copy or generic",
+            "device = \"a\"\nmode = \"xdp\"\n",
+            "3:8 uplink[0].mode: found \"xdp\" | auto, zero-copy, copy, generic or packet-socket",
         ),
         (
             "device = \"a\"\nsharing = \"shared\"\n",

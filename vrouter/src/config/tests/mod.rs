@@ -155,7 +155,7 @@ fn all_findings_of_a_file_at_once() {
 nmae = \"n\"
 [[uplink]]
 device = \"eth1\"
-mode = \"packet-socket\"
+mode = \"xdp\"
 [[pod]]
 name = \"default/a\"
 netns = \"/run/netns/a\"
@@ -172,13 +172,13 @@ addresses = [\"10.0.0.1/32\"]
   = key: node.nmae
   = expected: did you mean `name`?
 
-error: mode = "packet-socket" is not supported by this release
+error: found "xdp"
  --> /etc/vrouter.toml:5:8
   |
-5 | mode = "packet-socket"
-  |        ^^^^^^^^^^^^^^^
+5 | mode = "xdp"
+  |        ^^^^^
   = key: uplink[0].mode
-  = expected: auto, zero-copy, copy or generic
+  = expected: auto, zero-copy, copy, generic or packet-socket
 
 error: 10.0.0.1 is outside every pool
  --> /etc/vrouter.toml:9:14

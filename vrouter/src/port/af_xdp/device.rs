@@ -1,4 +1,5 @@
-//! A device under AF_XDP: its XDP program and the sockets of all its queues.
+//! A device under AF_XDP: its XDP program and the sockets of all its queues. On request, a device under
+//! packet sockets, with the program that stands in front of them.
 //!
 //! Every receive queue gets a socket, because the device spreads packets over its
 //! queues by a hash that we do not choose. Sockets of one device share the memory
@@ -15,7 +16,7 @@ use ipnet::IpNet;
 use super::queue::{MAX_ENTRIES, Queue};
 use crate::burst::LANES;
 use crate::frame::{FrameArea, HEADROOM};
-use crate::port::PortQueue;
+use crate::port::{PortQueue, packet_socket};
 use crate::sys::OsError;
 use crate::sys::bpf::XdpMode;
 use crate::sys::device_xdp::{self, AttachError, AttachMode, DeviceXdp};
@@ -32,6 +33,15 @@ pub enum Sharing {
     Exclusive,
 }
 
+impl From<Sharing> for device_xdp::Sharing {
+    fn from(sharing: Sharing) -> Self {
+        match sharing {
+            Sharing::Host => device_xdp::Sharing::Host,
+            Sharing::Exclusive => device_xdp::Sharing::Exclusive,
+        }
+    }
+}
+
 /// Which way to ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Mode {
@@ -44,6 +54,8 @@ pub enum Mode {
     Copy,
     /// XDP on socket buffers: works everywhere, slowest.
     Generic,
+    /// No XDP: super-packets, by [`packet_socket`].
+    PacketSocket,
 }
 
 /// How packets get from and to a device.
@@ -55,6 +67,8 @@ pub enum Crossing {
     NativeCopy,
     /// XDP on socket buffers; the kernel copies.
     Generic,
+    /// Packet sockets; the kernel copies, and cuts up super-packets or has the device do it.
+    PacketSocket,
 }
 
 impl fmt::Display for Crossing {
@@ -63,6 +77,7 @@ impl fmt::Display for Crossing {
             Crossing::ZeroCopy => "zero-copy",
             Crossing::NativeCopy => "native copy",
             Crossing::Generic => "generic copy",
+            Crossing::PacketSocket => "packet socket",
         })
     }
 }
@@ -237,6 +252,9 @@ impl Device {
     ) -> Result<(Device, Vec<Box<dyn PortQueue>>), DeviceError> {
         let interface = Interface::open(name)?;
         let mtu = interface.mtu()?;
+        if options.mode == Mode::PacketSocket {
+            return Self::open_packet_sockets(&interface, options, mtu);
+        }
         let multi_buffer = mtu > single_frame_mtu(area.frame_size());
         match Self::open_as(area, &interface, options, mtu, multi_buffer) {
             // Without several frames a packet it fails all the same: the MTU is not why.
@@ -244,6 +262,27 @@ impl Device {
             Err(error) if multi_buffer => Err(error.with_mtu(name, mtu, area.frame_size())),
             outcome => outcome,
         }
+    }
+
+    fn open_packet_sockets(
+        interface: &Interface,
+        options: &DeviceOptions,
+        mtu: u32,
+    ) -> Result<(Device, Vec<Box<dyn PortQueue>>), DeviceError> {
+        let ifindex = interface.index()?;
+        let mut xdp = DeviceXdp::load_ingress(options.sharing.into())?;
+        let queues = packet_socket::queues(ifindex, options.sharing == Sharing::Host)?;
+        xdp.attach_ingress(ifindex)?;
+        let device = Device {
+            xdp,
+            crossing: Crossing::PacketSocket,
+            crossing_reason: "asked for".to_owned(),
+            mac: MacAddr(interface.hardware_address()?),
+            mtu,
+            multi_buffer: true,
+            queues: queues.len() as u32,
+        };
+        Ok((device, queues))
     }
 
     fn open_as(
@@ -259,13 +298,7 @@ impl Device {
         let count = channels.as_ref().map_or(1, Channels::rx_queues).max(1);
         let is_veth = interface.driver().is_ok_and(|driver| driver == "veth");
 
-        let mut xdp = DeviceXdp::load(
-            match options.sharing {
-                Sharing::Host => device_xdp::Sharing::Host,
-                Sharing::Exclusive => device_xdp::Sharing::Exclusive,
-            },
-            multi_buffer,
-        )?;
+        let mut xdp = DeviceXdp::load(options.sharing.into(), multi_buffer)?;
         let xsk = socket_options(area, options, multi_buffer);
         let mut queues: Vec<Box<Queue>> = Vec::with_capacity(count as usize);
         for index in 0..count {
@@ -279,7 +312,7 @@ impl Device {
         let attach = match options.mode {
             Mode::Auto => AttachMode::Auto,
             Mode::ZeroCopy | Mode::Copy => AttachMode::Native,
-            Mode::Generic => AttachMode::Generic,
+            Mode::Generic | Mode::PacketSocket => AttachMode::Generic,
         };
         let attached = xdp.attach(ifindex, attach)?;
         let zero_copy = queues.first().is_some_and(|queue| queue.socket().zero_copy());
@@ -308,12 +341,14 @@ impl Device {
         self.mtu
     }
 
-    /// Whether packets may take several frames, as the MTU asked for when it was opened.
-    pub fn multi_buffer(&self) -> bool {
-        self.multi_buffer
+    /// Whether it was opened as such an MTU asks for, with `frame_size` bytes in a frame.
+    pub fn suits(&self, mtu: u32, frame_size: u32) -> bool {
+        let several = mtu > single_frame_mtu(frame_size);
+        self.crossing == Crossing::PacketSocket || self.multi_buffer == several
     }
 
-    /// Receive queues of the device, each with a socket.
+    /// Receive queues, each with a socket: the device's, or one for each IP version on packet sockets that
+    /// share it.
     pub fn queues(&self) -> u32 {
         self.queues
     }
@@ -375,7 +410,7 @@ fn socket_options(area: &FrameArea, options: &DeviceOptions, multi_buffer: bool)
         mode: match options.mode {
             Mode::Auto => BindMode::Any,
             Mode::ZeroCopy => BindMode::ZeroCopy,
-            Mode::Copy | Mode::Generic => BindMode::Copy,
+            Mode::Copy | Mode::Generic | Mode::PacketSocket => BindMode::Copy,
         },
         need_wakeup: options.tuning.need_wakeup,
         multi_buffer,

@@ -100,7 +100,7 @@ impl Jumbo {
         let tuning = Tuning { batch, ..Tuning::default() };
         let options = DeviceOptions { fill_depth: FILL, ring_size: 256, tuning, ..DeviceOptions::pod() };
         let (device, queues) = Device::open(&area, "va", &options).unwrap();
-        assert_eq!(device.multi_buffer(), mtu > single_frame_mtu(2048));
+        assert!(device.suits(mtu, 2048) && !device.suits(10_500 - mtu, 2048));
         let mut jumbo = Jumbo { store, pool, counters: WorkerCounters::default(), queues, _device: device };
         // Gives the kernel frames to receive into.
         assert_eq!(jumbo.receive(&mut Burst::default()), 0);

@@ -24,6 +24,20 @@ const PEER6: &str = "fd00:20::253";
 const FOREIGN6: &str = "fd00:20::99";
 const VXLAN: u16 = 4789;
 
+/// Gives a program the addresses above.
+fn configure(xdp: &mut DeviceXdp) {
+    let parse = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<Vec<_>>();
+    xdp.set_tunnel_local(&parse(&[OURS, OURS6])).unwrap();
+    xdp.set_foreign_tunnels(&parse(&[FOREIGN, FOREIGN6])).unwrap();
+    xdp.set_vxlan_port(VXLAN).unwrap();
+    for prefix in ["10.100.36.64/26", "192.0.2.0/24", "fd00:100:36::/64"] {
+        xdp.take(prefix.parse().unwrap()).unwrap();
+    }
+    for prefix in ["192.0.2.128/25", "fd00:100:36::1/128"] {
+        xdp.pass(prefix.parse().unwrap()).unwrap();
+    }
+}
+
 /// Runs `test` on a loaded program with a socket on queue 0 and the addresses above.
 fn with_program(test: impl FnOnce(&mut DeviceXdp) + Send) {
     in_new_netns(|| {
@@ -33,16 +47,7 @@ fn with_program(test: impl FnOnce(&mut DeviceXdp) + Send) {
         let socket = XskSocket::open(&area, index, 0, &XskOptions::default(), None).unwrap();
         let mut xdp = DeviceXdp::load(Sharing::Host, true).unwrap();
         xdp.register_socket(0, socket.as_fd()).unwrap();
-        let parse = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<Vec<_>>();
-        xdp.set_tunnel_local(&parse(&[OURS, OURS6])).unwrap();
-        xdp.set_foreign_tunnels(&parse(&[FOREIGN, FOREIGN6])).unwrap();
-        xdp.set_vxlan_port(VXLAN).unwrap();
-        for prefix in ["10.100.36.64/26", "192.0.2.0/24", "fd00:100:36::/64"] {
-            xdp.take(prefix.parse().unwrap()).unwrap();
-        }
-        for prefix in ["192.0.2.128/25", "fd00:100:36::1/128"] {
-            xdp.pass(prefix.parse().unwrap()).unwrap();
-        }
+        configure(&mut xdp);
         test(&mut xdp);
     });
 }
@@ -58,6 +63,36 @@ fn check(xdp: &DeviceXdp, cases: &Cases) {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    check_ingress(cases);
+}
+
+/// In front of packet sockets the same is the router's.
+fn check_ingress(cases: &Cases) {
+    let mut program = DeviceXdp::load_ingress(Sharing::Host).unwrap();
+    configure(&mut program);
+    let mut wrong = Vec::new();
+    // The kernel runs such a program on nothing shorter than an Ethernet header.
+    for (name, frame, want) in cases.iter().filter(|(_, frame, _)| frame.len() >= 14) {
+        let (verdict, kind, mark) = program.test_run_ingress(frame).unwrap();
+        assert_eq!(verdict, super::super::tc_program::NEXT, "{name}");
+        let ours = (kind, mark) == (super::super::tc_program::OTHER_HOST, super::super::tc_program::MARK);
+        if ours != (*want == TAKE) {
+            wrong.push(format!("{name}: packet type {kind}, mark {mark:#x}"));
+        }
+    }
+    assert!(wrong.is_empty(), "at the ingress: {wrong:#?}");
+    let taken = cases.iter().filter(|(.., want)| *want == TAKE).count() as u64;
+    assert_eq!(program.counters().unwrap().redirected, taken);
+}
+
+#[test]
+fn an_exclusive_ingress_drops_all_root() {
+    let program = DeviceXdp::load_ingress(Sharing::Exclusive).unwrap();
+    for bytes in [14, 60, 1500] {
+        let (verdict, ..) = program.test_run_ingress(&vec![2; bytes]).unwrap();
+        assert_eq!(verdict, super::super::tc_program::DROP);
+    }
+    assert_eq!(program.counters().unwrap().redirected, 3);
 }
 
 #[test]
