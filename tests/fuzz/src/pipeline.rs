@@ -13,15 +13,17 @@ use std::sync::Arc;
 
 use encap::MacAddr;
 use fib::RouteSource;
+use vrouter::burst::Checksum;
 use vrouter::control::engine::net_prefix;
 use vrouter::control::{Encap, IpipMode, Pool, PortRole, RouteSpec, RouteTarget};
 use vrouter::counters::WorkerCounters;
-use vrouter::frame::{FrameArea, FramePool, FrameStore};
+use vrouter::frame::{FrameArea, FramePool, FrameStore, HEADROOM};
 use vrouter::ids::{PortId, Timestamp};
 use vrouter::pipeline::flow_log::FlowLog;
 use vrouter::pipeline::punt::PuntSender;
 use vrouter::pipeline::state::WorkerState;
 use vrouter::port::memory::{MemoryHost, WirePacket};
+use vrouter::port::messages::offload_of;
 use vrouter::tables::{GATEWAY_V4, NeighborState, TraceFilter};
 use vrouter::{Event, MemoryPort, PortSpec, Router};
 
@@ -116,6 +118,15 @@ fn dress(port: usize, mut bytes: Vec<u8>, arg: u8) -> WirePacket {
         [.., start, field] if arg & 8 != 0 => Some((u16::from(start), u16::from(field))),
         _ => None,
     };
+    // What stands in front of it on a tap or packet socket may say anything.
+    if let (true, Some((_, header))) = (arg & 16 != 0, bytes.split_last_chunk()) {
+        let (checksum, gso) = offload_of(header);
+        let partial_checksum = match checksum {
+            Checksum::Partial { start, field } => Some((start - HEADROOM as u16, field)),
+            Checksum::Complete => None,
+        };
+        return WirePacket { bytes, partial_checksum, gso };
+    }
     WirePacket { bytes, partial_checksum, ..WirePacket::default() }
 }
 

@@ -5,17 +5,17 @@
 //! ```
 //!
 //! Taps and packet sockets carry such messages. The header, which tells whose duty the checksum and the
-//! segmentation are ([`virtio`]), is read into, and written from, the headroom in front of the packet.
+//! segmentation are, is read into, and written from, the headroom in front of the packet.
 //!
 //! How long the next packet is, nobody says before it is read. Small ones are read into a buffer that has
 //! room for any and copied from there: the kernel takes longer over a second buffer than the copy does.
-//! Once one was longer than a frame, [`Reading`] offers the kernel frames for a packet as long as the
+//! Once one was longer than a frame, `Reading` offers the kernel frames for a packet as long as the
 //! longest of late, and the buffer behind them: none is cut short, and only what nobody expected is copied.
 //! `bench/tap-io` has measured the ways.
 
 use std::io::{self, IoSliceMut};
 
-use crate::burst::{Burst, TxPacket};
+use crate::burst::{Burst, Checksum, Gso, TxPacket};
 use crate::drop_reason::DropReason;
 use crate::frame::chain::{Chain, MAX_PACKET, frames_for};
 use crate::frame::{Frame, FrameArea, FramePool, HEADROOM};
@@ -111,6 +111,12 @@ impl Reading {
     }
 }
 
+/// What the header in front of a packet at [`HEADROOM`] leaves to us.
+#[inline]
+pub fn offload_of(header: &[u8; VIRTIO_HEADER_LEN]) -> (Checksum, Gso) {
+    virtio::offload(&VirtioHeader::from_bytes(header))
+}
+
 /// Bytes of the packet in a message.
 #[inline]
 fn packet_len(message: usize) -> io::Result<usize> {
@@ -170,7 +176,7 @@ fn push(port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>, frame: Option<Fra
         return false;
     };
     let header = io.pool.area().header(&frame, (HEADROOM - VIRTIO_HEADER_LEN) as u16);
-    let header = header.map(VirtioHeader::from_bytes).unwrap_or_default();
+    let header = header.copied().unwrap_or_default();
     let first = len.min(io.pool.area().capacity());
     let lane = match burst.push(frame, HEADROOM as u16, first as u16, port) {
         Ok(lane) => lane,
@@ -182,8 +188,8 @@ fn push(port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>, frame: Option<Fra
     if len > first {
         burst.set_chained(lane, len - first);
     }
-    if header != VirtioHeader::default() {
-        let (checksum, gso) = virtio::offload(&header);
+    if header != [0; VIRTIO_HEADER_LEN] {
+        let (checksum, gso) = offload_of(&header);
         burst.set_offload(lane, checksum, gso);
     }
     true

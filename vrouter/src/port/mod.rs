@@ -20,7 +20,7 @@
 pub mod af_xdp;
 mod gather;
 pub mod memory;
-mod messages;
+pub mod messages;
 pub mod packet_socket;
 mod segments;
 pub mod synthetic;

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use encap::wire::ethernet::{self, MacAddr};
@@ -298,23 +299,16 @@ impl Device {
         let count = channels.as_ref().map_or(1, Channels::rx_queues).max(1);
         let is_veth = interface.driver().is_ok_and(|driver| driver == "veth");
 
-        let mut xdp = DeviceXdp::load(options.sharing.into(), multi_buffer)?;
         let xsk = socket_options(area, options, multi_buffer);
         let mut queues: Vec<Box<Queue>> = Vec::with_capacity(count as usize);
         for index in 0..count {
             let first = queues.first().map(|queue| queue.socket());
             let socket = XskSocket::open(area.memory(), ifindex, index, &xsk, first)?;
-            xdp.register_socket(index, std::os::fd::AsFd::as_fd(&socket))?;
             let depth = options.fill_depth as usize;
             let batch = options.tuning.batch;
             queues.push(Box::new(Queue::new(socket, area.clone(), depth, batch, multi_buffer, is_veth)));
         }
-        let attach = match options.mode {
-            Mode::Auto => AttachMode::Auto,
-            Mode::ZeroCopy | Mode::Copy => AttachMode::Native,
-            Mode::Generic | Mode::PacketSocket => AttachMode::Generic,
-        };
-        let attached = xdp.attach(ifindex, attach)?;
+        let (xdp, attached) = attach(ifindex, options, multi_buffer, &queues)?;
         let zero_copy = queues.first().is_some_and(|queue| queue.socket().zero_copy());
         let (crossing, crossing_reason) = describe(attached, zero_copy, &xdp);
         let queues = queues.into_iter().map(|queue| queue as Box<dyn PortQueue>).collect();
@@ -418,6 +412,43 @@ fn socket_options(area: &FrameArea, options: &DeviceOptions, multi_buffer: bool)
         tx_budget: Some(options.tuning.tx_budget.min(options.ring_size)),
         ..XskOptions::default()
     }
+}
+
+/// Loads the program and attaches it, with the sockets of all queues in its map.
+///
+/// It is one for packets of several buffers wherever the driver takes such, whatever the MTU is now: with
+/// another one attached the device's MTU, and that of a veth's peer, could not grow any more.
+fn attach(
+    ifindex: u32,
+    options: &DeviceOptions,
+    multi_buffer: bool,
+    queues: &[Box<Queue>],
+) -> Result<(DeviceXdp, XdpMode), DeviceError> {
+    let load = |several: bool| {
+        let xdp = DeviceXdp::load(options.sharing.into(), several)?;
+        for queue in queues {
+            xdp.register_socket(queue.socket().queue(), queue.socket().as_fd())?;
+        }
+        Ok::<_, DeviceError>(xdp)
+    };
+    let mode = match options.mode {
+        Mode::Auto => AttachMode::Auto,
+        Mode::ZeroCopy | Mode::Copy => AttachMode::Native,
+        Mode::Generic | Mode::PacketSocket => AttachMode::Generic,
+    };
+    if !multi_buffer
+        && mode != AttachMode::Generic
+        && let Ok(mut xdp) = load(true)
+    {
+        match xdp.attach(ifindex, AttachMode::Native) {
+            Ok(attached) => return Ok((xdp, attached)),
+            Err(error @ AttachError::AlreadyAttached { .. }) => return Err(error.into()),
+            Err(AttachError::Os(_)) => {}
+        }
+    }
+    let mut xdp = load(multi_buffer)?;
+    let attached = xdp.attach(ifindex, mode)?;
+    Ok((xdp, attached))
 }
 
 /// Whether the device's first queue takes a socket for packets of one frame.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::burst::{Checksum, Gso, GsoKind};
+use crate::burst::GsoKind;
 use crate::counters::WorkerCounters;
 use crate::frame::FrameStore;
 
@@ -59,7 +59,7 @@ proptest! {
     #[test]
     fn any_header_is_read(header in any::<[u8; VIRTIO_HEADER_LEN]>()) {
         // Whether it fits the packet is for the parser to say; see `pipeline::parse::offload`.
-        let (checksum, gso) = virtio::offload(&VirtioHeader::from_bytes(&header));
+        let (checksum, gso) = offload_of(&header);
         prop_assert_eq!(checksum == Checksum::Complete, header[0] & 1 == 0);
         prop_assert!(gso == Gso::default() || gso.kind != GsoKind::None);
     }
