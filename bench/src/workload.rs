@@ -5,6 +5,7 @@
 //! | `io` | IPv4 | none: straight from source to sink, the floor of the other numbers |
 //! | `forward-64`, `forward-4096` | IPv4 to so many destinations | one route |
 //! | `full-table` | IPv4 to 65,536 destinations, each in a random route | a full Internet table, 16 next hops |
+//! | `one-route` | the same packets | one route, one next hop: what `full-table` is compared with |
 //! | `encap` | IPv4 to 4,096 destinations | one route, into an IPIP tunnel |
 //! | `decap` | the same in IPIP, to the router | one route |
 //! | `ipv6` | IPv6 to 4,096 destinations | one route |
@@ -47,6 +48,8 @@ pub enum Workload {
     Forward(u32),
     /// IPv4 over a full Internet table.
     FullTable,
+    /// The packets of [`Workload::FullTable`] over one route.
+    OneRoute,
     /// Into an IPIP tunnel.
     Encap,
     /// Out of an IPIP tunnel.
@@ -59,11 +62,12 @@ pub enum Workload {
 
 impl Workload {
     /// All that have a name.
-    pub const ALL: [Workload; 8] = [
+    pub const ALL: [Workload; 9] = [
         Workload::Io,
         Workload::Forward(64),
         Workload::Forward(4096),
         Workload::FullTable,
+        Workload::OneRoute,
         Workload::Encap,
         Workload::Decap,
         Workload::Ipv6,
@@ -76,6 +80,7 @@ impl Workload {
             Workload::Io => "io".to_owned(),
             Workload::Forward(count) => format!("forward-{count}"),
             Workload::FullTable => "full-table".to_owned(),
+            Workload::OneRoute => "one-route".to_owned(),
             Workload::Encap => "encap".to_owned(),
             Workload::Decap => "decap".to_owned(),
             Workload::Ipv6 => "ipv6".to_owned(),
@@ -93,7 +98,9 @@ impl Workload {
         match self {
             Workload::Io => destinations(64).map(udp4).collect(),
             Workload::Forward(count) => destinations(count).map(udp4).collect(),
-            Workload::FullTable => in_prefix(&internet::routes(), 1 << 16).map(udp4).collect(),
+            Workload::FullTable | Workload::OneRoute => {
+                in_prefix(&internet::routes(), 1 << 16).map(udp4).collect()
+            }
             Workload::Encap => destinations(4096).map(udp4).collect(),
             Workload::Decap => destinations(4096).map(ipip).collect(),
             Workload::Ipv6 => (0..4096u32).map(destination6).map(udp6).collect(),
@@ -110,6 +117,7 @@ impl Workload {
                 routes.map(|(number, prefix)| (prefix.into(), (number * 7919 % 16) as u8)).collect()
             }
             Workload::Ipv6 => vec![(prefix("2001:db8::/32"), 0)],
+            Workload::OneRoute => vec![(prefix("0.0.0.0/0"), 0)],
             _ => vec![(prefix("0.0.0.0/1"), 0)],
         }
     }

@@ -10,7 +10,11 @@
 //! Ordering keeps what an xor of both sides would lose (an xor maps all flows of a host with itself, and swapped ports,
 //! to the same value). The seed keeps outsiders from choosing flows that collide; it is no cryptographic hash.
 
+mod tunnelled;
+
 use core::net::{Ipv4Addr, Ipv6Addr};
+
+pub use tunnelled::tunnelled;
 
 // Odd numbers with as many ones as zeros, taken from the hex digits of pi.
 const K0: u64 = 0x243f_6a88_85a3_08d3;

@@ -61,7 +61,7 @@ impl Front {
     }
 
     /// What an entry of the trie means at this depth.
-    fn word(entry: Entry) -> u16 {
+    fn meaning(entry: Entry) -> u16 {
         match entry.group() {
             _ if entry.is_child() => DOWN,
             None => NONE,
@@ -72,16 +72,22 @@ impl Front {
 
     /// Repeats `entry` for `count` numbers of [`BITS`] bits from `first` on.
     pub(crate) fn set(&self, first: usize, count: usize, entry: Entry) {
-        let new = Self::word(entry);
+        let new = Self::meaning(entry);
         for word in &self.words[first..first + count] {
             // Release: whoever is sent down sees the trie as it was by then.
             word.store(new, Ordering::Release);
         }
     }
 
+    /// The word for the first bits of an address.
+    #[inline(always)]
+    pub(crate) fn word(&self, addr: Ipv4Addr) -> &AtomicU16 {
+        &self.words[addr.slice(0, BITS)]
+    }
+
     #[inline(always)]
     fn load(&self, addr: Ipv4Addr) -> u16 {
-        self.words[addr.slice(0, BITS)].load(Ordering::Acquire)
+        self.word(addr).load(Ordering::Acquire)
     }
 
     #[inline(always)]

@@ -13,6 +13,8 @@
 //! | [`Kernel::Avx2`] | 16 loads | two gathers of 8 | two gathers of 8 |
 //! | [`Kernel::Avx512`] | a gather of 16 | 16 loads | a gather of 16 under a mask |
 //!
+//! The front's words are prefetched before they are read: see `x86::prefetch_words`.
+//!
 //! The scalar kernel runs on any CPU (and under Miri) and is the twin that the others are tested
 //! against. What remains is the crate's only unsafe code: it does what [`Generation::load`] does,
 //! without bounds checks, on several slots at once.
@@ -141,6 +143,16 @@ impl Generation {
         #[cfg(not(feature = "loom"))]
         Entry(unsafe { (*self.base().add(slot)).load(Ordering::Acquire) })
     }
+}
+
+/// Has the cache line of what `word` points to brought nearer, where the CPU can.
+#[cfg(not(feature = "loom"))]
+#[inline(always)]
+pub(crate) fn prefetch<T>(word: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    x86::prefetch(word);
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = word;
 }
 
 /// The leaf that decides about `addr`.

@@ -42,6 +42,8 @@ use std::sync::OnceLock;
 
 /// So many lanes are looked up one by one: a kernel takes no less for any number up to 16.
 const FEW: u32 = 4;
+/// A root of so many address bits takes 4 MiB.
+const LARGE_ROOT: u8 = 20;
 
 /// The shared side of a forwarding table: lookups, from any number of threads, without locks.
 ///
@@ -101,6 +103,30 @@ impl<A: Address> Fib<A> {
     /// overlap.
     pub fn lookup_burst(&self, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
         self.burst(self.kernel, addrs, mask, out);
+    }
+
+    /// Has the first word that a lookup of each address reads brought nearer, if the table is so
+    /// large that the word is probably far. Finds nothing and waits for nothing.
+    ///
+    /// For callers that know the addresses of a burst a while before they need the groups.
+    #[inline]
+    pub fn prefetch(&self, addrs: impl IntoIterator<Item = A>) {
+        #[cfg(not(feature = "loom"))]
+        {
+            let table = self.arena.current();
+            if table.root_bits() < LARGE_ROOT {
+                return;
+            }
+            let front = self.front();
+            for addr in addrs {
+                match addr.v4().zip(front) {
+                    Some((addr, front)) => kernel::prefetch(front.word(addr)),
+                    None => kernel::prefetch(table.slot(addr.slice(0, LARGE_ROOT))),
+                }
+            }
+        }
+        #[cfg(feature = "loom")]
+        let _ = addrs;
     }
 
     /// As [`lookup_burst`](Fib::lookup_burst), by a kernel of the caller's choice: for tests and

@@ -9,7 +9,8 @@
  * host order) and uniform6.bin, in-prefix6.bin, zipf6.bin (16 bytes in network order).
  *
  * For every line on standard input it measures one round and prints one JSON object a line, then
- * an empty line; rates are millions of lookups a second. `compare` drives it.
+ * an empty line; rates are millions of lookups a second. A line "bulk" asks for bulk lookups by
+ * AVX-512 and the bare array alone. `compare` drives it.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -240,13 +241,13 @@ static struct rte_fib *make_fib4(enum rte_fib_dir24_8_nh_sz width, const char *w
 	return fib;
 }
 
-static void measure_fib4(struct rte_fib *fib, const char *who, uint64_t mask, bool everything)
+static void measure_fib4(struct rte_fib *fib, const char *who, uint64_t mask, bool bulk_alone, bool everything)
 {
 	static const struct { enum rte_fib_lookup_type type; const char *mode; } TYPES[] = {
 		{RTE_FIB_LOOKUP_DIR24_8_VECTOR_AVX512, "avx512"},
 		{RTE_FIB_LOOKUP_DIR24_8_SCALAR_MACRO, "scalar"},
 	};
-	for (size_t t = 0; t < RTE_DIM(TYPES); t++) {
+	for (size_t t = 0; t < (bulk_alone ? 1 : RTE_DIM(TYPES)); t++) {
 		if (rte_fib_select_lookup(fib, TYPES[t].type) != 0)
 			continue;
 		for (int kind = 0; kind < 3; kind++) {
@@ -335,13 +336,13 @@ static struct rte_fib6 *make_fib6(enum rte_fib_trie_nh_sz width, const char *who
 	return fib;
 }
 
-static void measure_fib6(struct rte_fib6 *fib, const char *who, uint64_t mask)
+static void measure_fib6(struct rte_fib6 *fib, const char *who, uint64_t mask, bool bulk_alone)
 {
 	static const struct { enum rte_fib6_lookup_type type; const char *mode; } TYPES[] = {
 		{RTE_FIB6_LOOKUP_TRIE_VECTOR_AVX512, "avx512"},
 		{RTE_FIB6_LOOKUP_TRIE_SCALAR, "scalar"},
 	};
-	for (size_t t = 0; t < RTE_DIM(TYPES); t++) {
+	for (size_t t = 0; t < (bulk_alone ? 1 : RTE_DIM(TYPES)); t++) {
 		if (rte_fib6_select_lookup(fib, TYPES[t].type) != 0)
 			continue;
 		for (int kind = 0; kind < 3; kind++) {
@@ -358,6 +359,8 @@ static void measure_fib6(struct rte_fib6 *fib, const char *who, uint64_t mask)
 				rte_fib6_lookup_bulk(fib, trace + i, out, BURST);
 				i += BURST;
 			});
+			if (bulk_alone)
+				continue;
 			snprintf(mode, sizeof(mode), "%s single", TYPES[t].mode);
 			MEASURE(who, 6, kind, mode, length6[kind], {
 				rte_fib6_lookup_bulk(fib, trace + i, out, 1);
@@ -366,6 +369,8 @@ static void measure_fib6(struct rte_fib6 *fib, const char *who, uint64_t mask)
 			});
 		}
 	}
+	if (bulk_alone)
+		return;
 	double start = now();
 	for (int n = 0; n < UPDATES / 4; n++) {
 		struct prefix6 *p = &prefixes6[next_random() % count6];
@@ -407,12 +412,13 @@ int main(int argc, char **argv)
 	puts("");
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin) != NULL) {
+		bool bulk_alone = strcmp(line, "bulk\n") == 0;
 		bare_array(huge_pages);
-		measure_fib4(wide, "rte_fib 4 B", WIDE, true);
-		measure_fib4(narrow, "rte_fib 2 B", NARROW, false);
+		measure_fib4(wide, "rte_fib 4 B", WIDE, bulk_alone, !bulk_alone);
+		measure_fib4(narrow, "rte_fib 2 B", NARROW, bulk_alone, false);
 		if (lpm != NULL)
 			measure_lpm4(lpm);
-		measure_fib6(six, "rte_fib6 4 B", WIDE);
+		measure_fib6(six, "rte_fib6 4 B", WIDE, bulk_alone);
 		puts("");
 		fflush(stdout);
 	}

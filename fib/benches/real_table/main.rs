@@ -55,13 +55,18 @@ fn main() {
     }
 }
 
-/// One round of measurements for each line of standard input, each ended by an empty line.
+/// One round of measurements for each line of standard input, each ended by an empty line. A line
+/// `bulk` asks for bursts by the best kernel alone.
 fn serve(mut v4: Library<Ipv4Addr>, mut v6: Library<Ipv6Addr>) {
     println!();
     for line in std::io::stdin().lines() {
-        line.expect("text");
-        v4.round();
-        v6.round();
+        if line.expect("text") == "bulk" {
+            v4.bursts(Kernel::best());
+            v6.bursts(Kernel::best());
+        } else {
+            v4.round();
+            v6.round();
+        }
         println!();
     }
 }

@@ -22,7 +22,7 @@ mod tests;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Place, Setting, Severity};
 pub use model::{
-    Config, IdleMode, Memory, Node, Peer, Pod, Policy, Pool, Sharing, StaticRoute, Uplink, UplinkMode,
+    Config, Ecmp, IdleMode, Memory, Node, Peer, Pod, Policy, Pool, Sharing, StaticRoute, Uplink, UplinkMode,
     Workers,
 };
 pub use pod::{

@@ -18,6 +18,8 @@ pub struct Config {
     pub memory: Memory,
     /// `[workers]`.
     pub workers: Workers,
+    /// `[ecmp]`.
+    pub ecmp: Ecmp,
     /// `[[uplink]]`.
     pub uplinks: Vec<Uplink>,
     /// `[[pool]]`.
@@ -86,6 +88,16 @@ impl IdleMode {
     /// The modes by name.
     pub const NAMES: [(&'static str, Self); 3] =
         [("poll", Self::Poll), ("adaptive", Self::Adaptive), ("interrupt", Self::Interrupt)];
+}
+
+/// How flows are spread over next hops of equal cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ecmp {
+    /// Whether packets of tunnels that pass through are told apart by the flows inside.
+    pub inner: Setting<bool>,
+    /// Seed of the hash; 0: one of the router's own.
+    pub seed: Setting<u32>,
 }
 
 /// A port to the network.

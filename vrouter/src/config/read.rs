@@ -10,7 +10,7 @@ use toml_edit::{Array, Document, Item, Table, Value};
 use super::Host;
 use super::diagnostics::{Diagnostics, Place, Setting};
 use super::model::{
-    Config, IdleMode, Memory, Node, Peer, Pod, Policy, Pool, Sharing, StaticRoute, Uplink, UplinkMode,
+    Config, Ecmp, IdleMode, Memory, Node, Peer, Pod, Policy, Pool, Sharing, StaticRoute, Uplink, UplinkMode,
     Workers,
 };
 use super::pod::{Attach, INTERFACE_NAME, PodSpec, check_interface_name, parse_pod_address};
@@ -41,6 +41,10 @@ pub(super) fn read(text: &str, host: &Host<'_>, out: &mut Diagnostics) -> Config
         node: root.table("node", |section| node(section, host)),
         memory: root.table("memory", memory),
         workers: root.table("workers", |section| workers(section, host)),
+        ecmp: root.table("ecmp", |section| Ecmp {
+            inner: section.boolean("inner"),
+            seed: section.number("seed", 0..=u32::MAX, 0),
+        }),
         uplinks: root.tables("uplink", uplink),
         pools: root.tables("pool", pool),
         peers: root.tables("peer", peer),

@@ -33,6 +33,7 @@ use crate::daemon::resources::Resources;
 use crate::daemon::uplinks::UplinkPort;
 use crate::daemon::watchdog::Watchdog;
 use crate::ids::PortId;
+use crate::pipeline::spread::Spread;
 use crate::router::{Router, RouterError, Workers};
 use crate::tables::FlowMemory;
 use crate::worker::idle::IdleMode;
@@ -136,6 +137,7 @@ impl Node {
         }
         let cores: Vec<usize> = config.workers.cores.iter().map(|core| **core).collect();
         let spare: Vec<usize> = available_cores().into_iter().filter(|core| !cores.contains(core)).collect();
+        let seed = crate::clock::now().0;
         let router = Router::builder()
             .cores(&cores)
             .spare_cores(&spare)
@@ -148,7 +150,14 @@ impl Node {
                 config::IdleMode::Adaptive => IdleMode::Adaptive,
                 config::IdleMode::Interrupt => IdleMode::Interrupt,
             })
-            .seed(crate::clock::now().0)
+            .seed(seed)
+            .spread(Spread {
+                seed: match *config.ecmp.seed {
+                    0 => (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 | 1,
+                    seed => seed,
+                },
+                inner: *config.ecmp.inner,
+            })
             .build()?;
         let mut node = Node {
             config,

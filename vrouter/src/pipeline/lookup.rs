@@ -6,7 +6,8 @@
 //! whose neighbour is still being asked for waits in `hold`. What is alive after
 //! this stage has an adjacency with a port and a MAC address.
 
-use encap::flow_hash;
+mod ways;
+
 use encap::wire::ethernet::MacAddr;
 use fib::NO_ROUTE;
 
@@ -19,6 +20,8 @@ use crate::pipeline::trace::Stage;
 use crate::pipeline::{hold, path_mtu, receive, vrf};
 use crate::tables::{Action, Adjacency, Group, NeighborState, Tables};
 use crate::vector;
+
+pub use ways::Ways;
 
 /// Finds the adjacency of every packet.
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
@@ -34,39 +37,34 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     if v6 != 0 {
         tables.fib6.lookup_burst(&meta.dst6, v6, &mut meta.group);
     }
-    let mut way = None;
-    let mut many = !are_few(burst.alive);
+    let all = burst.alive;
+    let rest = if are_few(all) { all } else { together(burst, tables, state) };
+    one_by_one(burst, rest, tables, state);
+    let to_node = burst.alive & burst.to_host;
+    if to_node != 0 {
+        path_mtu::run(burst, to_node, tables, state);
+    }
+}
+
+/// Finds the ways of packets that many others of the burst go along with, and returns the rest.
+/// Most bursts go few ways. Where one does not, looking for others that go along costs more than it
+/// saves.
+fn together(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> u64 {
     let mut rest = burst.alive;
     while let Some(lane) = lanes(rest).next() {
         let raw = burst.meta.group[lane];
-        let found = match way {
-            Some(found @ Way { group, .. }) if group == raw => {
-                state.tracer.note(burst, lane, Stage::Lookup, raw, found.adjacency.0);
-                found
-            }
-            _ => match resolve(burst, lane, raw, tables, state) {
-                Found::Way(found) => *way.insert(found),
-                Found::FlowsWay(found) => {
-                    found.note(burst, lane);
-                    rest &= rest - 1;
-                    continue;
-                }
-                Found::Nothing => {
-                    way = None;
-                    rest &= rest - 1;
-                    continue;
-                }
-            },
-        };
-        // Most bursts go few ways. Where one does not, looking for others that go along costs more
-        // than it saves.
-        let along = if many { same_group(&burst.meta, raw, rest) } else { 0 };
-        many &= !are_few(along);
-        if !many || along & burst.traced != 0 {
-            found.note(burst, lane);
-            rest &= rest - 1;
-            continue;
+        let along = same_group(&burst.meta, raw, rest);
+        if are_few(along) || along & burst.traced != 0 {
+            break;
         }
+        let found = match resolve(burst, lane, raw, tables, state) {
+            Found::Way(found) => found,
+            Found::FlowsWay(found) => {
+                found.note(burst, lane);
+                return rest & (rest - 1);
+            }
+            Found::Nothing => return rest & (rest - 1),
+        };
         // What lanes without a packet hold means nothing, so that a burst with one way is filled.
         if along == burst.alive {
             note_whole(&found, &mut burst.meta, along);
@@ -76,15 +74,35 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         }
         rest &= !along;
     }
-    let to_node = burst.alive & burst.to_host;
-    if to_node != 0 {
-        path_mtu::run(burst, to_node, tables, state);
+    rest
+}
+
+/// Finds the way of each packet, that of each group once.
+fn one_by_one(burst: &mut Burst, mask: u64, tables: &Tables, state: &mut WorkerState) {
+    if mask == 0 {
+        return;
+    }
+    state.ways.begin(tables, &state.hold);
+    for lane in lanes(mask) {
+        let raw = burst.meta.group[lane];
+        if let Some(found) = state.ways.get(raw) {
+            state.tracer.note(burst, lane, Stage::Lookup, raw, found.adjacency.0);
+            found.note(burst, lane);
+            continue;
+        }
+        match resolve(burst, lane, raw, tables, state) {
+            Found::Way(found) => {
+                state.ways.keep(found);
+                found.note(burst, lane);
+            }
+            Found::FlowsWay(found) => found.note(burst, lane),
+            Found::Nothing => {}
+        }
     }
 }
 
-/// The way of a packet. It is kept until a packet of another group comes, since many of a burst
-/// go one way.
-#[derive(Clone, Copy)]
+/// The way of a packet.
+#[derive(Clone, Copy, Debug)]
 struct Way {
     group: u32,
     adjacency: AdjacencyId,
@@ -98,6 +116,17 @@ struct Way {
 }
 
 impl Way {
+    const NONE: Self = Way {
+        group: NO_ROUTE,
+        adjacency: AdjacencyId(0),
+        port: PortId::NONE,
+        mtu: 0,
+        link: (0, 0),
+        direct: false,
+        to_host: false,
+        tunnelled: false,
+    };
+
     /// Notes the way of one packet.
     #[inline(always)]
     fn note(&self, burst: &mut Burst, lane: usize) {
@@ -187,7 +216,7 @@ fn resolve(burst: &mut Burst, lane: usize, raw: u32, tables: &Tables, state: &mu
         no_way(burst, lane, DropReason::NextHopUnresolved, tables, state);
         return Found::Nothing;
     };
-    let id = group.pick(|| flow(burst, lane, state));
+    let id = group.pick(|| state.spread.hash(burst, lane, state.pool.area()));
     state.tracer.note(burst, lane, Stage::Lookup, raw, id.0);
     let adjacency = &tables.adjacencies[id.index()];
     let mut way = Way {
@@ -258,34 +287,4 @@ fn no_way(burst: &mut Burst, lane: usize, reason: DropReason, tables: &Tables, s
         icmp_error::unreachable(burst, lane, answer, tables, state);
     }
     state.drop_packet(burst, lane, reason);
-}
-
-fn flow(burst: &Burst, lane: usize, state: &WorkerState) -> u32 {
-    let area = state.pool.area();
-    let meta = &burst.meta;
-    let has_ports = meta.l4[lane] != 0
-        && burst.fragments >> lane & 1 == 0
-        && encap::wire::ipv4::has_ports(meta.protocol[lane]);
-    let ports = if has_ports { area.bytes(burst.frame(lane), meta.l4[lane], 4) } else { &[] };
-    let (sport, dport) = match *ports {
-        [a, b, c, d] => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
-        _ => (0, 0),
-    };
-    if burst.v4 >> lane & 1 == 1 {
-        let source = core::net::Ipv4Addr::from(meta.src4[lane]);
-        flow_hash::symmetric_v4(source, meta.dst4[lane], meta.protocol[lane], sport, dport, state.hash_seed)
-    } else {
-        let mut source = [0; 16];
-        if let Some(octets) = burst.network(lane, area).get(8..24) {
-            source.copy_from_slice(octets);
-        }
-        flow_hash::symmetric_v6(
-            source.into(),
-            meta.dst6[lane],
-            meta.protocol[lane],
-            sport,
-            dport,
-            state.hash_seed,
-        )
-    }
 }

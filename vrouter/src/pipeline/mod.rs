@@ -45,6 +45,7 @@ pub mod punt;
 pub mod receive;
 pub mod rewrite;
 pub mod source_policy;
+pub mod spread;
 pub mod state;
 pub mod stopwatch;
 pub mod trace;

@@ -65,7 +65,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Asked
         let mask = burst.came_from(in_port, rest);
         rest &= !mask;
         match tables.port(in_port) {
-            Some(port) => from_port(burst, mask, port, &mut asked, state),
+            Some(port) => from_port(burst, mask, port, tables, &mut asked, state),
             None => lanes(mask).for_each(|lane| state.drop_packet(burst, lane, DropReason::PortDown)),
         }
     }
@@ -75,10 +75,20 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) -> Asked
     asked
 }
 
-fn from_port(burst: &mut Burst, mask: u64, port: &Port, asked: &mut Asked, state: &mut WorkerState) {
+fn from_port(
+    burst: &mut Burst,
+    mask: u64,
+    port: &Port,
+    tables: &Tables,
+    asked: &mut Asked,
+    state: &mut WorkerState,
+) {
     let ordinary = match mask & !burst.offloaded() {
         few if are_few(few) => Ordinary::default(),
-        many => plain::packets(burst, many, &Gate::of(port), state.pool.area(), &mut state.columns),
+        many => {
+            let routes = tables.vrf(port.vrf).map_or(&tables.fib4, |vrf| &vrf.fib4);
+            plain::packets(burst, many, &Gate::of(port), routes, state.pool.area(), &mut state.columns)
+        }
     };
     let (mut v4, mut v6, mut ip_in_ip) = (ordinary.v4, ordinary.v6, ordinary.ip_in_ip);
     for lane in lanes(mask & !(v4 | v6)) {

@@ -17,7 +17,9 @@ use crate::pipeline::flow_log::FlowLog;
 use crate::pipeline::hold::HoldQueue;
 use crate::pipeline::hook::Hook;
 use crate::pipeline::icmp_error::TokenBucket;
+use crate::pipeline::lookup::Ways;
 use crate::pipeline::punt::PuntSender;
+use crate::pipeline::spread::Spread;
 use crate::pipeline::stopwatch::Stopwatch;
 use crate::pipeline::trace::{Outcome, Record, Tracer};
 
@@ -100,6 +102,8 @@ pub struct WorkerState {
     pub flows: Box<FlowState>,
     /// Where stages read headers to; of no meaning between them.
     pub(super) columns: Box<[Columns; 3]>,
+    /// Ways that `lookup` found and that are as they were.
+    pub ways: Box<Ways>,
     /// Packets that wait for a neighbour.
     pub hold: HoldQueue,
     /// The way to the slow path.
@@ -114,8 +118,8 @@ pub struct WorkerState {
     pub tracer: Tracer,
     /// Where packets go that policy has denied or was told to log.
     pub flow_log: FlowLog,
-    /// Seed of the flow hash.
-    pub hash_seed: u32,
+    /// How flows are spread over the ways of a group.
+    pub spread: Spread,
     /// Room to lay the longest packet out in one piece; `None` while in use.
     scratch: Option<Box<[u8]>>,
     /// Counts cycles by stage.
@@ -142,6 +146,7 @@ impl WorkerState {
             spare: (0..SPARE_BURSTS).map(|_| Box::default()).collect(),
             flows: Box::new(FlowState::new(seed)),
             columns: Box::default(),
+            ways: Box::default(),
             hold: HoldQueue::new(),
             punt,
             icmp_limit: TokenBucket::default(),
@@ -149,7 +154,7 @@ impl WorkerState {
             hooks,
             tracer: Tracer::new(records),
             flow_log,
-            hash_seed: (seed >> 32) as u32 | 1,
+            spread: Spread::default(),
             scratch: Some(vec![0; MAX_PACKET].into()),
             stopwatch: Stopwatch::new(seed),
         }

@@ -14,6 +14,7 @@ use crate::neighbor_ports::NeighborPorts;
 use crate::pipeline::flow_log;
 use crate::pipeline::hook::{HookPoint, Stage};
 use crate::pipeline::punt::PuntQueue;
+use crate::pipeline::spread::Spread;
 use crate::pipeline::trace;
 use crate::publish;
 use crate::tables::{FlowMemory, flow_capacity, flow_table_in};
@@ -34,6 +35,7 @@ pub struct RouterBuilder {
     frame_size: u32,
     idle: IdleMode,
     seed: u64,
+    spread: Spread,
     flows: u32,
     flow_memory: Option<FlowMemory>,
     stages: Vec<(HookPoint, StageFactory)>,
@@ -49,6 +51,7 @@ impl Default for RouterBuilder {
             frame_size: 2048,
             idle: IdleMode::default(),
             seed: 0x5eed,
+            spread: Spread::default(),
             flows: 65_536,
             flow_memory: None,
             stages: Vec::new(),
@@ -122,6 +125,13 @@ impl RouterBuilder {
         self
     }
 
+    /// How flows are spread over several next hops; by default by a fixed seed, without a look into
+    /// tunnels.
+    pub fn spread(mut self, spread: Spread) -> Self {
+        self.spread = spread;
+        self
+    }
+
     /// Adds a stage of the embedding program; `make` is called once per worker.
     pub fn stage<S: Stage + 'static>(
         mut self,
@@ -168,6 +178,7 @@ impl RouterBuilder {
             flow_log: flow_log.clone(),
             stages: self.stages,
             seed: self.seed,
+            spread: self.spread,
             owners: owners.clone(),
             slow_path: slow_path.clone(),
             idle: self.idle,

@@ -16,6 +16,7 @@ use crate::ids::WorkerId;
 use crate::pipeline::flow_log::{self, FlowLog};
 use crate::pipeline::hook::{Hook, HookPoint};
 use crate::pipeline::punt::{PuntQueue, PuntSender};
+use crate::pipeline::spread::Spread;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::trace::{Record, Tracer};
 use crate::publish::Subscriber;
@@ -43,6 +44,7 @@ pub(super) struct WorkerFactory {
     pub(super) flow_log: flow_log::Ring,
     pub(super) stages: Vec<(HookPoint, StageFactory)>,
     pub(super) seed: u64,
+    pub(super) spread: Spread,
     pub(super) owners: Arc<Owners>,
     pub(super) slow_path: Arc<Doorbell>,
     pub(super) idle: IdleMode,
@@ -70,7 +72,7 @@ impl WorkerFactory {
         }
         let counters = Arc::new(WorkerCounters::default());
         let hooks = self.stages.iter().map(|(point, make)| Hook { point: *point, stage: make(id) }).collect();
-        let state = WorkerState::new(
+        let mut state = WorkerState::new(
             FramePool::new(self.store.clone()),
             counters.clone(),
             PuntSender::new(self.punts.clone()),
@@ -79,6 +81,7 @@ impl WorkerFactory {
             hooks,
             self.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         );
+        state.spread = self.spread;
         let commands = Arc::new(ArrayQueue::new(COMMAND_DEPTH));
         let handle = WorkerHandle {
             counters,

@@ -233,6 +233,7 @@ impl Worker {
         let changed = core::mem::take(&mut self.adopted);
         if changed {
             self.state.counters.run.adoptions.add(1);
+            self.state.ways.forget();
         }
         self.take_commands();
         if self.moving.is_some() {

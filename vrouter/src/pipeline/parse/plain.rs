@@ -19,6 +19,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use encap::wire::{ethernet, ipv4, ipv6, protocol};
+use fib::Fib;
 
 use crate::burst::{Burst, Meta, lanes};
 use crate::frame::FrameArea;
@@ -73,15 +74,19 @@ pub(in crate::pipeline) struct Ordinary {
 }
 
 /// Parses the ordinary packets among those in `mask`, which came in at one port, and notes their
-/// facts.
+/// facts. `routes` are those that they will be looked up in.
 pub(super) fn packets(
     burst: &mut Burst,
     mask: u64,
     gate: &Gate,
+    routes: &Fib<Ipv4Addr>,
     area: &FrameArea,
     columns: &mut [Columns; 3],
 ) -> Ordinary {
     area.columns(burst.frames(), &burst.meta.offset, PIECES, mask, columns);
+    // Of what is not IPv4 these are no destinations: then something is fetched in vain.
+    let destinations = &columns[2].0[0];
+    routes.prefetch(lanes(mask).map(|lane| Ipv4Addr::from(destinations[lane].to_le_bytes())));
     let ordinary = checks(&mut burst.meta, mask, gate, columns);
     destinations_v6(burst, ordinary.v6, area);
     ordinary

@@ -93,6 +93,7 @@ proptest! {
         let role = [Role::Pod, Role::Host, Role::Uplink { exclusive: true }][role as usize];
         let port = port(role);
         let gate = Gate::of(&port);
+        let routes = fib::FibWriter::new().reader();
         let mut pool = FramePool::new(FrameStore::new(FrameArea::new(2, 2048).unwrap()));
         let mut bursts = [Burst::default(), Burst::default()];
         for burst in &mut bursts {
@@ -101,7 +102,7 @@ proptest! {
             burst.push(frame, HEADROOM as u16, bytes.len() as u16, PortId(0)).unwrap();
         }
         let [short, long] = &mut bursts;
-        let passed = plain::packets(short, short.alive, &gate, pool.area(), &mut Default::default());
+        let passed = plain::packets(short, short.alive, &gate, &routes, pool.area(), &mut Default::default());
         let kind = packet(long, 0, &port, pool.area());
         if passed.v4 | passed.v6 != 0 {
             prop_assert_eq!(Ok(kind_of(passed)), kind, "{:02x?}", bytes);
@@ -118,6 +119,7 @@ proptest! {
 #[test]
 fn ordinary_packets_take_the_short_way() {
     let port = port(Role::Pod);
+    let routes = fib::FibWriter::new().reader();
     let mut pool = FramePool::new(FrameStore::new(FrameArea::new(2, 2048).unwrap()));
     let mut header = vec![0x45, 0, 0, 28, 0, 7, 0x40, 0, 64, 17, 0, 0, 10, 1, 2, 3, 192, 168, 7, 9];
     let sum = checksum::checksum(&header);
@@ -134,7 +136,8 @@ fn ordinary_packets_take_the_short_way() {
         pool.area().chunk_mut(&mut frame)[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(&bytes);
         burst.push(frame, HEADROOM as u16, bytes.len() as u16, PortId(0)).unwrap();
         let kind = if is_v4 { Kind::V4 } else { Kind::V6 };
-        let passed = plain::packets(&mut burst, 1, &Gate::of(&port), pool.area(), &mut Default::default());
+        let passed =
+            plain::packets(&mut burst, 1, &Gate::of(&port), &routes, pool.area(), &mut Default::default());
         assert_eq!((passed.v4 | passed.v6, kind_of(passed)), (1, kind));
         let frame = burst.take(0);
         pool.free(frame);
