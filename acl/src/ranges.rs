@@ -69,8 +69,18 @@ impl RangeTable {
     fn from_intervals(cuts: &[u32], classes: &[u16]) -> Self {
         let mut table = RangeTable { page_of: Box::new([0; 256]), pages: Vec::new() };
         let mut known: HashMap<[u16; 256], u16> = HashMap::new();
+        let mut uniform: HashMap<u16, u16> = HashMap::new();
         let mut interval = 0;
         for high in 0..256_u32 {
+            while cuts.get(interval + 1).is_some_and(|cut| *cut <= high << 8) {
+                interval += 1;
+            }
+            // Most high octets have no boundary: pages cost as many as there are, not 256.
+            let whole = cuts.get(interval + 1).is_none_or(|cut| *cut >= (high + 1) << 8);
+            if whole && let Some(id) = uniform.get(&classes[interval]) {
+                table.page_of[high as usize] = *id;
+                continue;
+            }
             let mut page = [0; 256];
             for (low, class) in page.iter_mut().enumerate() {
                 let value = high << 8 | low as u32;
@@ -85,6 +95,9 @@ impl RangeTable {
                 table.pages.push(page);
             }
             table.page_of[high as usize] = id;
+            if whole {
+                uniform.insert(classes[interval], id);
+            }
         }
         table
     }

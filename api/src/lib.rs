@@ -45,8 +45,8 @@ pub use ip_pool::{AllowedUse, AssignmentMode, EncapMode, IpPool, IpPoolSpec};
 pub use metadata::Metadata;
 pub use name::{NameError, check_dns_label, check_dns_name, check_label_key, check_label_value};
 pub use policy::{
-    Action, DefaultAction, EntityRule, Icmp, KubernetesPolicy, NetworkSet, Order, Policy, PolicySpec,
-    PolicyType, Port, Profile, Protocol, Rule, ServiceMatch, Tier,
+    Action, DefaultAction, EntityRule, FailsafePort, Icmp, KubernetesPolicy, NetworkSet, Order, Policy,
+    PolicySpec, PolicyType, Port, Profile, Protocol, Rule, ServiceMatch, Tier,
 };
 pub use problem::Problem;
 pub use resource::{Kind, Resource, UnknownKind, check_set, to_yaml_documents};

@@ -12,6 +12,7 @@
 //! Two fields of a rule cannot be enforced by a router of packets and are reported by
 //! [`PolicySpec::not_enforced`]: `http`, whose layer 3 and 4 part is enforced, and performance hints.
 
+pub mod failsafe;
 pub mod kubernetes;
 pub mod network_set;
 pub mod port;
@@ -20,6 +21,7 @@ pub mod rule;
 pub mod spec;
 pub mod tier;
 
+pub use failsafe::FailsafePort;
 pub use kubernetes::KubernetesPolicy;
 pub use network_set::NetworkSet;
 pub use port::{Icmp, Port, Protocol};

@@ -10,6 +10,7 @@ use vrouter_tests::packet::{self, GATEWAY_MAC, Ip4, Mac};
 
 mod counts;
 mod explained;
+mod flood;
 mod hosts;
 mod kubernetes;
 

@@ -19,6 +19,8 @@ pub(super) fn check(config: &Config, host: &Host<'_>, out: &mut Diagnostics) {
     check_vrfs(config, out);
     let peers = config.peers.iter().map(|peer| &peer.address);
     check_twice(peers, "peer", out);
+    check_twice(&config.policy.failsafe_inbound_host_ports, "", out);
+    check_twice(&config.policy.failsafe_outbound_host_ports, "", out);
     check_pods(config, &pools, out);
     // A configuration with errors has no meaningful demand.
     if out.errors() == 0 {
@@ -37,7 +39,7 @@ fn check_twice<'a, T: Ord + std::fmt::Display + 'a>(
         if let Some(first) = seen.insert(&setting.value, &setting.place) {
             out.error(
                 &setting.place,
-                format!("{what} {} is already given at {}", setting.value, first.key),
+                format!("{what} {} is already given at {}", setting.value, first.key).trim_start(),
                 "each once",
             );
         }

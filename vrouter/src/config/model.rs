@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use api::FailsafePort;
 use ipnet::IpNet;
 
 use super::diagnostics::{Place, Setting};
@@ -190,6 +191,10 @@ pub struct Peer {
 pub struct Policy {
     /// Refuse what cannot be enforced, rather than report it.
     pub fail_closed: Setting<bool>,
+    /// Ports of the node that no policy of its host endpoints closes.
+    pub failsafe_inbound_host_ports: Vec<Setting<FailsafePort>>,
+    /// Ports of others that no policy of the node's host endpoints closes.
+    pub failsafe_outbound_host_ports: Vec<Setting<FailsafePort>>,
 }
 
 /// A static route.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use api::{EncapMode, IpPool, NextHop, Problem, Route, RouteEncap, RouteType};
+use api::{EncapMode, FailsafePort, IpPool, NextHop, Problem, Route, RouteEncap, RouteType};
 use ipnet::IpNet;
 use toml_edit::{Array, Document, Item, Table, Value};
 
@@ -256,7 +256,26 @@ fn peer(section: &mut Section<'_, '_>) -> Option<Peer> {
 }
 
 fn policy(section: &mut Section<'_, '_>) -> Policy {
-    Policy { fail_closed: section.boolean("fail_closed") }
+    Policy {
+        fail_closed: section.boolean("fail_closed"),
+        failsafe_inbound_host_ports: failsafe(section, "failsafe_inbound_host_ports", FailsafePort::inbound),
+        failsafe_outbound_host_ports: failsafe(
+            section,
+            "failsafe_outbound_host_ports",
+            FailsafePort::outbound,
+        ),
+    }
+}
+
+/// Ports that are open whatever policy says; an empty array: none.
+fn failsafe(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    default: fn() -> Vec<FailsafePort>,
+) -> Vec<Setting<FailsafePort>> {
+    let place = section.place_of(key);
+    let given = section.strings(key, FailsafePort::EXPECTED, str::parse);
+    given.unwrap_or_else(|| default().into_iter().map(|port| Setting::new(port, place.clone())).collect())
 }
 
 /// An address, or `{ address = "...", weight = N }`.

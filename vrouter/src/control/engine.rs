@@ -45,7 +45,7 @@ use crate::sys::huge_pages;
 use crate::tables::{
     FlowTable, GATEWAY_V4, GATEWAY_V6, NeighborTable, Port, Tables, TraceFilter, TunnelPeers,
 };
-pub use host_endpoints::HostPlace;
+pub use host_endpoints::HostPorts;
 use policy::PolicySide;
 use tunnels::TunnelEnds;
 
@@ -303,6 +303,7 @@ impl Engine {
             }
             Event::SetBlocks(blocks) => self.set_blocks(blocks),
             Event::SetNode(name) => self.set_node(name),
+            Event::SetFailsafe(ports) => self.set_failsafe(ports),
             Event::PutPolicy(resource) => self.put_policy(&resource),
             Event::RemovePolicy(resource) => self.remove_policy(&resource),
             Event::SetTrace(filters) => {

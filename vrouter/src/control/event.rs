@@ -54,6 +54,8 @@ pub enum Event {
     SetBlocks(Vec<IpNet>),
     /// The node's name, by which host endpoints know it; until then every host endpoint is this node's.
     SetNode(String),
+    /// Ports that no policy of a host endpoint closes, inbound and outbound; until then Calico's defaults.
+    SetFailsafe([Vec<api::FailsafePort>; 2]),
     /// A resource of policy exists: a tier, policy, profile, network set, or something that selectors
     /// name. Other resources change nothing.
     PutPolicy(Box<api::Resource>),

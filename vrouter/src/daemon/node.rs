@@ -192,6 +192,10 @@ impl Node {
         self.workers = Some(self.router.start()?);
         let name = self.config.node.name.clone().into_value();
         self.router.apply(Event::SetNode(name))?;
+        let policy = &self.config.policy;
+        let failsafe = [&policy.failsafe_inbound_host_ports, &policy.failsafe_outbound_host_ports];
+        let failsafe = failsafe.map(|ports| ports.iter().map(|port| port.value).collect());
+        self.router.apply(Event::SetFailsafe(failsafe))?;
         self.load_resources()?;
         let blocks = self.config.node.blocks.iter().map(|block| **block).collect();
         self.router.apply(Event::SetBlocks(blocks))?;

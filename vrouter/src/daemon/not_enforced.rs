@@ -10,7 +10,7 @@
 
 use api::{Kind, PolicyType, Problem, Resource};
 
-use crate::control::engine::HostPlace;
+use crate::control::engine::HostPorts;
 use crate::control::policy::{EndpointKey, PolicyWorld};
 use crate::daemon::Node;
 use crate::daemon::resources::Resources;
@@ -68,7 +68,7 @@ impl Node {
             Resource::HostEndpoint(endpoint) => Some(endpoint),
             _ => None,
         });
-        for (name, place) in self.router.engine().host_places(hosts) {
+        for (name, place) in self.router.engine().host_ports(hosts) {
             of_endpoint(&name, &place, resources, world, &mut out);
         }
         out
@@ -77,7 +77,7 @@ impl Node {
 
 fn of_endpoint(
     name: &str,
-    place: &HostPlace,
+    place: &HostPorts,
     resources: &Resources,
     world: &PolicyWorld,
     out: &mut Vec<NotEnforced>,

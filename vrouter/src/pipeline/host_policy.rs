@@ -88,11 +88,12 @@ pub(super) fn untracked(mask: u64, burst: &mut Burst, tables: &Tables, state: &m
         passed |= ask_untracked(group, (id, policy), Direction::Ingress, burst, tables, state);
     }
     for lane in lanes(mask & burst.from_host & burst.alive) {
-        let id = way_out(burst, lane, tables);
+        let (id, tunnelled) = way_out(burst, lane, tables);
         if let Some(port) = tables.port(id).filter(|port| is_exclusive(port))
             && let Some(policy) = port.host_policy.as_deref()
         {
-            passed |= ask_untracked(1 << lane, (id, policy), Direction::Egress, burst, tables, state);
+            let bit = covered(policy, 1 << lane, u64::from(tunnelled) << lane);
+            passed |= ask_untracked(bit, (id, policy), Direction::Egress, burst, tables, state);
         }
     }
     passed & burst.alive
@@ -115,15 +116,16 @@ fn ask_untracked(
     mask & !open & burst.alive
 }
 
-/// Where the node's own packet will leave: its flow's hash is not asked, so that of several equal ways
-/// it is the first.
-fn way_out(burst: &Burst, lane: usize, tables: &Tables) -> PortId {
+/// Where the node's own packet will leave, and whether by a tunnel: its flow's hash is not asked, so that
+/// of several equal ways it is the first.
+fn way_out(burst: &Burst, lane: usize, tables: &Tables) -> (PortId, bool) {
     let group = match burst.v4 >> lane & 1 == 1 {
         true => tables.fib4.lookup(burst.meta.dst4[lane]),
         false => tables.fib6.lookup(burst.meta.dst6[lane]),
     };
     let group = group.and_then(|group: GroupId| tables.groups.get(group.index()));
-    group.map_or(PortId::NONE, |group| tables.adjacencies[group.pick(|| 0).index()].port)
+    let adjacency = group.map(|group| &tables.adjacencies[group.pick(|| 0).index()]);
+    adjacency.map_or((PortId::NONE, false), |adjacency| (adjacency.port, adjacency.tunnel.is_some()))
 }
 
 /// Asks where packets of `mask` enter the node.

@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use crate::control::policy::{self, Query, Questions, StepText};
+use crate::control::policy::{self, HostPoint, Query, Questions, StepText};
 use crate::daemon::Node;
 use crate::rpc::v1;
 use crate::rpc_server::headers;
@@ -31,36 +31,40 @@ fn query(question: &v1::PacketQuestion) -> Result<Query, String> {
     };
     let protocol = u8::try_from(question.protocol)
         .map_err(|_| format!("protocol: found {}, expected a number up to 255", question.protocol))?;
-    Ok(Query { from: question.from.clone(), to: question.to.clone(), protocol, transport })
+    let given = |name: &String| (!name.is_empty()).then(|| name.clone());
+    Ok(Query {
+        from: question.from.clone(),
+        to: question.to.clone(),
+        protocol,
+        transport,
+        entering: given(&question.entering),
+        leaving: given(&question.leaving),
+    })
 }
 
 fn answer(questions: &Questions<'_>, question: &v1::PacketQuestion, steps: bool) -> v1::PacketAnswer {
     let answered = query(question).and_then(|query| {
-        let answer = questions.ask(&query).map_err(|error| error.to_string())?;
-        let steps = if steps {
-            questions.steps(&query).map_err(|error| error.to_string())?
-        } else {
-            [vec![], vec![]]
-        };
-        Ok((answer, steps))
+        let answer = if steps { questions.explain(&query) } else { questions.ask(&query) };
+        answer.map_err(|error| error.to_string())
     });
     match answered {
-        Ok((answer, steps)) => show(answer, steps),
+        Ok(answer) => show(answer),
         Err(error) => v1::PacketAnswer { error, ..v1::PacketAnswer::default() },
     }
 }
 
 /// An answer as the API has it.
-pub(super) fn show(answer: policy::Answer, [egress, ingress]: [Vec<StepText>; 2]) -> v1::PacketAnswer {
+pub(super) fn show(answer: policy::Answer) -> v1::PacketAnswer {
     v1::PacketAnswer {
         error: String::new(),
         allowed: answer.allowed,
-        egress: Some(side(answer.egress, egress)),
-        ingress: Some(side(answer.ingress, ingress)),
+        egress: Some(side(answer.egress)),
+        ingress: Some(side(answer.ingress)),
+        forward: answer.forward.into_iter().map(side).collect(),
     }
 }
 
-fn side(answer: policy::SideAnswer, steps: Vec<StepText>) -> v1::SideAnswer {
+fn side(answer: policy::SideAnswer) -> v1::SideAnswer {
     let step = |step: StepText| v1::ExplainStep {
         rule: step.rule,
         action: step.action.map(str::to_owned),
@@ -72,6 +76,11 @@ fn side(answer: policy::SideAnswer, steps: Vec<StepText>) -> v1::SideAnswer {
         tier: answer.tier,
         policy: answer.policy,
         rule: answer.rule,
-        steps: steps.into_iter().map(step).collect(),
+        steps: answer.steps.into_iter().flatten().map(step).collect(),
+        host: answer.host.map(host),
     }
+}
+
+fn host(HostPoint { host_endpoint, interface, direction }: HostPoint) -> v1::HostPoint {
+    v1::HostPoint { host_endpoint, interface, direction: direction.to_owned() }
 }

@@ -20,7 +20,7 @@ use crate::tables::FlowTable;
 /// Entries of the table that are looked at at a time.
 const STEP: u32 = 1 << 14;
 /// Flows that are described while the node is held.
-const PAGE: usize = 512;
+pub(super) const PAGE: usize = 512;
 
 /// The packet that opened a flow.
 pub(super) fn packet(flow: &Flow) -> Packet {

@@ -38,7 +38,9 @@ pub(super) fn show(packet: &Packet, questions: &Questions<'_>) -> v1::Headers {
 /// Questions to the policy in force, asked on this node.
 pub(super) fn questions(node: &Node) -> Questions<'_> {
     let engine = node.router.engine();
-    Questions::new(engine.policy()).on_node(engine.own_addresses())
+    Questions::new(engine.policy())
+        .on_node(engine.node_view())
+        .by_routes(Box::new(|address| engine.way_to(address)))
 }
 
 /// Which packets a request asks for.

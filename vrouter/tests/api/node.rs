@@ -158,6 +158,16 @@ impl Site {
         router
     }
 
+    /// Removes the flows that a killed router has left in memory.
+    fn forget_flows(&self) {
+        // The name is the path of the state directory, escaped.
+        let path = self.directory.join("state").to_string_lossy().into_owned();
+        let name = path.trim_matches('/').replace('-', "\\x2d").replace('/', "-");
+        for end in ["flows", "flows.next"] {
+            let _ = std::fs::remove_file(format!("/dev/shm/vrouter-{name}.{end}"));
+        }
+    }
+
     fn spawn(&self, config: &Path) -> Child {
         let log = File::options().create(true).append(true).open(self.directory.join("log")).expect("a log");
         Command::new("ip")
@@ -176,6 +186,7 @@ impl Drop for Site {
         {
             eprintln!("---- the router's log\n{log}----");
         }
+        self.forget_flows();
         // A directory that stays behind fails no test.
         let _ = std::fs::remove_dir_all(&self.directory);
     }

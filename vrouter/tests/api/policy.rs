@@ -206,6 +206,17 @@ fn what_of_host_endpoints_is_not_enforced_is_told() {
     assert_eq!(router.json("show policy forward")["tiers"][0]["policies"][0]["conditions"], json!([]));
     let status = router.json("status")["conditions"].to_string();
     assert!(status.contains("HostEndpoint node1") && status.contains("eth1"), "{status}");
+    // Questions are answered with it: what is for the node itself, what it forwards, what a change would do.
+    let own = router.json("explain --from default/a --to eth1 --proto tcp --dport 80");
+    assert_eq!((&own["allowed"], &own["ingress"]["host_endpoint"]), (&json!(false), &json!("node1")));
+    assert_eq!(own["ingress"]["rule"], "tier default ingress default");
+    let through = router.json("explain --from 172.16.20.2 --to default/b --proto udp --dport 53");
+    let at = &through["forward"][0];
+    assert_eq!((&at["interface"], &at["direction"]), (&json!("eth1"), &json!("ingress")), "{through:#}");
+    assert_eq!((&at["verdict"], &through["ingress"]["verdict"]), (&json!("Deny"), &json!("Allow")));
+    let gone = router.json("policy diff --delete hostendpoint/node1");
+    assert_eq!((&gone["stopped"], &gone["opened"]), (&json!(0), &json!(1)), "{gone:#}");
+    assert_eq!(gone["differences"][0]["now"]["ingress"]["host"]["host_endpoint"], "node1");
 }
 
 #[test]

@@ -106,6 +106,18 @@ ingress  Deny   tier default ingress default
 "
     );
     assert!(server.requests()[0].contains("first: Some(49152), second: Some(81)"), "{:?}", server.requests());
+    assert_eq!(
+        good(&server, &format!("{ask} 80 --in eth1")),
+        "\
+allowed
+egress   Allow  not policed
+forward  Allow  nothing decides, which lets it pass (host endpoint up, ingress at eth1)
+ingress  Allow  tier default NetworkPolicy x/web ingress[0]
+  tier default NetworkPolicy x/web ingress[0]  matches: Allow
+"
+    );
+    let run = vrctl(&server, &format!("{ask} 80 --node n"));
+    assert_eq!(run.code, Some(2), "a node is named for files alone");
     let lines = "{\"from\": \"10.0.0.2\", \"to\": \"x/a\", \"proto\": \"tcp\", \"dport\": 80}\n".repeat(1500);
     fs::write(server.directory.join("batch"), &lines).expect("the directory is ours");
     let out = good(&server, "explain --batch batch");
@@ -202,4 +214,101 @@ stopped  flow  10.0.0.2:40000  x/a:80  tcp             7  tier default ingress d
     assert_eq!(run.code, Some(1));
     assert!(run.err.starts_with("vrctl: refused, nothing was compared"), "{}", run.err);
     assert_eq!(vrctl(&server, "policy diff").code, Some(2));
+}
+
+const HOSTS: &str = "
+{apiVersion: projectcalico.org/v3, kind: HostEndpoint, metadata: {name: n-eth0, labels: {host: eth0}},
+ spec: {node: n, interfaceName: eth0, expectedIPs: [192.0.2.1]}}
+---
+{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: own},
+ spec: {selector: host == 'eth0', types: [Ingress, Egress],
+  ingress: [{action: Allow, protocol: TCP, destination: {ports: [9100]}}]}}
+---
+{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: forwarded},
+ spec: {selector: host == 'eth0', applyOnForward: true, types: [Egress], order: 5,
+  egress: [{action: Deny, protocol: TCP, destination: {ports: [25]}}, {action: Allow}]}}
+---
+{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: early},
+ spec: {selector: host == 'eth0', applyOnForward: true, preDNAT: true,
+  ingress: [{action: Deny, source: {nets: [198.51.100.0/24]}}]}}
+---
+{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: fast},
+ spec: {selector: host == 'eth0', applyOnForward: true, doNotTrack: true, types: [Ingress, Egress],
+  ingress: [{action: Allow, protocol: UDP, destination: {ports: [514]}}]}}
+";
+
+#[test]
+fn host_endpoints_are_asked_from_files() {
+    let server = with_resources("explain-hosts");
+    fs::write(server.directory.join("resources/hosts.yaml"), HOSTS).expect("the directory is ours");
+    assert_eq!(
+        good(&server, "explain --resources resources --from x/b --to 203.0.113.9 --proto tcp --dport 25"),
+        "\
+denied
+egress   Allow  profile kns.x egress[0]
+  profile kns.x egress[0]  matches: Allow
+forward  Deny   tier default GlobalNetworkPolicy forwarded egress[0] (host endpoint n-eth0, egress at eth0)
+  tier default GlobalNetworkPolicy forwarded egress[0]  matches: Deny
+ingress  Allow  not policed
+"
+    );
+    let case = |from: &str, to: &str, proto: &str, port: u16, expect: &str| {
+        format!(
+            "{{\"from\": \"{from}\", \"to\": \"{to}\", \"proto\": \"{proto}\", \"dport\": {port}, \"expect\": {expect}}}\n"
+        )
+    };
+    let side =
+        |policy: &str| format!("{{\"ingress\": {{\"policy\": {policy}, \"host_endpoint\": \"n-eth0\"}}}}");
+    let far = "203.0.113.9";
+    let cases = [
+        case(
+            "x/b",
+            far,
+            "tcp",
+            26,
+            r#"{"allowed": true, "forward": [{"policy": "forwarded", "interface": "eth0"}]}"#,
+        ),
+        // The node itself: by its address, its device and its endpoint.
+        case(far, "192.0.2.1", "tcp", 9100, &side("\"own\"")),
+        case(far, "eth0", "tcp", 9101, r#"{"allowed": false, "ingress": {"tier": "default"}}"#),
+        case(far, "n-eth0", "tcp", 22, r#"{"allowed": true, "ingress": {"rule": "failsafe ingress"}}"#),
+        case(far, "eth0", "udp", 514, &side("\"fast\"")),
+        case("198.51.100.7", "eth0", "tcp", 9100, &side("\"early\"")),
+        case("198.51.100.7", "eth0", "tcp", 22, "true"),
+        case("eth0", far, "udp", 53, r#"{"allowed": true, "egress": {"rule": "failsafe egress"}}"#),
+        case("eth0", far, "udp", 54, r#"{"allowed": true, "egress": {"policy": "forwarded"}}"#),
+        case("eth0", far, "tcp", 25, "false"),
+        // The node to its pods, and pods to the node.
+        case("eth0", "x/a", "tcp", 81, "true"),
+        case("x/b", "eth0", "tcp", 9101, "true"),
+        // Through the node: what is not here is behind its only uplink.
+        case("198.51.100.7", "x/b", "tcp", 80, r#"{"allowed": false, "forward": [{"policy": "early"}]}"#),
+        case(far, "x/a", "udp", 514, r#"{"forward": [{"policy": "fast"}], "ingress": {"verdict": "Deny"}}"#),
+    ];
+    fs::write(server.directory.join("cases"), cases.concat()).expect("the directory is ours");
+    assert_eq!(good(&server, "policy test cases --resources resources"), "14 cases, 0 wrong\n");
+    let ask = "explain --resources resources --from 203.0.113.9 --to eth0 --proto tcp --dport";
+    assert!(good(&server, &format!("{ask} 22 --failsafe-inbound none")).starts_with("denied"));
+    assert!(
+        good(&server, &format!("{ask} 2222 --failsafe-inbound tcp:203.0.113.0/24:2222"))
+            .starts_with("allowed")
+    );
+    let run = vrctl(&server, &format!("{ask} 22 --failsafe-inbound 22"));
+    assert!(run.code == Some(2) && run.err.contains("PROTOCOL:PORT"), "{}", run.err);
+    let run = vrctl(&server, &format!("{ask} 22 --in eth7"));
+    assert!(run.code == Some(1) && run.err.contains("\"eth7\" is no uplink or host endpoint"), "{}", run.err);
+    // Endpoints of two nodes, then two uplinks of one.
+    let other = HOSTS.split("---").next().expect("a document");
+    let other =
+        other.replace("n-eth0", "m-eth0").replace("node: n", "node: m").replace("192.0.2.1", "192.0.2.2");
+    fs::write(server.directory.join("resources/other.yaml"), &other).expect("the directory is ours");
+    let run = vrctl(&server, &format!("{ask} 22"));
+    assert!(run.code == Some(1) && run.err.contains("--node says of which node, m, n"), "{}", run.err);
+    assert!(good(&server, &format!("{ask} 22 --node n")).starts_with("allowed"));
+    let other = other.replace("node: m", "node: n").replace("interfaceName: eth0", "interfaceName: eth1");
+    fs::write(server.directory.join("resources/other.yaml"), other).expect("the directory is ours");
+    let ask = "explain --resources resources --from x/b --to 203.0.113.9 --proto tcp --dport 25";
+    let run = vrctl(&server, ask);
+    assert!(run.code == Some(1) && run.err.contains("behind any of eth0, eth1"), "{}", run.err);
+    assert!(good(&server, &format!("{ask} --out eth1")).starts_with("denied"));
 }

@@ -139,9 +139,25 @@ pub(crate) fn explained(question: &PacketQuestion) -> PacketAnswer {
             failed: (!open).then(|| "the destination port".into()),
             staged: false,
         }],
+        host: None,
     };
     let egress = SideAnswer { verdict: "Allow".into(), ..SideAnswer::default() };
-    PacketAnswer { error: String::new(), allowed: open, egress: Some(egress), ingress: Some(ingress) }
+    let forward = SideAnswer {
+        verdict: "Allow".into(),
+        host: Some(HostPoint {
+            host_endpoint: "up".into(),
+            interface: "eth1".into(),
+            direction: "ingress".into(),
+        }),
+        ..SideAnswer::default()
+    };
+    PacketAnswer {
+        error: String::new(),
+        allowed: open,
+        egress: Some(egress),
+        ingress: Some(ingress),
+        forward: if question.entering.is_empty() { Vec::new() } else { vec![forward] },
+    }
 }
 
 pub(crate) fn difference(objects: Vec<api::Object>) -> DiffPolicyReply {

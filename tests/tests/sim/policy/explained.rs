@@ -1,24 +1,40 @@
 //! Answers of `explain` against packets: random worlds, and of each a few thousand random packets between
-//! pods and hosts behind the uplink. Where a packet goes, why it is dropped, and which rules counted it is
-//! what the answer said.
+//! pods, the node itself and hosts behind its two uplinks, with and without host endpoints. Where a packet
+//! goes, why it is dropped, and which rules counted it is what the answer said; and what it said from the
+//! resources alone, where they tell enough.
+//!
+//! ```text
+//!   12 pods --- router --- up, exclusive: 172.16.20.1/24, 10.99.0.0/16
+//!      node ---'      '--- side, shared:  172.16.21.1/24, 10.98.0.0/16
+//! ```
 //!
 //! 100,000 packets in all; `EXPLAINED_PACKETS` changes the number.
 
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use vrouter::control::policy::{Query, Questions};
+use vrouter::control::policy::{Answer, NodeView, Query, Questions};
+use vrouter::tables::NeighborState;
+use vrouter_tests::lab::mac_text;
 
 use super::*;
 
 const PODS: usize = 12;
+/// Hosts behind each uplink.
+const FAR_HOSTS: usize = 3;
+const HOST: Mac = [2, 0, 0, 0, 9, 1];
+const STACK: Mac = [2, 0, 0, 0, 9, 2];
+const SIDE: Mac = [2, 0, 0, 0, 0, 0xec];
+const SIDE_FAR: Mac = [2, 0, 0, 0, 0, 0xed];
+/// The node's address.
+const NODE: &str = "172.16.20.1";
 /// Packets of a world.
 const PACKETS: usize = 5000;
 /// Packets that are under way together.
 const BATCH: usize = 1000;
 
 /// A small generator of numbers (xorshift64*), so that a failure can be repeated.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
@@ -28,7 +44,7 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         (self.next() >> 33) as usize % n
     }
 
@@ -143,6 +159,14 @@ fn policy(dice: &mut Dice, number: usize) -> Value {
     if dice.once_in(2) {
         spec["order"] = json!(dice.below(4));
     }
+    if !namespaced && dice.once_in(2) {
+        spec["applyOnForward"] = json!(true);
+        match dice.below(4) {
+            0 => spec["doNotTrack"] = json!(true),
+            1 if types == ["Ingress"] => spec["preDNAT"] = json!(true),
+            _ => {}
+        }
+    }
     for (list, kind) in [("ingress", "Ingress"), ("egress", "Egress")] {
         if types.contains(&kind) {
             let count = dice.below(4);
@@ -171,13 +195,58 @@ fn resources_of(dice: &mut Dice) -> Vec<Value> {
         set["metadata"]["labels"] = json!({"kind": "set", "app": dice.of(&APPS)});
         out.push(set);
     }
+    out.extend(host_endpoints(dice));
     let count = 2 + dice.below(10);
     out.extend((0..count).map(|number| policy(dice, number)));
     out
 }
 
-fn node(dice: &mut Dice) -> Node {
+/// None, or some that are at the uplinks, or at all interfaces.
+fn host_endpoints(dice: &mut Dice) -> Vec<Value> {
+    let mut out = Vec::new();
+    let mut put = |dice: &mut Dice, name: &str, place: Value| {
+        let mut labels = json!({"app": dice.of(&APPS)});
+        if dice.once_in(2) {
+            labels["role"] = json!("x");
+        }
+        let mut spec = place;
+        spec["node"] = json!("n");
+        if dice.once_in(2) {
+            spec["profiles"] = json!(["projectcalico-default-allow"]);
+        }
+        out.push(json!({"apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint",
+            "metadata": {"name": name, "labels": labels}, "spec": spec}));
+    };
+    match dice.below(5) {
+        0 => {}
+        1 => put(dice, "all", json!({"interfaceName": "*", "expectedIPs": [NODE]})),
+        2 => put(dice, "expected", json!({"expectedIPs": [NODE]})),
+        _ => put(dice, "up", json!({"interfaceName": "up", "expectedIPs": [NODE]})),
+    }
+    if dice.once_in(3) {
+        put(dice, "side", json!({"interfaceName": "side"}));
+    }
+    out
+}
+
+fn node(dice: &mut Dice) -> (Node, Vec<api::Resource>) {
     let mut node = Node::with(1 << 17, 4096);
+    node.lab.host("host", HOST, STACK, &["10.1.0.62"]);
+    let side = node.lab.uplink("side", SIDE, &["172.16.21.1/24"], false);
+    let via: IpAddr = "172.16.21.2".parse().unwrap();
+    let target = RouteTarget::Via(vec![via], Encap::None);
+    let prefix = "10.98.0.0/16".parse().unwrap();
+    let source = fib::RouteSource::Static;
+    let failsafe = ["tcp:22", "udp:53", "tcp:10.99.0.0/30:80"].map(|port| port.parse().unwrap());
+    let (inbound, outbound) = (failsafe[..1 + dice.below(3)].to_vec(), failsafe[dice.below(3)..].to_vec());
+    node.lab.apply([
+        Event::SetNode("n".to_owned()),
+        Event::PutRoute(RouteSpec { prefix, source, target, metric: 0 }),
+        Event::SetFailsafe([inbound, outbound]),
+    ]);
+    node.lab.router.neighbor(side, via, NeighborState::Usable(mac_text(SIDE_FAR).parse().unwrap()));
+    node.lab.run();
+    node.lab.receive_all();
     for at in 0..PODS {
         let name = pod_name(at);
         let mac = [2, 0, 0, 0, 2, at as u8];
@@ -197,10 +266,10 @@ fn node(dice: &mut Dice) -> Node {
     }
     // What Calico would refuse (a rule of both families, say) is no part of the world.
     let objects = resources_of(dice).into_iter().flat_map(|resource| api::read(&resource.to_string()));
-    let taken = objects.filter_map(|object| object.outcome.ok());
-    let events: Vec<Event> = taken.map(|resource| Event::PutPolicy(Box::new(resource))).collect();
+    let taken: Vec<api::Resource> = objects.filter_map(|object| object.outcome.ok()).collect();
+    let events = taken.iter().map(|resource| Event::PutPolicy(Box::new(resource.clone())));
     node.lab.apply(events);
-    node
+    (node, taken)
 }
 
 /// A packet with the number that tells it apart from others: its source port or ICMP identifier.
@@ -211,39 +280,61 @@ struct Sent {
     out_port: String,
 }
 
+/// An end of a packet, in a question and in the packet.
+struct End {
+    name: String,
+    port: String,
+    address: IpAddr,
+}
+
+fn end(dice: &mut Dice, node: &Node) -> End {
+    let far = |port: &str, net: u8, dice: &mut Dice| {
+        let address = format!("10.{net}.0.{}", 2 + dice.below(FAR_HOSTS));
+        End { name: address.clone(), port: port.to_owned(), address: address.parse().unwrap() }
+    };
+    match dice.below(PODS + 8) {
+        at if at < PODS => {
+            let name = pod_name(at);
+            End { name: name.clone(), port: name.clone(), address: node.address(&name) }
+        }
+        at if at < PODS + 3 => far("up", 99, dice),
+        at if at < PODS + 5 => far("side", 98, dice),
+        _ => End { name: NODE.to_owned(), port: "host".to_owned(), address: NODE.parse().unwrap() },
+    }
+}
+
 fn packet(dice: &mut Dice, node: &Node, number: u16) -> Sent {
-    let far = |dice: &mut Dice| format!("10.99.0.{}", 2 + dice.below(4));
     let (from, to) = loop {
-        let (from, to) = (dice.below(PODS + 3), dice.below(PODS + 3));
-        if from != to && (from < PODS || to < PODS) {
+        let (from, to) = (end(dice, node), end(dice, node));
+        // What is for the node itself does not come by an uplink that the kernel shares.
+        if from.port != to.port && (&*from.port, &*to.port) != ("side", "host") {
             break (from, to);
         }
     };
-    let mut end = |at: usize| match at < PODS {
-        true => (pod_name(at), pod_name(at), node.address(&pod_name(at))),
-        false => {
-            let address = far(dice);
-            (address.clone(), "up".to_owned(), address.parse().unwrap())
-        }
-    };
-    let ((from, in_port, source), (to, out_port, destination)) = (end(from), end(to));
-    let port = *dice.of(&[53, 79, 80, 81, 8080, 9000]);
+    let End { name: from, port: in_port, address: source } = from;
+    let End { name: to, port: out_port, address: destination } = to;
+    let port = *dice.of(&[22, 53, 79, 80, 81, 8080, 9000]);
     let ports = (number, port);
     let (protocol, payload, transport) = match dice.below(7) {
         0..=2 => (TCP, segment(ports, SYN, 1, 0, &[]), ports),
         3..=4 => (UDP, datagram(ports, b"?"), ports),
         5 => (SCTP, sctp(ports, 1, 0, 77), ports),
         _ => {
-            let kind = *dice.of(&[8_u8, 13]);
+            // The router answers echo requests to the node itself.
+            let kind = if out_port == "host" { 13 } else { *dice.of(&[8_u8, 13]) };
             (1, packet::icmp(kind, 0, u32::from(number) << 16 | 1, &[0; 12]), (u16::from(kind), 0))
         }
     };
     let (ethertype, bytes) = ip(source, destination, protocol, &payload);
     let frame = match node.pods.get(&in_port) {
         Some(pod) => packet::ethernet(GATEWAY_MAC, pod.mac, ethertype, &bytes),
+        None if in_port == "host" => packet::ethernet(HOST, STACK, ethertype, &bytes),
+        None if in_port == "side" => packet::ethernet(SIDE, SIDE_FAR, ethertype, &bytes),
         None => packet::ethernet(UP, FAR, ethertype, &bytes),
     };
-    Sent { query: Query { from, to, protocol, transport: Some(transport) }, frame, in_port, out_port }
+    let transport = Some(transport);
+    let query = Query { from, to, protocol, transport, entering: None, leaving: None };
+    Sent { query, frame, in_port, out_port }
 }
 
 /// The number of a packet that has left.
@@ -262,26 +353,49 @@ fn rule_counts(node: &Node) -> HashMap<String, u64> {
     (1..=names.len() as u32).filter_map(count).collect()
 }
 
-/// Sends packets, and compares where they went with the answers.
-fn check(node: &mut Node, batch: &[Sent], first: u16, context: &str) {
+/// The rules that decided, in the packet's order, to the one that denies; and the reason of a drop.
+fn decided(answer: &Answer) -> (Vec<&str>, Option<&'static str>) {
+    let mut rules = Vec::new();
+    let between = answer.forward.iter().map(|side| (side, "policy-host"));
+    let egress = [(&answer.egress, "policy-egress")].into_iter();
+    for (side, reason) in egress.chain(between).chain([(&answer.ingress, "policy-ingress")]) {
+        rules.extend(side.rule.as_deref());
+        if side.verdict == "Deny" {
+            return (rules, Some(if side.host.is_some() { "policy-host" } else { reason }));
+        }
+    }
+    (rules, None)
+}
+
+/// Sends packets, and compares where they went with the answers. `offline`: what resources tell of the node.
+fn check(node: &mut Node, offline: Option<&NodeView>, batch: &[Sent], first: u16, context: &str) {
     let mut expected: HashMap<String, i64> = HashMap::new();
     let mut rules: HashMap<String, u64> = HashMap::new();
     let mut answers = Vec::new();
     {
-        let questions = Questions::new(node.lab.router.engine().policy());
+        let engine = node.lab.router.engine();
+        let questions = Questions::new(engine.policy())
+            .on_node(engine.node_view())
+            .by_routes(Box::new(|address| engine.way_to(address)));
+        let from_resources = offline.map(|view| Questions::new(engine.policy()).on_node(view.clone()));
         for sent in batch {
             let answer = questions.ask(&sent.query).unwrap();
-            for (side, asked) in [(&answer.egress, true), (&answer.ingress, answer.egress.verdict == "Allow")]
-            {
-                if let Some(rule) = side.rule.as_ref().filter(|_| asked) {
-                    *rules.entry(rule.clone()).or_default() += 1;
-                }
+            let (asked, dropped) = decided(&answer);
+            for rule in asked {
+                *rules.entry(rule.to_owned()).or_default() += 1;
             }
-            let counter = match (answer.egress.verdict, answer.ingress.verdict) {
-                ("Deny", _) => format!("{}.drop.policy-egress", sent.in_port),
-                (_, "Deny") => format!("{}.drop.policy-ingress", sent.in_port),
-                _ => format!("{}.tx", sent.out_port),
+            assert_eq!(answer.allowed, dropped.is_none());
+            let counter = match dropped {
+                Some(reason) => format!("{}.drop.{reason}", sent.in_port),
+                None => format!("{}.tx", sent.out_port),
             };
+            // Of an uplink without a host endpoint resources tell nothing.
+            if let Some(offline) = &from_resources
+                && ![&sent.in_port, &sent.out_port].contains(&&"side".to_owned())
+            {
+                let told = offline.ask(&sent.query).unwrap();
+                assert_eq!(decided(&told), decided(&answer), "{context}: {:?}", sent.query);
+            }
             *expected.entry(counter).or_default() += 1;
             *expected.entry(format!("{}.rx", sent.in_port)).or_default() += 1;
             answers.push(answer);
@@ -316,14 +430,19 @@ fn answers_are_what_packets_meet() {
     while sent < wanted {
         seed += 1;
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
-        let mut node = node(&mut dice);
+        let (mut node, resources) = node(&mut dice);
+        // Two endpoints would be two uplinks, and which is crossed the routes say, not the resources.
+        let hosts = resources.iter().filter(|resource| resource.kind() == api::Kind::HostEndpoint).count();
+        let offline = NodeView::of_resources(&resources, Some("n")).unwrap();
+        let offline =
+            Some(&offline).filter(|_| hosts == 1 && !resources.iter().any(|one| one.name() == "side"));
         for batch in 0..PACKETS / BATCH {
             let first = (10_000 + batch * BATCH) as u16;
             let packets: Vec<Sent> =
                 (0..BATCH).map(|at| packet(&mut dice, &node, first + at as u16)).collect();
             let before: u64 =
                 node.lab.counted().iter().filter(|(name, _)| name.ends_with(".tx")).map(|(_, n)| n).sum();
-            check(&mut node, &packets, first, &format!("world {seed}"));
+            check(&mut node, offline, &packets, first, &format!("world {seed}"));
             let after: u64 =
                 node.lab.counted().iter().filter(|(name, _)| name.ends_with(".tx")).map(|(_, n)| n).sum();
             sent += BATCH;

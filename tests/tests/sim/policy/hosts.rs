@@ -220,3 +220,75 @@ fn a_shared_uplink_enforces_what_passes_the_router() {
     node.apply(ENDPOINT);
     assert_eq!(node.udp("web", WEB, NODE, (4, 80)), "host");
 }
+
+#[test]
+fn flows_that_host_endpoints_were_asked_about_outlive_the_process() {
+    const FORWARD: &str = "applyOnForward: true\n  types: [Ingress, Egress]";
+    let rules = |port: u16| {
+        format!(
+            "  egress:\n  - {{ action: Allow, protocol: UDP, destination: {{ ports: [{port}, 54] }} }}\n  \
+             ingress:\n  - {{ action: Allow, protocol: UDP, destination: {{ ports: [55] }} }}\n"
+        )
+    };
+    let start = |port: u16| {
+        let mut node = with_host();
+        node.apply(&all_interfaces());
+        node.apply(&policy("some", FORWARD, &rules(port)));
+        node
+    };
+    let mut before = start(53);
+    // A pod's to a far host, a far host's to the node, the node's own, a pod's to the node.
+    assert_eq!(before.udp("web", WEB, FAR_HOST, (1, 53)), "up");
+    assert_eq!(before.udp("up", FAR_HOST, NODE, (2, 55)), "host");
+    assert_eq!(before.udp("host", NODE, FAR_HOST, (3, 54)), "up");
+    assert_eq!(before.udp("web", WEB, NODE, (4, 55)), "host");
+    let left = before.lab.router.engine().flows().clone();
+    // The answers of these alone would pass: policy opens nothing in their direction.
+    let answers = |node: &mut Node| {
+        [
+            node.udp("up", FAR_HOST, WEB, (53, 1)),
+            node.udp("host", NODE, FAR_HOST, (55, 2)),
+            node.udp("up", FAR_HOST, NODE, (54, 3)),
+            node.udp("host", NODE, WEB, (55, 4)),
+        ]
+    };
+    let denied = "policy-host";
+    assert_eq!(answers(&mut start(53)), [denied, denied, denied, "web"], "nobody knows the flows");
+    let mut after = start(53);
+    let done =
+        after.lab.router.take_over_flows(Some(left.memory()), after.lab.now).unwrap().unwrap().unwrap();
+    assert_eq!((done.flows, done.unwanted), (4, 0), "{done:?}");
+    assert_eq!(answers(&mut after), ["web", "up", "host", "web"]);
+    // Policy is asked again: it is another one now.
+    let mut after = start(52);
+    after.lab.router.take_over_flows(Some(left.memory()), after.lab.now).unwrap().unwrap().unwrap();
+    assert_eq!(answers(&mut after), [denied, "up", "host", "web"]);
+    // Without the endpoint the flow is open.
+    let mut after = with_host();
+    after.apply(WEB_POLICY);
+    after.lab.router.take_over_flows(Some(left.memory()), after.lab.now).unwrap().unwrap().unwrap();
+    assert_eq!(after.udp("up", FAR_HOST, WEB, (53, 1)), "web");
+    assert_eq!(after.udp("up", FAR_HOST, WEB, (53, 9)), "policy-ingress");
+}
+
+#[test]
+fn failsafe_ports_are_those_of_the_configuration() {
+    let mut node = with_host();
+    node.apply(ENDPOINT);
+    let syn = |port| segment((2, port), SYN, 1, 0, &[]);
+    assert_eq!(node.across("up", FAR_HOST, NODE, TCP, &syn(22)), "host");
+    assert_eq!(node.across("up", FAR_HOST, NODE, TCP, &syn(2222)), "policy-host");
+    let ports = |list: &[&str]| list.iter().map(|port| port.parse().unwrap()).collect();
+    let set = Event::SetFailsafe([ports(&["tcp:10.99.0.0/30:2222", "sctp:5"]), ports(&["udp:9999"])]);
+    node.lab.apply([set]);
+    // The flow of the first connection is asked about again.
+    assert_eq!(node.across("up", FAR_HOST, NODE, TCP, &syn(22)), "policy-host");
+    assert_eq!(node.across("up", FAR_HOST, NODE, TCP, &syn(2222)), "host");
+    assert_eq!(node.across("up", "10.99.0.4", NODE, TCP, &syn(2222)), "policy-host", "of elsewhere");
+    assert_eq!(node.across("up", FAR_HOST, NODE, SCTP, &sctp((1, 5), 1, 0, 77)), "host");
+    assert_eq!(node.udp("host", NODE, FAR_HOST, (3, 53)), "policy-host");
+    assert_eq!(node.udp("host", NODE, FAR_HOST, (3, 9999)), "up");
+    node.lab.apply([Event::SetFailsafe([Vec::new(), Vec::new()])]);
+    assert_eq!(node.across("up", FAR_HOST, NODE, TCP, &syn(2223)), "policy-host");
+    assert_eq!(node.udp("host", NODE, FAR_HOST, (4, 9999)), "policy-host");
+}

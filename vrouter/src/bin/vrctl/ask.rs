@@ -2,7 +2,7 @@
 
 use std::io::{BufWriter, Write};
 
-use vrouter::control::policy::{Answer, Query, SideAnswer, StepText};
+use vrouter::control::policy::{Answer, HostPoint, Query, SideAnswer, StepText};
 use vrouter::rpc::v1;
 
 use crate::cli::{ExplainArguments, Format};
@@ -22,6 +22,8 @@ fn question(query: &Query) -> v1::PacketQuestion {
         protocol: query.protocol.into(),
         first,
         second,
+        entering: query.entering.clone().unwrap_or_default(),
+        leaving: query.leaving.clone().unwrap_or_default(),
     }
 }
 
@@ -30,25 +32,39 @@ fn word(text: &str) -> &'static str {
     ["Allow", "Deny", "Pass", "Log"].into_iter().find(|word| *word == text).unwrap_or("unknown")
 }
 
-fn side(answer: Option<v1::SideAnswer>) -> (SideAnswer, Vec<StepText>) {
-    let answer = answer.unwrap_or_default();
+fn side(answer: v1::SideAnswer, with_steps: bool) -> SideAnswer {
     let step = |step: v1::ExplainStep| StepText {
         rule: step.rule,
         action: step.action.as_deref().map(word),
         failed: step.failed,
         staged: step.staged,
     };
-    let steps = answer.steps.into_iter().map(step).collect();
-    let (tier, policy, rule) = (answer.tier, answer.policy, answer.rule);
-    (SideAnswer { verdict: word(&answer.verdict), tier, policy, rule }, steps)
+    let host = |v1::HostPoint { host_endpoint, interface, direction }| HostPoint {
+        host_endpoint,
+        interface,
+        direction: if direction == "ingress" { "ingress" } else { "egress" },
+    };
+    SideAnswer {
+        verdict: word(&answer.verdict),
+        tier: answer.tier,
+        policy: answer.policy,
+        rule: answer.rule,
+        host: answer.host.map(host),
+        steps: with_steps.then(|| answer.steps.into_iter().map(step).collect()),
+    }
 }
 
-fn answer(reply: v1::PacketAnswer) -> Result<(Answer, [Vec<StepText>; 2]), String> {
+fn answer(reply: v1::PacketAnswer, with_steps: bool) -> Result<Answer, String> {
     if !reply.error.is_empty() {
         return Err(reply.error);
     }
-    let ((egress, out), (ingress, into)) = (side(reply.egress), side(reply.ingress));
-    Ok((Answer { allowed: reply.allowed, egress, ingress }, [out, into]))
+    let side = |answer| side(answer, with_steps);
+    Ok(Answer {
+        allowed: reply.allowed,
+        egress: side(reply.egress.unwrap_or_default()),
+        forward: reply.forward.into_iter().map(side).collect(),
+        ingress: side(reply.ingress.unwrap_or_default()),
+    })
 }
 
 async fn ask(client: &mut Client, queries: &[Query], steps: bool) -> Result<Vec<v1::PacketAnswer>, Failure> {
@@ -70,8 +86,7 @@ pub(crate) async fn explain(
         let query = policy::asked(arguments)?;
         let answers = ask(client, &[query], true).await?;
         let [reply] = <[_; 1]>::try_from(answers).map_err(|_| "there is no answer".to_owned())?;
-        let (answer, steps) = answer(reply)?;
-        return policy::print(&answer, &steps, format);
+        return policy::print(&answer(reply, true)?, format);
     };
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut lines = policy::batch(file)?;
@@ -82,7 +97,7 @@ pub(crate) async fn explain(
         }
         let (places, queries): (Vec<_>, Vec<_>) = page.into_iter().unzip();
         for (place, reply) in places.iter().zip(ask(client, &queries, false).await?) {
-            let (answer, _) = answer(reply).map_err(|error| format!("{place}: {error}"))?;
+            let answer = answer(reply, false).map_err(|error| format!("{place}: {error}"))?;
             policy::answer_line(&mut out, &answer)?;
         }
     }
@@ -115,14 +130,16 @@ pub(crate) async fn diff(
     ))
 }
 
-/// What decides: the side that denies, or both.
+/// What decides: what denies, or all that allow.
 fn decides(answer: &Option<v1::PacketAnswer>) -> String {
     let Some(answer) = answer else { return String::new() };
-    let sides = [("egress", &answer.egress), ("ingress", &answer.ingress)];
-    let rules = sides.into_iter().filter_map(|(name, side)| Some((name, side.as_ref()?)));
-    let shown = rules.filter(|(_, side)| answer.allowed || side.verdict == "Deny");
+    let between = answer.forward.iter().map(|side| ("forward", side));
+    let from = answer.egress.iter().map(|side| ("egress", side));
+    let to = answer.ingress.iter().map(|side| ("ingress", side));
+    let shown = from.chain(between).chain(to).filter(|(_, side)| answer.allowed || side.verdict == "Deny");
     let words = shown.map(|(name, side)| match &side.rule {
         Some(rule) => rule.clone(),
+        None if side.host.is_some() => format!("{name} left open"),
         None => format!("{name} not policed"),
     });
     words.collect::<Vec<_>>().join("; ")

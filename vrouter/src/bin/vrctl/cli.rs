@@ -119,11 +119,13 @@ pub(crate) struct ExplainArguments {
     /// Asks no router, but a directory of resources: YAML and JSON files.
     #[arg(long, value_name = "DIR")]
     pub(crate) resources: Option<PathBuf>,
-    /// Source: a pod or an address.
-    #[arg(long, value_name = "NS/POD|ADDR", required_unless_present = "batch")]
+    #[command(flatten)]
+    pub(crate) offline: OfflineArguments,
+    /// Source: a pod, an address, or the node itself by an uplink or host endpoint of its.
+    #[arg(long, value_name = "NS/POD|ADDR|NAME", required_unless_present = "batch")]
     pub(crate) from: Option<String>,
-    /// Destination: a pod or an address.
-    #[arg(long, value_name = "NS/POD|ADDR", required_unless_present = "batch")]
+    /// Destination, as the source.
+    #[arg(long, value_name = "NS/POD|ADDR|NAME", required_unless_present = "batch")]
     pub(crate) to: Option<String>,
     /// Protocol, by name or number.
     #[arg(long, value_parser = parse_protocol, required_unless_present = "batch")]
@@ -140,9 +142,41 @@ pub(crate) struct ExplainArguments {
     /// ICMP code.
     #[arg(long)]
     pub(crate) icmp_code: Option<u8>,
+    /// The uplink, or its host endpoint, by which the packet enters the node, if addresses and routes do not say.
+    #[arg(long = "in", value_name = "NAME")]
+    pub(crate) entering: Option<String>,
+    /// The uplink, or its host endpoint, by which it leaves.
+    #[arg(long = "out", value_name = "NAME")]
+    pub(crate) leaving: Option<String>,
     /// Packets as JSON, one a line; answers are printed the same way.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "proto", "dport", "sport", "icmp_type", "icmp_code"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "proto", "dport", "sport", "icmp_type", "icmp_code", "entering", "leaving"])]
     pub(crate) batch: Option<PathBuf>,
+}
+
+/// What a directory of resources does not say of the node that is asked.
+#[derive(Args, Clone)]
+pub(crate) struct OfflineArguments {
+    /// With --resources: asks on this node, where there are host endpoints of several.
+    #[arg(long, value_name = "NAME", requires = "resources")]
+    pub(crate) node: Option<String>,
+    /// With --resources: ports that no policy of host endpoints closes, such as tcp:22,udp:10.0.0.0/8:53, or
+    /// none; Calico's defaults, if absent.
+    #[arg(long, value_name = "PORTS", value_parser = parse_failsafe, requires = "resources")]
+    pub(crate) failsafe_inbound: Option<FailsafePorts>,
+    /// The same of other nodes' ports.
+    #[arg(long, value_name = "PORTS", value_parser = parse_failsafe, requires = "resources")]
+    pub(crate) failsafe_outbound: Option<FailsafePorts>,
+}
+
+/// Failsafe ports of the command line.
+#[derive(Clone)]
+pub(crate) struct FailsafePorts(pub(crate) Vec<api::FailsafePort>);
+
+fn parse_failsafe(text: &str) -> Result<FailsafePorts, String> {
+    match text {
+        "none" => Ok(FailsafePorts(Vec::new())),
+        ports => ports.split(',').map(str::parse).collect::<Result<_, _>>().map(FailsafePorts),
+    }
 }
 
 #[derive(Subcommand)]
@@ -154,6 +188,8 @@ pub(crate) enum PolicyVerb {
         /// Directory of resources: YAML and JSON files.
         #[arg(long, value_name = "DIR")]
         resources: PathBuf,
+        #[command(flatten)]
+        offline: OfflineArguments,
     },
     /// Which open flows and recent denials would have another verdict if a file were applied.
     Diff {

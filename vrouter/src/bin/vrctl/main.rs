@@ -79,8 +79,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             Some(directory) => return policy::explain(&directory, arguments, format),
             None => Verb::Explain(arguments),
         },
-        Verb::Policy { verb: PolicyVerb::Test { cases, resources } } => {
-            return policy::test(&cases, &resources);
+        Verb::Policy { verb: PolicyVerb::Test { cases, resources, offline } } => {
+            return policy::test(&cases, &resources, offline);
         }
         Verb::Bench(arguments) => {
             return match &arguments.role {

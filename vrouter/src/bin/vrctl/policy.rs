@@ -2,9 +2,13 @@
 //! router; and how questions are read and answers printed, whoever answers.
 //!
 //! One packet a line in files: `{"from": "x/a", "to": "10.0.0.1", "proto": "tcp", "dport": 80}`, with
-//! `sport`, `icmp_type` and `icmp_code` where wanted. A line of a test file holds `expect` beside it:
-//! `true`, `"deny"`, or those parts of the answer that matter,
+//! `sport`, `icmp_type`, `icmp_code`, and the uplinks `in` and `out` where wanted. A line of a test file
+//! holds `expect` beside it: `true`, `"deny"`, or those parts of the answer that matter,
 //! `{"allowed": true, "ingress": {"policy": "x/web"}}`.
+//!
+//! Files tell nothing of uplinks and routes: every host endpoint of the node stands for an uplink that
+//! enforces all of it, and what is no pod and no address of the node is behind the only one, unless the
+//! question says behind which.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,14 +16,14 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use vrouter::control::policy::{Answer, PolicyWorld, Query, Questions, SideAnswer, StepText};
+use vrouter::control::policy::{Answer, NodeView, PolicyWorld, Query, Questions, SideAnswer};
 
-use crate::cli::{ExplainArguments, Format};
+use crate::cli::{ExplainArguments, Format, OfflineArguments};
 use crate::failure::Failure;
 use crate::filter::parse_protocol;
 
-/// Reads every YAML and JSON file of a directory into a world.
-fn load(directory: &Path) -> Result<PolicyWorld, Failure> {
+/// Reads every YAML and JSON file of a directory into a world, and the node that it is asked on.
+fn load(directory: &Path, arguments: OfflineArguments) -> Result<(PolicyWorld, NodeView), Failure> {
     let fault = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let entries = fs::read_dir(directory).map_err(|error| fault(directory, &error))?;
     let mut paths: Vec<PathBuf> = Vec::new();
@@ -48,14 +52,24 @@ fn load(directory: &Path) -> Result<PolicyWorld, Failure> {
     if resources.is_empty() {
         return Err(format!("{}: there is no resource", directory.display()).into());
     }
+    let view = NodeView::of_resources(&resources, arguments.node.as_deref()).unwrap_or_else(|nodes| {
+        let nodes = nodes.into_iter().collect::<Vec<_>>().join(", ");
+        eprintln!("vrctl: note: host endpoints are not asked: --node says of which node, {nodes}");
+        NodeView::default()
+    });
     let mut world = PolicyWorld::new();
+    let [inbound, outbound] = world.failsafe().clone();
+    world.set_failsafe([
+        arguments.failsafe_inbound.map_or(inbound, |ports| ports.0),
+        arguments.failsafe_outbound.map_or(outbound, |ports| ports.0),
+    ]);
     for resource in &resources {
         resource.not_enforced().iter().for_each(|problem| eprintln!("vrctl: note: {problem}"));
         world.apply(resource);
     }
     world.publish();
     world.settle();
-    Ok(world)
+    Ok((world, view))
 }
 
 /// A packet of a line, and what else the line holds.
@@ -87,7 +101,14 @@ fn query(line: &str) -> Result<(Query, Map<String, Value>), String> {
     };
     let (sport, dport) = (number("sport", 65535)?, number("dport", 65535)?);
     let (kind, code) = (number("icmp_type", 255)?, number("icmp_code", 255)?);
-    let query = packet(from, to, protocol, [sport, dport], [kind, code])?;
+    let mut query = packet(from, to, protocol, [sport, dport], [kind, code])?;
+    for (key, by) in [("in", &mut query.entering), ("out", &mut query.leaving)] {
+        *by = match fields.remove(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(other) => return Err(format!("{key}: found {other}, expected the name of an uplink")),
+        };
+    }
     Ok((query, fields))
 }
 
@@ -115,14 +136,25 @@ fn packet(
         },
         false => None,
     };
-    Ok(Query { from, to, protocol, transport })
+    Ok(Query { from, to, protocol, transport, entering: None, leaving: None })
 }
 
 fn side(name: &str, answer: &SideAnswer) -> String {
-    match &answer.rule {
-        Some(rule) => format!("{name:<8} {:<6} {rule}", answer.verdict),
-        None => format!("{name:<8} {:<6} not policed", answer.verdict),
-    }
+    let rule = match (&answer.rule, &answer.host) {
+        (Some(rule), _) => rule,
+        (None, Some(_)) => "nothing decides, which lets it pass",
+        (None, None) => "not policed",
+    };
+    let at = answer.host.as_ref().map(|host| {
+        format!(" (host endpoint {}, {} at {})", host.host_endpoint, host.direction, host.interface)
+    });
+    format!("{name:<8} {:<6} {rule}{}", answer.verdict, at.unwrap_or_default())
+}
+
+/// The parts of an answer, in the packet's order.
+fn sides(answer: &Answer) -> impl Iterator<Item = (&'static str, &SideAnswer)> {
+    let between = answer.forward.iter().map(|side| ("forward", side));
+    [("egress", &answer.egress)].into_iter().chain(between).chain([("ingress", &answer.ingress)])
 }
 
 /// The packets of a file, each with its place there.
@@ -157,13 +189,14 @@ pub(crate) fn asked(arguments: ExplainArguments) -> Result<Query, Failure> {
     };
     let ports = [arguments.sport, arguments.dport];
     let icmp = [arguments.icmp_type.map(u16::from), arguments.icmp_code.map(u16::from)];
-    Ok(packet(from, to, protocol, ports, icmp)?)
+    let query = packet(from, to, protocol, ports, icmp)?;
+    Ok(Query { entering: arguments.entering, leaving: arguments.leaving, ..query })
 }
 
 /// `vrctl explain --resources DIRECTORY`.
 pub(crate) fn explain(directory: &Path, arguments: ExplainArguments, format: Format) -> Result<(), Failure> {
-    let world = load(directory)?;
-    let questions = Questions::new(&world);
+    let (world, view) = load(directory, arguments.offline.clone())?;
+    let questions = Questions::new(&world).on_node(view);
     if let Some(file) = arguments.batch {
         let mut out = BufWriter::new(std::io::stdout().lock());
         for asked in batch(&file)? {
@@ -174,19 +207,16 @@ pub(crate) fn explain(directory: &Path, arguments: ExplainArguments, format: For
         return Ok(out.flush()?);
     }
     let query = asked(arguments)?;
-    let answer = questions.ask(&query).map_err(|error| error.to_string())?;
-    let steps = questions.steps(&query).map_err(|error| error.to_string())?;
-    print(&answer, &steps, format)
+    let answer = questions.explain(&query).map_err(|error| error.to_string())?;
+    print(&answer, format)
 }
 
-/// Prints an answer and the rules that were asked, the source's first.
-pub(crate) fn print(answer: &Answer, steps: &[Vec<StepText>; 2], format: Format) -> Result<(), Failure> {
+/// Prints an answer and the rules that were asked, in the packet's order.
+pub(crate) fn print(answer: &Answer, format: Format) -> Result<(), Failure> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     match format {
         Format::Json | Format::Yaml => {
-            let mut value = json!(answer);
-            value["egress"]["steps"] = json!(steps[0]);
-            value["ingress"]["steps"] = json!(steps[1]);
+            let value = json!(answer);
             match format {
                 Format::Yaml => {
                     serde_yaml_ng::to_writer(&mut out, &value).map_err(|error| error.to_string())?
@@ -196,11 +226,9 @@ pub(crate) fn print(answer: &Answer, steps: &[Vec<StepText>; 2], format: Format)
         }
         _ => {
             writeln!(out, "{}", if answer.allowed { "allowed" } else { "denied" })?;
-            for (name, answer, steps) in
-                [("egress", &answer.egress, &steps[0]), ("ingress", &answer.ingress, &steps[1])]
-            {
+            for (name, answer) in sides(answer) {
                 writeln!(out, "{}", side(name, answer))?;
-                for step in steps {
+                for step in answer.steps.iter().flatten() {
                     let said = match (&step.action, &step.failed) {
                         (Some(action), _) => format!("matches: {action}"),
                         (None, Some(failed)) => format!("no: {failed}"),
@@ -231,6 +259,12 @@ fn differences(path: &str, expected: &Value, found: &Value, out: &mut BTreeMap<S
                 differences(&path, value, fields.get(key).unwrap_or(&Value::Null), out);
             }
         }
+        // Of a list each element on its own, and their number.
+        (Value::Array(expected), Value::Array(elements)) if expected.len() == elements.len() => {
+            for (at, (expected, found)) in expected.iter().zip(elements).enumerate() {
+                differences(&format!("{path}[{at}]"), expected, found, out);
+            }
+        }
         _ if expected == found => {}
         _ => drop(out.insert(path.to_owned(), (expected.clone(), found.clone()))),
     }
@@ -249,9 +283,9 @@ fn expected(value: &Value) -> Result<Value, String> {
 }
 
 /// `vrctl policy test`.
-pub(crate) fn test(cases: &Path, resources: &Path) -> Result<(), Failure> {
-    let world = load(resources)?;
-    let questions = Questions::new(&world);
+pub(crate) fn test(cases: &Path, resources: &Path, arguments: OfflineArguments) -> Result<(), Failure> {
+    let (world, view) = load(resources, arguments)?;
+    let questions = Questions::new(&world).on_node(view);
     let file = fs::File::open(cases).map_err(|error| format!("{}: {error}", cases.display()))?;
     let (mut asked, mut wrong) = (0, 0);
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -279,8 +313,9 @@ pub(crate) fn test(cases: &Path, resources: &Path) -> Result<(), Failure> {
                 "{place}: {} to {}: {path}: expected {wanted}, found {found}",
                 query.from, query.to
             )?;
-            writeln!(out, "  {}", side("egress", &answer.egress))?;
-            writeln!(out, "  {}", side("ingress", &answer.ingress))?;
+            for (name, answer) in sides(&answer) {
+                writeln!(out, "  {}", side(name, answer))?;
+            }
         }
     }
     writeln!(out, "{asked} cases, {wrong} wrong")?;

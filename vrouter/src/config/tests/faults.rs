@@ -66,6 +66,18 @@ fn keys_and_values() {
         ),
         ("[policy]\nfail_closed = \"yes\"\n", "2:15 policy.fail_closed: found \"yes\" | true or false"),
         (
+            "[policy]\nfailsafe_inbound_host_ports = [\"tcp:22\", \"icmp:8\"]\n",
+            "2:42 policy.failsafe_inbound_host_ports[1]: \"icmp\" is not tcp, udp or sctp | PROTOCOL:PORT or PROTOCOL:PREFIX:PORT, such as \"tcp:22\" or \"udp:10.0.0.0/8:53\"",
+        ),
+        (
+            "[policy]\nfailsafe_outbound_host_ports = [53]\n",
+            "2:33 policy.failsafe_outbound_host_ports[0]: found 53 | PROTOCOL:PORT or PROTOCOL:PREFIX:PORT, such as \"tcp:22\" or \"udp:10.0.0.0/8:53\"",
+        ),
+        (
+            "[policy]\nfailsafe_inbound_host_ports = [\"tcp:22\", \"tcp:22\"]\n",
+            "2:42 policy.failsafe_inbound_host_ports[1]: tcp:22 is already given at policy.failsafe_inbound_host_ports[0] | each once",
+        ),
+        (
             "[[peer]]\naddress = \"224.0.0.1\"\n",
             "2:11 peer[0].address: 224.0.0.1 is no unicast address of another node | an address such as \"172.16.20.253\"",
         ),

@@ -57,6 +57,9 @@ fn the_example_shows_every_key() {
     assert_eq!(config.pools[1].resource.spec.ipip_mode, api::EncapMode::Never);
     assert_eq!(config.peers[0].address.to_string(), "172.16.20.253");
     assert!(!*config.policy.fail_closed);
+    let ports = |list: &[Setting<api::FailsafePort>]| list.iter().map(|port| port.value).collect::<Vec<_>>();
+    assert_eq!(ports(&config.policy.failsafe_inbound_host_ports), api::FailsafePort::inbound());
+    assert_eq!(ports(&config.policy.failsafe_outbound_host_ports), api::FailsafePort::outbound());
     let route = &config.routes[0].resource;
     assert_eq!(route.metadata.name, "node2-ipv4");
     assert_eq!(route.spec.encap, Some(api::RouteEncap::Ipip));
@@ -110,6 +113,8 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(*config.node.name, "debian");
     assert_eq!(*config.workers.cores[0], 1);
     assert_eq!(*config.memory.frames, 16384);
+    assert_eq!(*config.policy.failsafe_inbound_host_ports[0], api::FailsafePort::inbound()[0]);
+    assert_eq!(config.policy.failsafe_outbound_host_ports.len(), 9);
     let one = read("n.toml", "", &host(&[0])).finish().expect("defaults fit one core");
     assert_eq!(*one.0.workers.cores[0], 0);
 }
@@ -122,6 +127,8 @@ fn other_spellings_of_the_same() {
          uplink = [{ device = \"a\", sharing = \"exclusive\", addresses = [\"192.0.2.1/24\"], mtu = 9000 },\n\
                    { device = \"b\", mode = \"zero-copy\", forward = [\"0.0.0.0/0\"], foreign_tunnels = [\"192.0.2.9\"] }]\n\
          policy.fail_closed = true\n\
+         policy.failsafe_inbound_host_ports = []\n\
+         policy.failsafe_outbound_host_ports = [\"udp:fd00::/8:53\"]\n\
          [[pod]]\nname = \"a/b\"\nnetns = \"/p\"\naddresses = [\"10.0.0.1\", \"fd00::1/128\"]\nattach = \"veth\"\n",
     );
     assert_eq!(config.node.api.to_str(), Some("/tmp/v.sock"));
@@ -130,6 +137,8 @@ fn other_spellings_of_the_same() {
     assert_eq!(*config.uplinks[1].mode, UplinkMode::ZeroCopy);
     assert_eq!((config.pods[0].spec.interface.as_str(), config.pods[0].spec.attach), ("eth0", Attach::Veth));
     assert!(*config.policy.fail_closed);
+    assert!(config.policy.failsafe_inbound_host_ports.is_empty());
+    assert_eq!(config.policy.failsafe_outbound_host_ports[0].to_string(), "udp:fd00::/8:53");
 }
 
 #[test]

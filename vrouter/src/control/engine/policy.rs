@@ -20,14 +20,15 @@ use std::sync::Arc;
 use acl::conntrack::PolicyGenerations;
 use acl::model::Family;
 use acl::{ProgramId, RuleId};
-use api::Resource;
+use api::{FailsafePort, Resource};
 use ipnet::IpNet;
 
-use super::host_endpoints::HostEndpoints;
+use super::host_endpoints;
 use super::{Engine, EngineError};
 use crate::control::desired::{PortRole, PortSpec};
 use crate::control::policy::endpoint::Endpoint;
-use crate::control::policy::{EndpointKey, PolicyWorld};
+use crate::control::policy::host_places::{HostPlaces, Interface};
+use crate::control::policy::{EndpointKey, NodeView, PolicyWorld};
 use crate::counters::WorkerCounters;
 use crate::ids::{MAX_PORTS, PortId};
 use crate::publish::Epoch;
@@ -48,7 +49,7 @@ pub(super) struct PolicySide {
     /// Endpoints that resources describe; these win over what is known of the port.
     described: BTreeSet<EndpointKey>,
     /// Host endpoints, and where each is.
-    pub(super) hosts: HostEndpoints,
+    pub(super) hosts: HostPlaces,
     /// Who counts rules: there must be room before a verdict can name one.
     counters: Vec<Arc<WorkerCounters>>,
     /// The world has changed since it was published.
@@ -65,7 +66,7 @@ impl PolicySide {
             generations: vec![PolicyGenerations::default(); MAX_PORTS],
             ports: BTreeMap::new(),
             described: BTreeSet::new(),
-            hosts: HostEndpoints::default(),
+            hosts: HostPlaces::default(),
             counters: Vec::new(),
             changed: false,
             awaited: None,
@@ -134,12 +135,25 @@ fn endpoint(spec: &PortSpec) -> Option<Endpoint> {
 pub struct PolicyParts {
     resources: Vec<Resource>,
     endpoints: Vec<(EndpointKey, Endpoint)>,
+    failsafe: [Vec<FailsafePort>; 2],
+    node: Option<String>,
+    devices: Vec<Interface>,
+    own: Vec<IpAddr>,
+    local: BTreeSet<EndpointKey>,
 }
 
 impl PolicyParts {
+    /// The node around the world.
+    pub fn view(&self) -> NodeView {
+        let mut hosts = HostPlaces::new(self.node.clone());
+        self.resources.iter().for_each(|resource| hosts.put(resource));
+        NodeView::new(self.devices.iter().cloned(), &hosts, self.own.clone(), self.local.clone())
+    }
+
     /// The world, settled.
     pub fn world(self) -> PolicyWorld {
         let mut world = PolicyWorld::new();
+        world.set_failsafe(self.failsafe);
         self.resources.iter().for_each(|resource| world.apply(resource));
         self.endpoints.into_iter().for_each(|(key, endpoint)| world.put_endpoint(key, Some(endpoint)));
         world.publish();
@@ -156,7 +170,51 @@ impl Engine {
         let specs = self.desired.ports.values();
         let endpoints = specs.filter_map(|spec| Some((endpoint_key(&spec.name), endpoint(spec)?)));
         let endpoints = endpoints.filter(|(key, _)| !described.contains(key)).collect();
-        PolicyParts { resources, endpoints }
+        PolicyParts {
+            resources,
+            endpoints,
+            failsafe: self.policy.world.failsafe().clone(),
+            node: self.policy.hosts.node().cloned(),
+            devices: self.desired.ports.values().filter_map(host_endpoints::interface).collect(),
+            own: self.own_addresses(),
+            local: self.policy.ports.keys().cloned().collect(),
+        }
+    }
+
+    /// The node around the policy in force.
+    pub fn node_view(&self) -> NodeView {
+        let devices = self.desired.ports.values().filter_map(host_endpoints::interface);
+        let local = self.policy.ports.keys().cloned().collect();
+        NodeView::new(devices, &self.policy.hosts, self.own_addresses(), local)
+    }
+
+    /// The port by which packets to an address leave, the first of several; and whether by a tunnel.
+    pub fn way_to(&self, address: IpAddr) -> Option<(String, bool)> {
+        let (port, tunnelled) = self.adjacency_to(address)?;
+        Some((self.port_name(port)?.to_owned(), tunnelled))
+    }
+
+    /// The port by which packets to an address leave, the first of several.
+    fn port_toward(&self, address: IpAddr) -> Option<PortId> {
+        let (port, _) = self.adjacency_to(address)?;
+        self.port_name(port).map(|_| port)
+    }
+
+    fn adjacency_to(&self, address: IpAddr) -> Option<(PortId, bool)> {
+        let tables = self.tables();
+        let group = match address {
+            IpAddr::V4(address) => tables.fib4.lookup(address),
+            IpAddr::V6(address) => tables.fib6.lookup(address),
+        };
+        let group = tables.groups.get(group?.index())?;
+        let adjacency = &tables.adjacencies[group.pick(|| 0).index()];
+        Some((adjacency.port, adjacency.tunnel.is_some()))
+    }
+
+    /// Sets the ports that no policy of a host endpoint closes.
+    pub(super) fn set_failsafe(&mut self, ports: [Vec<FailsafePort>; 2]) {
+        self.policy.world.set_failsafe(ports);
+        self.policy.changed = true;
     }
 
     /// Addresses of the node itself.

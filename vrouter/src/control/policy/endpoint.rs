@@ -14,8 +14,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use acl::model::{Rule, RuleAction};
-use acl::{Direction, ProgramId, RuleId};
+use acl::{Direction, ProgramId};
 use api::{EndpointPort, PolicySpec, PolicyType};
 use ipnet::IpNet;
 
@@ -138,96 +137,6 @@ pub struct HostPrograms {
     pub untracked: [Option<ProgramId>; 2],
     /// Before destination translation.
     pub pre_dnat: Option<ProgramId>,
-}
-
-/// A port that is always open at host endpoints.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Failsafe {
-    /// IP protocol.
-    pub protocol: u8,
-    /// Port of the host for ingress, of the other end for egress.
-    pub port: u16,
-    /// The other end; `None`: anywhere.
-    pub net: Option<IpNet>,
-}
-
-impl Failsafe {
-    /// Calico's defaults: what keeps a node reachable and its control plane working.
-    pub fn defaults(direction: Direction) -> Vec<Failsafe> {
-        let open = |list: &[(u8, u16)]| {
-            list.iter()
-                .map(|(protocol, port)| Failsafe { protocol: *protocol, port: *port, net: None })
-                .collect()
-        };
-        const TCP: u8 = 6;
-        const UDP: u8 = 17;
-        match direction {
-            Direction::Ingress => open(&[
-                (TCP, 22),
-                (UDP, 68),
-                (TCP, 179),
-                (TCP, 2379),
-                (TCP, 2380),
-                (TCP, 5473),
-                (TCP, 6443),
-                (TCP, 6666),
-                (TCP, 6667),
-            ]),
-            Direction::Egress => open(&[
-                (UDP, 53),
-                (UDP, 67),
-                (TCP, 179),
-                (TCP, 2379),
-                (TCP, 2380),
-                (TCP, 5473),
-                (TCP, 6443),
-                (TCP, 6666),
-                (TCP, 6667),
-            ]),
-        }
-    }
-
-    /// The rule that opens the port. Packets *to* the port are meant both ways: answers to them are
-    /// the connection tracker's matter.
-    pub fn rule(
-        &self,
-        id: RuleId,
-        direction: Direction,
-        nets: &mut impl FnMut(&IpNet) -> acl::model::SetId,
-    ) -> Rule {
-        let mut rule = self.rule_for(id, direction, nets);
-        rule.destination.ports = vec![self.port..=self.port];
-        rule
-    }
-
-    /// The rule that lets answers of connections to the port pass, which go the other way.
-    pub fn answer_rule(
-        &self,
-        id: RuleId,
-        direction: Direction,
-        nets: &mut impl FnMut(&IpNet) -> acl::model::SetId,
-    ) -> Rule {
-        let mut rule = self.rule_for(id, direction, nets);
-        rule.source.ports = vec![self.port..=self.port];
-        rule
-    }
-
-    fn rule_for(
-        &self,
-        id: RuleId,
-        direction: Direction,
-        nets: &mut impl FnMut(&IpNet) -> acl::model::SetId,
-    ) -> Rule {
-        let mut rule = Rule::new(id, RuleAction::Allow);
-        rule.protocol = Some(self.protocol);
-        if let Some(net) = &self.net {
-            match direction {
-                Direction::Ingress => rule.source.all_of.push(nets(net)),
-                Direction::Egress => rule.destination.all_of.push(nets(net)),
-            }
-        }
-        rule
-    }
 }
 
 impl Endpoint {

@@ -19,6 +19,9 @@
 //! | [`endpoint`] | which policies apply to an endpoint, and the rule sets made of them |
 //! | [`plan`] | endpoints that changed get programs, shared where they are alike |
 //! | [`overview`] | all of it in order, for people |
+//! | `failsafe` | ports that no policy of a host endpoint closes |
+//! | [`host_places`] | which host endpoint is at which device |
+//! | [`path`] | who is asked about a packet, and in which order |
 //! | [`query`] | what policy says of a packet, and why |
 //! | [`world`] | all of it, changed by one resource at a time |
 //!
@@ -26,8 +29,11 @@
 //! model's crates.
 
 pub mod endpoint;
+mod failsafe;
+pub mod host_places;
 pub mod labels;
 pub mod overview;
+pub mod path;
 pub mod plan;
 pub mod query;
 pub mod rule_names;
@@ -39,7 +45,8 @@ pub mod world;
 #[cfg(test)]
 mod tests;
 
-pub use endpoint::{EndpointKey, EndpointPrograms, Failsafe, HostPrograms};
-pub use query::{Answer, Packet, Query, QueryError, Questions, SideAnswer, StepText};
+pub use endpoint::{EndpointKey, EndpointPrograms, HostPrograms};
+pub use path::{HostPoint, NodeView, Path, Way};
+pub use query::{Answer, Packet, Query, QueryError, Questions, SideAnswer, StepText, Verdicts};
 pub use rule_names::{RuleName, RuleNames};
 pub use world::{Change, PolicyWorld};

@@ -4,13 +4,13 @@
 //! compiled once; a program goes when its last endpoint has left it.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use acl::model::{Policy, Ruleset, SetId, Tier, TierEnd};
 use acl::{CompileError, Direction, ProgramId};
 use api::{DefaultAction, Order};
 
-use super::endpoint::{EndpointKey, EndpointPrograms, Failsafe, HostPrograms, Stage, policy_type};
+use super::endpoint::{EndpointKey, EndpointPrograms, HostPrograms, Stage, policy_type};
 use super::rule_names::RuleName;
 use super::translate::Sources;
 use super::world::{Change, ItemKey, PolicyKey, PolicyWorld, StoredPolicy};
@@ -34,7 +34,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) id: ProgramId,
-    users: usize,
+    users: BTreeSet<EndpointKey>,
     /// Why it only denies.
     refused: Option<CompileError>,
     /// Sets of the failsafe ports' prefixes.
@@ -67,14 +67,14 @@ impl PolicyWorld {
                 }
                 continue;
             }
-            new.iter().for_each(|plan| self.join(plan));
-            left.extend(old);
+            new.iter().filter(|plan| !old.contains(plan)).for_each(|plan| self.join(plan, &key));
+            left.extend(old.into_iter().filter(|plan| !new.contains(plan)).map(|plan| (plan, key.clone())));
             if !new.is_empty() {
                 self.plans.insert(key.clone(), new);
             }
             endpoints.push(key);
         }
-        left.iter().for_each(|plan| self.leave(plan));
+        left.iter().for_each(|(plan, key)| self.leave(plan, key));
         let mut sources =
             Sources { engine: &mut self.engine, selectors: &mut self.items, services: &mut self.services };
         std::mem::take(&mut self.waste).into_iter().for_each(|rules| rules.release(&mut sources));
@@ -85,13 +85,9 @@ impl PolicyWorld {
     /// Returns the endpoints whose verdicts may be others from now on.
     pub fn settle(&mut self) -> Vec<EndpointKey> {
         let programs = self.engine.settle();
-        if programs.is_empty() {
-            return Vec::new();
-        }
-        let concerned =
-            |plan: &Plan| self.compiled.get(plan).is_some_and(|compiled| programs.contains(&compiled.id));
-        let endpoints = self.plans.iter().filter(|(_, plans)| plans.iter().any(concerned));
-        endpoints.map(|(key, _)| key.clone()).collect()
+        let plans = programs.iter().filter_map(|id| self.by_program.get(id));
+        let users = plans.filter_map(|plan| self.compiled.get(plan)).flat_map(|compiled| &compiled.users);
+        users.collect::<BTreeSet<_>>().into_iter().cloned().collect()
     }
 
     /// Endpoints that are denied because what applies to them could not be compiled.
@@ -185,9 +181,9 @@ impl PolicyWorld {
         }
     }
 
-    fn join(&mut self, plan: &Plan) {
+    fn join(&mut self, plan: &Plan, key: &EndpointKey) {
         if let Some(compiled) = self.compiled.get_mut(plan) {
-            compiled.users += 1;
+            compiled.users.insert(key.clone());
             return;
         }
         let mut nets = Vec::new();
@@ -201,16 +197,19 @@ impl PolicyWorld {
             self.engine.compile(Ruleset { tiers: Vec::new(), profiles: Vec::new(), no_match: Some(rule) })
         });
         if let Ok(id) = compiled {
-            self.compiled.insert(plan.clone(), Compiled { id, users: 1, refused, nets });
+            let users = BTreeSet::from([key.clone()]);
+            self.compiled.insert(plan.clone(), Compiled { id, users, refused, nets });
+            self.by_program.insert(id, plan.clone());
         }
     }
 
-    fn leave(&mut self, plan: &Plan) {
+    fn leave(&mut self, plan: &Plan, key: &EndpointKey) {
         let Some(compiled) = self.compiled.get_mut(plan) else { return };
-        compiled.users -= 1;
-        if compiled.users == 0
+        compiled.users.remove(key);
+        if compiled.users.is_empty()
             && let Some(compiled) = self.compiled.remove(plan)
         {
+            self.by_program.remove(&compiled.id);
             self.engine.remove_program(compiled.id);
             compiled.nets.into_iter().for_each(|id| self.engine.release_nets(id));
         }
@@ -220,8 +219,8 @@ impl PolicyWorld {
         let direction = plan.direction;
         let at = direction as usize;
         let mut tiers = Vec::with_capacity(plan.tiers.len() + 1);
-        if plan.failsafe.is_some() && !self.failsafe[at].is_empty() {
-            tiers.push(self.failsafe_tier(direction, plan.stage, nets));
+        if plan.failsafe.is_some() {
+            tiers.extend(self.failsafe_tier(direction, plan.stage, nets));
         }
         for (name, _, policies) in &plan.tiers {
             let mut made = Vec::with_capacity(policies.len());
@@ -247,25 +246,5 @@ impl PolicyWorld {
         let profiles = profiles.map(|profile| profile.rules[at].rules.clone()).collect();
         let no_match = plan.stage.is_closed().then(|| self.names.id(RuleName::NoMatch { direction }));
         Ruleset { tiers, profiles, no_match }
-    }
-
-    fn failsafe_tier(&mut self, direction: Direction, stage: Stage, nets: &mut Vec<SetId>) -> Tier {
-        let id = self.names.id(RuleName::Failsafe { direction });
-        let ports: Vec<Failsafe> = self.failsafe[direction as usize].clone();
-        // Answers of untracked connections are known by their source port alone.
-        let answers: Vec<Failsafe> = match stage {
-            Stage::Untracked => self.failsafe[1 - direction as usize].clone(),
-            _ => Vec::new(),
-        };
-        let engine = &mut self.engine;
-        let mut net = |prefix: &ipnet::IpNet| {
-            let set = engine.nets(std::slice::from_ref(prefix));
-            nets.push(set);
-            set
-        };
-        let mut rules: Vec<_> = ports.iter().map(|port| port.rule(id, direction, &mut net)).collect();
-        rules.extend(answers.iter().map(|port| port.answer_rule(id, direction, &mut net)));
-        let policies = vec![Policy { staged: false, end: id, rules }];
-        Tier { policies, end: TierEnd::Pass, end_id: id }
     }
 }

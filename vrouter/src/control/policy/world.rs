@@ -11,11 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use acl::{Direction, Engine, Published};
+use acl::{Direction, Engine, ProgramId, Published};
 use api::selector::Expr;
-use api::{DefaultAction, Kind, Order, PolicySpec, Profile, Resource};
+use api::{DefaultAction, FailsafePort, Kind, Order, PolicySpec, Profile, Resource};
 
-use super::endpoint::{Endpoint, EndpointKey, Failsafe, policy_type};
+use super::endpoint::{Endpoint, EndpointKey, policy_type};
+use super::failsafe;
 use super::labels::{self, endpoint_labels, implied_profile, namespace_profile_name, policy_selector};
 use super::plan::{Compiled, Plan};
 use super::rule_names::{RuleName, RuleNames};
@@ -90,10 +91,12 @@ pub struct PolicyWorld {
     pub(super) tiers: BTreeMap<String, StoredTier>,
     pub(super) policies: BTreeMap<PolicyKey, StoredPolicy>,
     pub(super) profiles: BTreeMap<String, StoredProfile>,
-    pub(super) failsafe: [Vec<Failsafe>; 2],
+    /// Inbound, outbound.
+    pub(super) failsafe: [Vec<FailsafePort>; 2],
     pub(super) failsafe_version: u64,
     pub(super) plans: BTreeMap<EndpointKey, Vec<Plan>>,
     pub(super) compiled: HashMap<Plan, Compiled>,
+    pub(super) by_program: HashMap<ProgramId, Plan>,
     pub(super) marked: BTreeSet<EndpointKey>,
     /// Rules that programs may name until the marked endpoints are planned anew.
     pub(super) waste: Vec<Translation>,
@@ -119,10 +122,11 @@ impl PolicyWorld {
             tiers: BTreeMap::new(),
             policies: BTreeMap::new(),
             profiles: BTreeMap::new(),
-            failsafe: [Direction::Ingress, Direction::Egress].map(Failsafe::defaults),
+            failsafe: failsafe::defaults(),
             failsafe_version: 0,
             plans: BTreeMap::new(),
             compiled: HashMap::new(),
+            by_program: HashMap::new(),
             marked: BTreeSet::new(),
             waste: Vec::new(),
             version: 0,
@@ -238,10 +242,8 @@ impl PolicyWorld {
         self.marked.insert(key);
     }
 
-    /// Sets the ports that are always open at host endpoints.
-    pub fn set_failsafe(&mut self, direction: Direction, ports: Vec<Failsafe>) {
-        self.failsafe[direction as usize] = ports;
-        self.failsafe_version += 1;
+    /// Marks every host endpoint.
+    pub(super) fn mark_hosts(&mut self) {
         let hosts = self.endpoints.keys().filter(|key| matches!(key, EndpointKey::Host { .. }));
         self.marked.extend(hosts.cloned());
     }

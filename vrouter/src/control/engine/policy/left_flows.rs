@@ -1,8 +1,15 @@
 //! Flows that the process before has left: each is given to the ports that have its addresses now.
 //!
+//! ```text
+//!   address of                          the side is
+//!   a pod that is here                  its port: the pod's policy is asked
+//!   the node itself, or far away        the port that routes lead to: its host endpoint is asked
+//!   nowhere (a pod that is gone)        nobody's: the flow is left
+//! ```
+//!
 //! Port numbers and rules are others than before, so no verdict counts any more: every flow is noted with a generation
 //! just older than the policy, and the policy is asked again with its next packet, in the direction in which the flow
-//! was opened. Flows that a host endpoint was asked about are not taken over: policy opens them anew, or does not.
+//! was opened. Where a host endpoint is no more, the side is open.
 
 use core::net::IpAddr;
 use std::collections::HashMap;
@@ -15,8 +22,8 @@ use crate::ids::{PortId, Timestamp};
 use crate::tables::Role;
 
 impl Engine {
-    /// Opens the flows that another table has left in `left`, as far as the pods are here that they belong to. To be
-    /// called when these are attached and the policies known.
+    /// Opens the flows that another table has left in `left`, as far as the pods, or routes to the hosts, are here that
+    /// they belong to. To be called when these are in place and the policies known.
     ///
     /// # Errors
     /// Where `left` holds no flow table, or one of another version.
@@ -26,7 +33,7 @@ impl Engine {
             if old.endpoint == SideVerdict::NO_ENDPOINT {
                 return Some(SideVerdict::NONE);
             }
-            let port = owners.get(&address)?;
+            let port = owners.get(&address).copied().or_else(|| self.port_toward(address))?;
             let current = self.policy.generations.get(port.index())?;
             let current = if ingress { current.ingress } else { current.egress };
             let verdict = Verdict { action: Action::Allow, rule: RuleId::NONE };

@@ -51,7 +51,14 @@ fn add(world: &mut PolicyWorld, text: &str) {
 /// Whether TCP to a port passes, and the rule that says so at the destination.
 fn asked(world: &PolicyWorld, from: &str, to: &str, port: u16) -> (bool, String) {
     let transport = Some((40_000, port));
-    let query = Query { from: from.to_owned(), to: to.to_owned(), protocol: 6, transport };
+    let query = Query {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        protocol: 6,
+        transport,
+        entering: None,
+        leaving: None,
+    };
     let answer = Questions::new(world).ask(&query).expect("both ends are known");
     (answer.allowed, answer.ingress.rule.unwrap_or_default())
 }
