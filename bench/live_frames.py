@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """In-kernel packet generator and counting sink, as two small XDP programs.
 
-    live_frames.py generate DEV DST_MAC SRC_IP DST_IP [SIZE]   as fast as one core can, until killed
+    live_frames.py generate DEV DST_MAC SRC_IP DST_IP [SIZE]   as fast as one core can, until killed or orphaned
     live_frames.py redirect DEV OUT                            XDP on DEV that sends every frame out of OUT
     live_frames.py sink DEV xdp|tc                             counts IPv4 and drops it; prints the
                                                                count for each line on standard input
@@ -18,6 +18,7 @@ it drops socket buffers, as they come to an ordinary pod.
 """
 import ctypes
 import os
+import signal
 import socket
 import struct
 import sys
@@ -78,7 +79,14 @@ def udp_frame(dst_mac, src_ip, dst_ip, size):
     return (ethernet + ip + udp).ljust(size, b"\0")
 
 
+def end_with_parent():
+    """A generator that outlives the bench which was stopped would load the machine for ever."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def generate(device, dst_mac, src_ip, dst_ip, size=60):
+    end_with_parent()
     frame = udp_frame(dst_mac, src_ip, dst_ip, int(size))
     ifindex = socket.if_nametoindex(device)
     headers = frame[:44]

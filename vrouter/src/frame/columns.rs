@@ -167,7 +167,7 @@ impl FrameArea {
         columns: &Columns,
     ) -> u64 {
         let mut written = 0;
-        for lane in crate::burst::lanes(mask) {
+        for lane in (0..ROWS).filter(|lane| mask >> lane & 1 == 1) {
             let Some(place) = self.header_mut::<PIECE>(&mut frames[lane], at[lane]) else { continue };
             for (bytes, column) in place.as_chunks_mut::<4>().0.iter_mut().zip(&columns.0) {
                 *bytes = column[lane].to_le_bytes();
