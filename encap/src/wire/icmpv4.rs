@@ -239,9 +239,10 @@ pub fn emit_error_v4(
 /// - its destination is neither multicast nor broadcast;
 /// - its source is one host.
 ///
-/// A link-layer broadcast, and a subnet's own broadcast address, the caller must refuse: the packet does not show them.
+/// Only its first bytes need be there. A link-layer broadcast, and a subnet's own broadcast address, the caller must
+/// refuse: the packet does not show them.
 pub fn may_answer_v4(packet: &[u8]) -> bool {
-    let Ok(ip) = Ipv4::new_checked(packet) else {
+    let Ok(ip) = Ipv4::new_quoted(packet) else {
         return false;
     };
     if !ip.verify_checksum() || ip.fragment_offset() != 0 {

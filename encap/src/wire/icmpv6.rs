@@ -251,13 +251,13 @@ pub(super) fn emit_message(
 ///
 /// A link-layer multicast or broadcast (e.4, e.5) the caller must refuse: the packet does not show it.
 pub fn may_answer_v6(packet: &[u8]) -> bool {
-    Ipv6::new_checked(packet).is_ok_and(|ip| !ip.dst().is_multicast()) && may_answer_too_big_v6(packet)
+    Ipv6::new_quoted(packet).is_ok_and(|ip| !ip.dst().is_multicast()) && may_answer_too_big_v6(packet)
 }
 
 /// As [`may_answer_v6`], for the two errors that multicast destinations get as well: [`PACKET_TOO_BIG`], and
 /// [`PARAMETER_PROBLEM`] with [`CODE_UNRECOGNIZED_OPTION`] (RFC 4443 §2.4 (e.3)).
 pub fn may_answer_too_big_v6(packet: &[u8]) -> bool {
-    let Ok(ip) = Ipv6::new_checked(packet) else {
+    let Ok(ip) = Ipv6::new_quoted(packet) else {
         return false;
     };
     let Ok(upper) = ip.upper() else { return false };

@@ -132,7 +132,10 @@ fn a_narrower_way_out_is_told_of() {
         let before = lab.counted();
         assert!(wide.send(&packet::ethernet(GATEWAY_MAC, WIDE, 0x0800, &packet)));
         lab.run();
-        let error = wide.receive().expect("an error comes back").bytes;
+        let error = wide
+            .receive()
+            .unwrap_or_else(|| panic!("no error about {to} comes back: {:?}", moved(&before, &lab.counted())))
+            .bytes;
         let (named, quoted) = needed(&error);
         assert_eq!(named, mtu, "to {to}");
         assert_eq!(quoted, &packet[..quoted.len()]);
