@@ -40,8 +40,8 @@ fn carries(attach: [&[Attach]; 2], mode: &str) {
                 let text = sized(&from.netns, ip, size);
                 assert!(text.contains(" 2 received"), "{} {size}: {text}", from.attach.word());
             }
-            tcp_transfer(&from.netns, &to.netns, ip, 10_000_000);
-            tcp_transfer(&to.netns, &from.netns, back, 10_000_000);
+            tcp_transfer(&from.netns, &to.netns, ip, 3_000_000);
+            tcp_transfer(&to.netns, &from.netns, back, 3_000_000);
             udp_exchange(&from.netns, &to.netns, ip, &[1, 1400, 1780, 8000, 8900]);
         }
         assert_eq!(checksum_errors(&from.netns), 0, "{} refused packets", from.name);

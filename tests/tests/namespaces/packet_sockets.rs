@@ -74,7 +74,7 @@ fn carried(net: &TwoNodes) {
 fn super_packets_cross_the_wire_whole() {
     let net = net([&[Attach::Tap], &[Attach::Tap]], "Never", [MODE, MODE]);
     let port = net.nodes[0].router.port(|port| port["role"] == "uplink");
-    assert_eq!(port["mode"], "packet-socket", "{port:#}");
+    assert_eq!(port["mode"], "packet_socket", "{port:#}");
     carried(&net);
     for node in &net.nodes {
         let (received, sent) = sizes(node);

@@ -97,7 +97,7 @@ impl Reading {
         let used = len.div_ceil(area.capacity());
         if used > self.frames {
             // Longer ones follow, as a stream gains speed.
-            (self.frames, self.reads, self.most) = (frames_for(MAX_PACKET, area.frame_size()), 0, used);
+            (self.frames, self.reads, self.most) = (frames_for(MAX_PACKET, area.frame_size()), 0, 1);
             return;
         }
         if self.frames == 1 {

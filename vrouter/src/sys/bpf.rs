@@ -298,10 +298,10 @@ impl Program {
         Ok(attr.retval)
     }
 
-    /// Runs a program of [`load_ingress`](Self::load_ingress) on `frame`; what it returns, the packet type
-    /// and the mark that the packet has then.
+    /// Runs a program of [`load_ingress`](Self::load_ingress) on `frame`; what it returns, and the mark
+    /// that the packet has then.
     #[cfg(test)]
-    pub(super) fn test_run_ingress(&self, frame: &[u8]) -> io::Result<(i32, u32, u32)> {
+    pub(super) fn test_run_ingress(&self, frame: &[u8]) -> io::Result<(i32, u32)> {
         /// Words of `struct __sk_buff`.
         const WORDS: usize = 48;
         let mut context = [0u32; WORDS];
@@ -317,7 +317,7 @@ impl Program {
         // SAFETY: `data_in` is valid for reads of `data_size_in` bytes, `ctx_out` for writes of
         // `ctx_size_out` bytes.
         unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
-        Ok((attr.retval.cast_signed(), context[1], context[2]))
+        Ok((attr.retval.cast_signed(), context[2]))
     }
 
     /// Attaches the program to the device `ifindex` of the calling thread's network

@@ -279,9 +279,9 @@ impl DeviceXdp {
         self.program.test_run(frame)
     }
 
-    /// The verdict on `frame` at the ingress, and the packet type and mark that it has then.
+    /// The verdict on `frame` at the ingress, and the mark that it has then.
     #[cfg(test)]
-    pub(super) fn test_run_ingress(&self, frame: &[u8]) -> std::io::Result<(i32, u32, u32)> {
+    pub(super) fn test_run_ingress(&self, frame: &[u8]) -> std::io::Result<(i32, u32)> {
         self.program.test_run_ingress(frame)
     }
 }

@@ -71,13 +71,15 @@ fn check_ingress(cases: &Cases) {
     let mut program = DeviceXdp::load_ingress(Sharing::Host).unwrap();
     configure(&mut program);
     let mut wrong = Vec::new();
-    // The kernel runs such a program on nothing shorter than an Ethernet header.
-    for (name, frame, want) in cases.iter().filter(|(_, frame, _)| frame.len() >= 14) {
-        let (verdict, kind, mark) = program.test_run_ingress(frame).unwrap();
+    for (name, frame, want) in cases {
+        let Ok((verdict, mark)) = program.test_run_ingress(frame) else {
+            // The kernel runs such a program on no frame that is shorter than its headers.
+            assert!(frame.len() < 14 + 40 && *want == PASS, "{name}: not run");
+            continue;
+        };
         assert_eq!(verdict, super::super::tc_program::NEXT, "{name}");
-        let ours = (kind, mark) == (super::super::tc_program::OTHER_HOST, super::super::tc_program::MARK);
-        if ours != (*want == TAKE) {
-            wrong.push(format!("{name}: packet type {kind}, mark {mark:#x}"));
+        if (mark == super::super::tc_program::MARK) != (*want == TAKE) {
+            wrong.push(format!("{name}: mark {mark:#x}"));
         }
     }
     assert!(wrong.is_empty(), "at the ingress: {wrong:#?}");
