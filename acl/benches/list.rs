@@ -127,7 +127,12 @@ fn headers(rules: &[ListRule], random: &mut Random) -> Vec<Header> {
 /// A list's sum of what it finds, as `rte_acl.c` makes it: it counts rules from 1.
 fn measure(name: &str, rules: &[ListRule], headers: &[Header], rounds: usize) {
     let start = Instant::now();
-    let list = RuleList::new(rules);
+    let list = match std::env::var("FORM").as_deref() {
+        Ok("trees") => RuleList::of_trees(rules),
+        Ok("tables") => RuleList::of_tables(rules),
+        Ok("vectors") => RuleList::of_vectors(rules),
+        _ => RuleList::new(rules),
+    };
     let build = start.elapsed();
     let keys: Vec<(ListKeys, usize)> = headers
         .chunks(BURST)
