@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p vrouter-acl --bench list` measures generated lists; `-- make DIR` writes them, and headers for them,
 //! as files; `-- run RULES HEADERS ROUNDS` measures files, as `bench/peers/acl` does beside DPDK's rte_acl. Each line
-//! says: packets a second, time of the build, memory.
+//! says: packets a second, time of the build, memory. FORM=trees, tables or vectors in the environment takes that form
+//! instead of the one that is thought best.
 //!
 //! Lists are made at random after ClassBench's kinds: `acl` (long prefixes), `ipc` (the same with more prefixes and some
 //! source ports) and `fw` (a third of the addresses are wildcards). Every packet matches some rule.
