@@ -16,7 +16,10 @@
 //! | `stage-tcp-1m` | the same, uniform among 1,000,000 |
 //! | `expire` | the sweep, for each entry that it looks at, nothing to remove |
 //! | `two-threads` | uniform lookups on two threads at a time, rate of both |
+//! | `churn-two` | two workers on a table that stays about 90 % full by expiry: a quarter of the packets opens flows |
 #![allow(unsafe_code)]
+
+mod churn;
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -306,6 +309,9 @@ fn main() {
     }
     if wanted("lookup-v6") {
         lookup_v6(huge, rounds, count);
+    }
+    if wanted("churn-two") {
+        churn::run(huge, rounds);
     }
     if wanted("create") || wanted("remove") {
         create(huge, rounds, &all);

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p vrouter-acl --bench list` measures generated lists; `-- make DIR` writes them, and headers for them,
 //! as files; `-- run RULES HEADERS ROUNDS` measures files, as `bench/peers/acl` does beside DPDK's rte_acl. Each line
-//! says: packets a second, time of the build, memory.
+//! says: packets a second, time of the build, memory. FORM=trees, tables or vectors in the environment takes that form
+//! instead of the one that is thought best.
 //!
 //! Lists are made at random after ClassBench's kinds: `acl` (long prefixes), `ipc` (the same with more prefixes and some
 //! source ports) and `fw` (a third of the addresses are wildcards). Every packet matches some rule.
@@ -127,7 +128,12 @@ fn headers(rules: &[ListRule], random: &mut Random) -> Vec<Header> {
 /// A list's sum of what it finds, as `rte_acl.c` makes it: it counts rules from 1.
 fn measure(name: &str, rules: &[ListRule], headers: &[Header], rounds: usize) {
     let start = Instant::now();
-    let list = RuleList::new(rules);
+    let list = match std::env::var("FORM").as_deref() {
+        Ok("trees") => RuleList::of_trees(rules),
+        Ok("tables") => RuleList::of_tables(rules),
+        Ok("vectors") => RuleList::of_vectors(rules),
+        _ => RuleList::new(rules),
+    };
     let build = start.elapsed();
     let keys: Vec<(ListKeys, usize)> = headers
         .chunks(BURST)

@@ -17,7 +17,7 @@
 use std::collections::HashMap;
 
 /// Words of a block.
-const BLOCK: usize = 8;
+pub(crate) const BLOCK: usize = 8;
 
 /// A row of `count` bits.
 pub(crate) fn ones(count: usize, bits: impl IntoIterator<Item = bool>) -> Vec<u64> {
@@ -153,6 +153,24 @@ impl BlockRowsBuilder {
 }
 
 impl BlockRows {
+    /// Words of a summary.
+    #[inline(always)]
+    pub(crate) fn summary_words(&self) -> usize {
+        self.summary_words
+    }
+
+    /// A word of a row's summary.
+    #[inline(always)]
+    pub(crate) fn summary(&self, row: usize, word: usize) -> u64 {
+        self.summaries[row * self.summary_words + word]
+    }
+
+    /// A block of a row.
+    #[inline(always)]
+    pub(crate) fn block(&self, row: usize, at: usize) -> &[u64; BLOCK] {
+        &self.pool[self.block_of[row * self.blocks + at] as usize].0
+    }
+
     pub(crate) fn memory(&self) -> usize {
         size_of_val(&*self.summaries) + size_of_val(&*self.block_of) + size_of_val(&*self.pool)
     }
@@ -167,14 +185,13 @@ pub(crate) fn intersection<'a, const N: usize>(
     (0..words).flat_map(move |word| {
         let mut summary = u64::MAX;
         for (field, row) in fields.iter().zip(rows) {
-            summary &= field.summaries[row * words + word];
+            summary &= field.summary(row, word);
         }
         set_bits([summary]).flat_map(move |bit| {
             let at = word * 64 + bit;
             let mut block = [u64::MAX; BLOCK];
             for (field, row) in fields.iter().zip(rows) {
-                let other = &field.pool[field.block_of[row * field.blocks + at] as usize].0;
-                for (word, other) in block.iter_mut().zip(other) {
+                for (word, other) in block.iter_mut().zip(field.block(row, at)) {
                     *word &= other;
                 }
             }

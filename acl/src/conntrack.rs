@@ -23,7 +23,7 @@
 //!  bucket    │lock,overfl.│ tags   │ 12 numbers of entries, two a word                 │  64 B for 8.1 flows 7.90 B
 //!            │ tags 0..4  │ 4..12  │                                                    │
 //!  head      │ state,time │address │ ports..│ policy │                                    32 B a flow        32 B
-//!  body      │ TCP: side 0│ side 1 │windows │ last   │bytes → │bytes ← │packets │verdicts│  64 B a flow       64 B
+//!  body      │ TCP: side 0│ side 1 │windows │ last   │count → │count ← │ above  │verdicts│  64 B a flow       64 B
 //!  extra     │ IPv6 addresses     │ (IPv4: kept for address translation)                   24 B a flow        24 B
 //! ```
 //!
@@ -40,7 +40,8 @@
 //!   the flow was not in the table.
 //! * **Opening and removing** happen under the lock of the key's first bucket, so a key is never there twice; where it
 //!   lies in another bucket, that one is locked too, in order of numbers.
-//! * **Tracking** locks the entry alone (bit 0 of its state) for the few dozen instructions of one packet. Locks are
+//! * **Tracking** locks the entry alone (bit 0 of its state) for the few dozen instructions of one packet; but not for a
+//!   datagram that changes nothing except the counters of its direction, which have a word of their own. Locks are
 //!   ordered buckets before entries; no section under a lock loops over other threads' work. What was found taken is
 //!   counted ([`Conntrack::contention`]).
 //! * **Order of memory.** An entry is written before its state (release), the state before the tag that leads to it

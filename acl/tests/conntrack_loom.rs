@@ -29,10 +29,11 @@ fn small(flows: u32) -> Arc<Conntrack> {
     Arc::new(Conntrack::new(capacity, conntrack::SEED, &settings).unwrap())
 }
 
-/// A request and its reply at two workers: one of them opens the flow, the other finds it.
+/// A request and its reply at two workers: one of them opens the flow, the other finds it. Two preemptions are enough to
+/// let each see the other half way; without a bound this does not end within minutes.
 #[test]
 fn find_or_insert_is_atomic() {
-    explore(None, || {
+    explore(Some(2), || {
         let table = small(2);
         let tuple = v4(1, 2, 3, 4, UDP);
         let other = thread::spawn({
@@ -125,5 +126,25 @@ fn state_of_both_directions_is_kept() {
         let shown = table.get(flow, tick(2)).unwrap();
         assert_eq!((shown.original.packets, shown.reply.packets), (2, 1));
         assert_eq!(table.flows_of(1), Some((0, 1)));
+    });
+}
+
+/// The same within a tick, when neither takes the lock.
+#[test]
+fn counters_of_both_directions_are_kept() {
+    explore(None, || {
+        let table = small(1);
+        let tuple = v4(1, 2, 3, 4, UDP);
+        let mut own = Worker::new(&table);
+        let flow = own.send(&tuple, None, 1, tick(0)).unwrap().flow();
+        own.packet(&tuple.reversed(), None, tick(0));
+        let other = thread::spawn({
+            let table = table.clone();
+            move || Worker::new(&table).packet(&tuple.reversed(), None, tick(0))
+        });
+        own.packet(&tuple, None, tick(0));
+        other.join().unwrap();
+        let shown = table.get(flow, tick(0)).unwrap();
+        assert_eq!((shown.original.packets, shown.reply.packets), (2, 2));
     });
 }

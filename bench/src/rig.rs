@@ -19,8 +19,10 @@ use vrouter::tables::NeighborState;
 use vrouter::{IdleMode, Router};
 
 use crate::workload::Workload;
-use vrouter::port::synthetic::{Sink, Source};
+use vrouter::port::synthetic::{Packet, Sink, Source};
 
+/// Flows that the table is made for, as in the daemon.
+const FLOWS: u32 = 1 << 20;
 /// Frames beside those in rotation.
 const SPARE: usize = 4096;
 
@@ -64,12 +66,20 @@ impl Rig {
     /// # Panics
     /// Where the router cannot be built (there is no memory for it), or drops packets.
     pub fn new(workload: Workload, ports: Ports) -> Self {
-        let builder = Router::builder().frames(ports.frames()).idle(IdleMode::Poll);
+        let mut builder = Router::builder().frames(ports.frames()).idle(IdleMode::Poll);
+        if workload.has_pod() {
+            builder = builder.flows(FLOWS);
+        }
         let mut router = builder.build().expect("memory for the frames");
         let (near, far) = workload.ports();
         let source = Source::new(workload.packets(), ports.burst);
-        router.add_port(near, vec![Box::new(source)]).expect("a right port");
-        let sink = router.add_port(far, vec![Box::new(Sink::new(ports.rotation))]).expect("a right port");
+        let (opener, answers) = workload.handshakes();
+        let openings = opener.len() / ports.burst;
+        let near_queue = Preceded::new(opener, 0, ports.burst, source);
+        router.add_port(near, vec![Box::new(near_queue)]).expect("a right port");
+        // An answer comes a turn behind its question.
+        let far_queue = Preceded::new(answers, 1, ports.burst, Sink::new(ports.rotation));
+        let sink = router.add_port(far, vec![Box::new(far_queue)]).expect("a right port");
         for event in workload.events() {
             router.apply(event).expect("a right event");
         }
@@ -79,7 +89,7 @@ impl Rig {
         }
         router.commit().expect("the routes fit");
         let mut rig = Rig { router, clock: Timestamp::from_millis(1000), sink, ports };
-        let warm_up = ports.warm_up().max(workload.packets().len() / ports.burst);
+        let warm_up = ports.warm_up().max(workload.packets().len() / ports.burst) + openings + 2;
         (0..warm_up).for_each(|_| {
             rig.turn();
         });
@@ -117,6 +127,47 @@ impl Rig {
     /// How packets come and go.
     pub fn ports(&self) -> Ports {
         self.ports
+    }
+}
+
+/// A queue that receives some packets once, before it is what it is.
+struct Preceded<Q> {
+    first: Option<Source>,
+    left: usize,
+    /// Turns to wait before.
+    wait: usize,
+    burst: usize,
+    then: Q,
+}
+
+impl<Q> Preceded<Q> {
+    fn new(first: Vec<Packet>, wait: usize, burst: usize, then: Q) -> Self {
+        let left = first.len();
+        Preceded { first: (left != 0).then(|| Source::new(first, burst)), left, wait, burst, then }
+    }
+}
+
+impl<Q: PortQueue> PortQueue for Preceded<Q> {
+    fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
+        let Some(first) = &mut self.first else { return self.then.rx_burst(port, burst, io) };
+        if self.wait != 0 {
+            self.wait -= 1;
+            return 0;
+        }
+        let received = first.receive(self.burst.min(self.left), port, burst, io);
+        self.left -= received;
+        if self.left == 0 {
+            self.first = None;
+        }
+        received
+    }
+
+    fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
+        self.then.tx_burst(batch, io)
+    }
+
+    fn close(self: Box<Self>, pool: &mut FramePool) {
+        Box::new(self.then).close(pool);
     }
 }
 

@@ -9,7 +9,10 @@
 //! | `encap` | IPv4 to 4,096 destinations | one route, into an IPIP tunnel |
 //! | `decap` | the same in IPIP, to the router | one route |
 //! | `ipv6` | IPv6 to 4,096 destinations | one route |
-//! | `policy` | UDP of a pod in 4,096 flows, all known | one route; 100 egress rules of which the last allows |
+//! | `policy` | UDP of a pod in 4,096 flows, all known | one route; 100 egress rules of which the last allows them |
+//! | `plain-4096`, `plain-65536` | UDP in so many flows to 64 destinations | one route |
+//! | `udp-4096`, `udp-65536` | the same of a pod, all flows known and answered | one route; 1,000 egress rules of which the last two allow them |
+//! | `tcp-4096`, `tcp-65536` | the same over TCP, after handshakes | the same |
 //!
 //! 64-byte frames (FCS included) where the headers fit: IPv6 and IPIP have 66. Peers measure
 //! the same packets and routes: [`Workload::packets`] and [`Workload::routes`] give them away.
@@ -20,6 +23,7 @@ use encap::MacAddr;
 use encap::wire::checksum;
 use fib::{AnyPrefix, Prefix, RouteSource};
 use vrouter::control::{Encap, IpipMode, Pool, RouteSpec, RouteTarget};
+use vrouter::tables::GATEWAY_MAC;
 use vrouter::{Event, PortSpec};
 
 use crate::internet;
@@ -36,7 +40,18 @@ const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 /// The far end of the tunnel that packets arrive by, and ours.
 const TUNNEL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(172, 16, 1, 9), Ipv4Addr::new(172, 16, 1, 1));
 const UDP: u8 = 17;
+const TCP: u8 = 6;
 const IPIP: u8 = 4;
+/// Where the flows go.
+const PEER_PORT: u16 = 9;
+/// Destinations of the packets that go in flows.
+const PEERS: u32 = 64;
+/// TCP flags.
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+/// First sequence numbers of a connection's two sides.
+const OPENER: u32 = 1_000_000;
+const PEER: u32 = 5_000_000;
 
 /// What a router is to do in a measurement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,11 +73,24 @@ pub enum Workload {
     Ipv6,
     /// Known flows of a pod with policy.
     Policy,
+    /// UDP over one route in so many flows, with no policy.
+    Plain(u32),
+    /// So many known flows of a pod, of this protocol, under 1,000 rules.
+    Established(Transport, u32),
+}
+
+/// A transport protocol of flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
 }
 
 impl Workload {
     /// All that have a name.
-    pub const ALL: [Workload; 9] = [
+    pub const ALL: [Workload; 15] = [
         Workload::Io,
         Workload::Forward(64),
         Workload::Forward(4096),
@@ -72,6 +100,12 @@ impl Workload {
         Workload::Decap,
         Workload::Ipv6,
         Workload::Policy,
+        Workload::Plain(4096),
+        Workload::Plain(1 << 16),
+        Workload::Established(Transport::Udp, 4096),
+        Workload::Established(Transport::Udp, 1 << 16),
+        Workload::Established(Transport::Tcp, 4096),
+        Workload::Established(Transport::Tcp, 1 << 16),
     ];
 
     /// Its name.
@@ -85,6 +119,9 @@ impl Workload {
             Workload::Decap => "decap".to_owned(),
             Workload::Ipv6 => "ipv6".to_owned(),
             Workload::Policy => "policy".to_owned(),
+            Workload::Plain(flows) => format!("plain-{flows}"),
+            Workload::Established(Transport::Udp, flows) => format!("udp-{flows}"),
+            Workload::Established(Transport::Tcp, flows) => format!("tcp-{flows}"),
         }
     }
 
@@ -105,7 +142,36 @@ impl Workload {
             Workload::Decap => destinations(4096).map(ipip).collect(),
             Workload::Ipv6 => (0..4096u32).map(destination6).map(udp6).collect(),
             Workload::Policy => (0..4096).map(of_pod).collect(),
+            Workload::Plain(flows) => (0..flows).map(|flow| in_flow(NEAR, UDP, flow, &[])).collect(),
+            Workload::Established(Transport::Udp, flows) => {
+                (0..flows).map(|flow| in_flow(GATEWAY_MAC, UDP, flow, &[])).collect()
+            }
+            Workload::Established(Transport::Tcp, flows) => {
+                let data = segment(OPENER + 1, PEER + 1, ACK);
+                (0..flows).map(|flow| in_flow(GATEWAY_MAC, TCP, flow, &data)).collect()
+            }
         }
+    }
+
+    /// What opens the flows, from the side of the packets and from the far side: the latter answers the former.
+    pub(crate) fn handshakes(self) -> (Vec<Packet>, Vec<Packet>) {
+        let Workload::Established(transport, flows) = self else { return Default::default() };
+        let (protocol, first, answer) = match transport {
+            Transport::Udp => (UDP, Vec::new(), vec![0, 8, 0, 0]),
+            Transport::Tcp => (TCP, segment(OPENER, 0, SYN), segment(PEER, OPENER + 1, SYN | ACK)),
+        };
+        let from_peer = |flow| {
+            let (peer, port) = ends(flow);
+            let ports = [PEER_PORT.to_be_bytes(), port.to_be_bytes()].concat();
+            ethernet(FAR, [8, 0], &ipv4(peer, POD, protocol, &[&ports[..], &answer].concat()))
+        };
+        let opener = (0..flows).map(|flow| in_flow(GATEWAY_MAC, protocol, flow, &first)).collect();
+        (opener, (0..flows).map(from_peer).collect())
+    }
+
+    /// Whether the packets are a pod's.
+    pub(crate) fn has_pod(self) -> bool {
+        matches!(self, Workload::Policy | Workload::Established(..))
     }
 
     /// The routes, each with the number of its next hop.
@@ -127,9 +193,9 @@ impl Workload {
         let uplink = |name, mac, v4: &str, v6: &str| {
             PortSpec::uplink(name, mac, [v4, v6].map(|net| net.parse().expect("an address")))
         };
-        let near = match self {
-            Workload::Policy => PortSpec::pod("default/pod", SENDER, [IpAddr::V4(POD)]),
-            _ => uplink("in", NEAR, "172.16.1.1/24", "fd00:1::1/64"),
+        let near = match self.has_pod() {
+            true => PortSpec::pod("default/pod", SENDER, [IpAddr::V4(POD)]),
+            false => uplink("in", NEAR, "172.16.1.1/24", "fd00:1::1/64"),
         };
         let mut far = uplink("out", FAR, "172.16.2.1/24", "fd00:2::1/64");
         // The neighbours are told, as the kernel tells them: no ARP is in the way.
@@ -149,8 +215,12 @@ impl Workload {
             let target = RouteTarget::Via(vec![next_hop(&prefix, number)], Encap::Pool);
             Event::PutRoute(RouteSpec { prefix, source: RouteSource::Static, target, metric: 0 })
         }));
-        if self == Workload::Policy {
-            events.push(Event::PutPolicy(Box::new(policy())));
+        if self.has_pod() {
+            events.push(Event::PutPolicy(Box::new(policy(if self == Workload::Policy {
+                100
+            } else {
+                1000
+            }))));
         }
         events
     }
@@ -217,7 +287,7 @@ fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
 
 /// A UDP header without checksum (RFC 768 allows that over IPv4) and `len` zeros.
 fn datagram(source_port: u16, len: usize) -> Vec<u8> {
-    let ports = [source_port.to_be_bytes(), 9u16.to_be_bytes(), (8 + len as u16).to_be_bytes(), [0, 0]];
+    let ports = [source_port.to_be_bytes(), PEER_PORT.to_be_bytes(), (8 + len as u16).to_be_bytes(), [0, 0]];
     let mut datagram = ports.concat();
     datagram.resize(8 + len, 0);
     datagram
@@ -247,22 +317,50 @@ fn udp6(to: Ipv6Addr) -> Packet {
 }
 
 fn of_pod(flow: u16) -> Packet {
-    let to = Ipv4Addr::from(0x1400_0001 + u32::from(flow % 64) * 0x1_0107);
-    ethernet(vrouter::tables::GATEWAY_MAC, [8, 0], &ipv4(POD, to, UDP, &datagram(1024 + flow, 18)))
+    let to = peer(u32::from(flow));
+    ethernet(GATEWAY_MAC, [8, 0], &ipv4(POD, to, UDP, &datagram(1024 + flow, 18)))
 }
 
-/// Egress of all pods: 99 rules that allow something else, one that allows this.
-fn policy() -> api::Resource {
+fn peer(flow: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x1400_0001 + flow % PEERS * 0x1_0107)
+}
+
+/// The peer of a flow and the port of its opener.
+fn ends(flow: u32) -> (Ipv4Addr, u16) {
+    (peer(flow), 1024 + (flow / PEERS) as u16)
+}
+
+/// A packet of a flow's opener; `transport` is what follows the ports, of UDP length and checksum by default.
+fn in_flow(mac: MacAddr, protocol: u8, flow: u32, transport: &[u8]) -> Packet {
+    let (to, port) = ends(flow);
+    let payload = match transport {
+        [] => datagram(port, 18),
+        rest => [&port.to_be_bytes()[..], &PEER_PORT.to_be_bytes(), rest].concat(),
+    };
+    ethernet(mac, [8, 0], &ipv4(POD, to, protocol, &payload))
+}
+
+/// A TCP header behind its ports, without options. Its checksum, which a router leaves alone, is 0.
+fn segment(sequence: u32, acknowledgment: u32, flags: u8) -> Vec<u8> {
+    let numbers = [sequence.to_be_bytes(), acknowledgment.to_be_bytes()].concat();
+    [&numbers[..], &[5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]].concat()
+}
+
+/// Egress of all pods: all rules but the last two allow something else, these allow this.
+fn policy(rules: u32) -> api::Resource {
     let mut text = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: { name: p }\n\
                     spec:\n  types: [Egress]\n  egress:\n"
         .to_owned();
-    for number in 0..99 {
+    for number in 0..rules - 2 {
         text += &format!(
-            "  - {{ action: Allow, protocol: TCP, destination: {{ nets: [ 20.{number}.0.0/16 ], \
-             ports: [ {} ] }} }}\n",
+            "  - {{ action: Allow, protocol: TCP, destination: {{ nets: [ 20.{}.0.0/16 ], ports: [ {} ] }} }}\n",
+            number % 250,
             1000 + number
         );
     }
-    text += "  - { action: Allow, protocol: UDP, destination: { ports: [ 9 ] } }\n";
+    for protocol in ["TCP", "UDP"] {
+        let ports = format!("{{ ports: [ {PEER_PORT} ] }}");
+        text += &format!("  - {{ action: Allow, protocol: {protocol}, destination: {ports} }}\n");
+    }
     api::read(&text).remove(0).outcome.expect("a right policy")
 }

@@ -7,9 +7,9 @@
 //!   head 3    egress generation 16 | ingress generation 16 | egress endpoint 16 | ingress endpoint 16
 //!
 //!   body 0-3  TCP windows (tcp.rs) or SCTP tags (sctp.rs)
-//!   body 4    packets of the opener, upper 12 bits | bytes 52
+//!   body 4    packets of the opener 28 | bytes 36
 //!   body 5    the same of the replies
-//!   body 6    packets of the opener 32 | packets of the replies 32
+//!   body 6    what has left words 4 and 5 above: packets 16 | bytes 16 || packets 16 | bytes 16
 //!   body 7    egress verdict: deny 1, rule 31 || ingress verdict: deny 1, rule 31
 //!
 //!   extra 0-2 the other address words of an IPv6 flow
@@ -69,7 +69,7 @@ impl FlowId {
     }
 
     #[inline(always)]
-    fn is_of(self, state: State) -> bool {
+    pub(super) fn is_of(self, state: State) -> bool {
         (self.0 ^ state.0) & INCARNATION == 0
     }
 }

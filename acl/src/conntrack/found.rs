@@ -85,6 +85,12 @@ impl Found {
         unpack_verdict(if side == Direction::Egress { word as u32 } else { (word >> 32) as u32 })
     }
 
+    /// Both verdicts of each lane that was tracked, packed: equal words, equal verdicts.
+    #[inline]
+    pub fn packed_verdicts(&self) -> &[u64; LANES] {
+        &self.verdicts
+    }
+
     /// Why a lane is in `invalid`.
     pub fn reason(&self, lane: usize) -> Option<Invalid> {
         Invalid::ALL.get(usize::from(self.reasons[lane]).checked_sub(1)?).copied()

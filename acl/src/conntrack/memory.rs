@@ -33,7 +33,7 @@ const _: () = assert!(FLOWS < BUCKETS * SLOTS);
 /// First word of every table: "vrct" and a byte that no text has.
 const MAGIC: u64 = 0x7672_6374_00ff_0001;
 /// Changes with every change of the layout or of a field's meaning.
-pub const LAYOUT_VERSION: u64 = 2;
+pub const LAYOUT_VERSION: u64 = 3;
 
 /// One cache line of table memory: 64 bytes, of which any are valid.
 #[repr(C, align(64))]

@@ -1,6 +1,7 @@
 //! A packet of a known flow: state, time, counters.
 
 use super::atomic::{AtomicU64, Ordering};
+use super::entry::FlowId;
 use super::error::Invalid;
 use super::found::Found;
 use super::headers::Headers;
@@ -13,8 +14,12 @@ use super::{icmp, lanes, protocol};
 
 /// Lanes whose bodies are on their way while one is worked on: as many as a core has misses under way.
 const AHEAD: usize = 16;
-/// Bits of a bytes word; the bits above continue the packets.
-const BYTES_BITS: u32 = 52;
+/// Bits of a counters' word that are bytes; those above are packets.
+const PACKETS_SHIFT: u32 = 36;
+/// One packet in a counters' word.
+const PACKET: u64 = 1 << PACKETS_SHIFT;
+/// The highest bits of packets and bytes: when they are reached, they go to the word above.
+const HIGHEST: u64 = 1 << 63 | 1 << (PACKETS_SHIFT - 1);
 
 impl View<'_> {
     /// Whether a lane's packet may open a flow, if policy lets it.
@@ -56,47 +61,82 @@ impl View<'_> {
         for lane in ahead.by_ref().take(AHEAD) {
             self.parts.fetch_body(found.flow[lane].entry());
         }
+        let mut others = 0;
         for lane in lanes(tracked) {
             if let Some(lane) = ahead.next() {
                 self.parts.fetch_body(found.flow[lane].entry());
             }
-            let bit = 1 << lane;
-            let id = found.flow[lane];
-            let Some(entry) = self.entry(id.entry()) else { continue };
-            let Some(locked) = entry.lock(id) else {
-                // Removed since the lookup.
+            match self.settled(headers, lane, found.flow[lane], found.reply >> lane & 1 != 0, now) {
+                Some(verdicts) => found.verdicts[lane] = verdicts,
+                None => others |= 1 << lane,
+            }
+        }
+        for lane in lanes(others) {
+            self.apply(headers, lane, now, found);
+        }
+    }
+
+    /// A datagram that changes nothing of its flow but the counters of its direction, for which nothing is locked: most
+    /// of a UDP flow, whose phase is settled and whose time is up to date. Returns the flow's verdicts; nothing where
+    /// the flow has to be locked.
+    ///
+    /// Packets of one direction come to one worker at a time. Where they do not, or where the entry has been given to
+    /// another flow within the last instructions, a count is wrong, and nothing else.
+    #[inline(always)]
+    fn settled(&self, headers: &Headers, lane: usize, id: FlowId, reply: bool, now: Tick) -> Option<u64> {
+        if headers.protocol[lane] != protocol::UDP {
+            return None;
+        }
+        let entry = self.entry(id.entry())?;
+        let state = entry.state();
+        let phase = state.phase_number();
+        let stays = phase == Phase::UdpReplied as usize || !reply && phase == Phase::UdpUnreplied as usize;
+        if !id.is_of(state) || !stays || now.since(state.last_seen()) != 0 {
+            return None;
+        }
+        self.count(id.entry(), reply, headers.len[lane]);
+        Some(entry.verdicts())
+    }
+
+    /// Applies a packet to its flow, which is locked for it.
+    #[inline(always)]
+    fn apply(&self, headers: &Headers, lane: usize, now: Tick, found: &mut Found) {
+        let bit = 1 << lane;
+        let id = found.flow[lane];
+        let Some(entry) = self.entry(id.entry()) else { return };
+        let Some(locked) = entry.lock(id) else {
+            // Removed since the lookup.
+            found.hit &= !bit;
+            self.miss(headers, lane, found);
+            return;
+        };
+        found.verdicts[lane] = entry.verdicts();
+        let state = locked.state();
+        let reply = found.reply & bit != 0;
+        let phase = state.phase();
+        match self.step(headers, lane, id.entry(), phase, reply) {
+            Step::Pass(next) => {
+                self.count(id.entry(), reply, headers.len[lane]);
+                if next != phase {
+                    self.moved(entry, phase, next);
+                }
+                // Another worker's clock may be ahead.
+                let seen = if now.since(state.last_seen()) == 0 { Tick(state.last_seen()) } else { now };
+                locked.unlock(next, seen);
+            }
+            Step::Ignore => {
+                self.count(id.entry(), reply, headers.len[lane]);
+                locked.unlock_unchanged();
+            }
+            Step::Drop(reason) => {
+                locked.unlock_unchanged();
+                found.refuse(lane, reason);
+            }
+            Step::Reopen => {
+                locked.unlock_unchanged();
                 found.hit &= !bit;
-                self.miss(headers, lane, found);
-                continue;
-            };
-            found.verdicts[lane] = entry.verdicts();
-            let state = locked.state();
-            let reply = found.reply & bit != 0;
-            let phase = state.phase();
-            match self.step(headers, lane, id.entry(), phase, reply) {
-                Step::Pass(next) => {
-                    self.count(id.entry(), reply, headers.len[lane]);
-                    if next != phase {
-                        self.moved(entry, phase, next);
-                    }
-                    // Another worker's clock may be ahead.
-                    let seen = if now.since(state.last_seen()) == 0 { Tick(state.last_seen()) } else { now };
-                    locked.unlock(next, seen);
-                }
-                Step::Ignore => {
-                    self.count(id.entry(), reply, headers.len[lane]);
-                    locked.unlock_unchanged();
-                }
-                Step::Drop(reason) => {
-                    locked.unlock_unchanged();
-                    found.refuse(lane, reason);
-                }
-                Step::Reopen => {
-                    locked.unlock_unchanged();
-                    found.hit &= !bit;
-                    found.first |= bit;
-                    found.reopens |= bit;
-                }
+                found.first |= bit;
+                found.reopens |= bit;
             }
         }
     }
@@ -143,36 +183,60 @@ impl View<'_> {
     /// Counts a packet.
     #[inline(always)]
     fn count(&self, number: u32, reply: bool, len: u32) {
-        let (_, words) = self.protocol(number);
-        let bytes = &words[usize::from(reply)];
-        let shift = if reply { 0 } else { 32 };
-        let old = words[2].load(Ordering::Relaxed);
-        // Neither half carries into the other.
-        let one_more = ((old >> shift) as u32).wrapping_add(1);
-        let carry = u64::from(one_more == 0) << BYTES_BITS;
-        words[2].store(old & !(0xffff_ffff << shift) | u64::from(one_more) << shift, Ordering::Relaxed);
-        let sum = bytes.load(Ordering::Relaxed).wrapping_add(u64::from(len)).wrapping_add(carry);
-        bytes.store(sum, Ordering::Relaxed);
+        count(self.protocol(number).1, reply, len);
     }
 
     /// Packets and bytes of a flow's two directions.
     pub(super) fn counted(&self, number: u32) -> [Traffic; 2] {
-        let (_, words) = self.protocol(number);
-        let word = |at: usize| words[at].load(Ordering::Relaxed);
-        let packets = word(2);
-        [(word(0), packets >> 32), (word(1), packets & 0xffff_ffff)].map(|(bytes, low)| Traffic {
-            packets: (bytes >> BYTES_BITS) << 32 | low,
-            bytes: bytes & ((1 << BYTES_BITS) - 1),
-        })
+        counted(self.protocol(number).1)
     }
+}
+
+/// Counts a packet, in the word of its direction.
+#[inline(always)]
+fn count(words: &[AtomicU64; 4], reply: bool, len: u32) {
+    let word = &words[usize::from(reply)];
+    let sum = word.load(Ordering::Relaxed).wrapping_add(PACKET | u64::from(len));
+    word.store(sum, Ordering::Relaxed);
+    if sum & HIGHEST != 0 {
+        carry(words, reply);
+    }
+}
+
+/// Takes the highest bits of a direction's counters over into its half of the word above, which both directions may do
+/// at a time.
+#[cold]
+#[inline(never)]
+fn carry(words: &[AtomicU64; 4], reply: bool) {
+    let word = &words[usize::from(reply)];
+    let sum = word.load(Ordering::Relaxed);
+    word.store(sum & !HIGHEST, Ordering::Relaxed);
+    let (packets, bytes) = ((sum >> 63) as u32, (sum >> (PACKETS_SHIFT - 1)) as u32 & 1);
+    let shift = if reply { 0 } else { 32 };
+    let added = |above: u64| {
+        let half = (above >> shift) as u32;
+        let half = (half >> 16).wrapping_add(packets) << 16 | half.wrapping_add(bytes) & 0xffff;
+        Some(above & !(0xffff_ffff << shift) | u64::from(half) << shift)
+    };
+    // It always gives a value.
+    let _ = words[2].fetch_update(Ordering::Relaxed, Ordering::Relaxed, added);
+}
+
+fn counted(words: &[AtomicU64; 4]) -> [Traffic; 2] {
+    let word = |at: usize| words[at].load(Ordering::Relaxed);
+    let above = word(2);
+    [(word(0), above >> 32), (word(1), above)].map(|(low, above)| Traffic {
+        packets: ((above >> 16 & 0xffff) << (63 - PACKETS_SHIFT)) + (low >> PACKETS_SHIFT),
+        bytes: ((above & 0xffff) << (PACKETS_SHIFT - 1)) + (low & (PACKET - 1)),
+    })
 }
 
 /// The counters' words of a flow after its first packet.
 pub(super) fn counted_once(len: u32) -> [u64; 3] {
-    [u64::from(len), 0, 1 << 32]
+    [PACKET | u64::from(len), 0, 0]
 }
 
-/// What one direction of a flow has carried: up to 2^44 packets and 2^52 bytes.
+/// What one direction of a flow has carried: up to 2^43 packets and 2^51 bytes, modulo that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Traffic {
     /// Packets.
@@ -183,4 +247,37 @@ pub struct Traffic {
 
 fn sctp_packet(headers: &Headers, lane: usize) -> SctpPacket {
     SctpPacket { chunk: headers.kind[lane], tag: headers.seq[lane], initiate_tag: headers.ack[lane] }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_outgrow_their_words() {
+        let words = [0; 4].map(AtomicU64::new);
+        // Of 2^32 - 1 bytes each: bytes leave their 36 bits in the 17th.
+        let mut expected = [Traffic::default(); 2];
+        for (reply, packets) in [(false, 100), (true, 30)] {
+            for _ in 0..packets {
+                count(&words, reply, u32::MAX);
+            }
+            expected[usize::from(reply)] = Traffic { packets, bytes: packets * u64::from(u32::MAX) };
+        }
+        assert_eq!(counted(&words), expected);
+        // Just before the packets leave their 28 bits, twice.
+        for _ in 0..2 {
+            let before = counted(&words)[1];
+            words[1].store(
+                words[1].load(Ordering::Relaxed) | (1 << 63) - PACKET & !(PACKET - 1),
+                Ordering::Relaxed,
+            );
+            let full = counted(&words)[1];
+            count(&words, true, 7);
+            let after = counted(&words)[1];
+            assert_eq!((after.packets, after.bytes), (full.packets + 1, before.bytes + 7));
+            assert_eq!(after.packets % (1 << 27), 0);
+            assert_eq!(counted(&words)[0], expected[0]);
+        }
+    }
 }

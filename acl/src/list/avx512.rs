@@ -3,16 +3,20 @@
 #![allow(unsafe_code)] // Intrinsics: a block of sixteen rules is compared in about ten instructions.
 
 use core::arch::x86_64::{
-    __m128i, __m512i, _mm_and_si128, _mm_load_si128, _mm_set1_epi8, _mm_testn_epi8_mask, _mm_xor_si128,
-    _mm256_set1_epi16, _mm512_and_si512, _mm512_castsi256_si512, _mm512_cmple_epu16_mask, _mm512_inserti64x4,
-    _mm512_load_si512, _mm512_mask_cmple_epu16_mask, _mm512_mask_testn_epi32_mask, _mm512_set1_epi32,
+    __m128i, __m512i, __mmask8, _mm_and_si128, _mm_cvtsi128_si64, _mm_load_si128, _mm_set1_epi8,
+    _mm_testn_epi8_mask, _mm_xor_si128, _mm256_set1_epi16, _mm512_and_si512, _mm512_castsi256_si512,
+    _mm512_castsi512_si128, _mm512_cmple_epu16_mask, _mm512_inserti64x4, _mm512_load_si512,
+    _mm512_loadu_si512, _mm512_mask_blend_epi64, _mm512_mask_cmple_epu16_mask, _mm512_mask_testn_epi32_mask,
+    _mm512_maskz_compress_epi64, _mm512_set1_epi32, _mm512_ternarylogic_epi64, _mm512_test_epi64_mask,
     _mm512_testn_epi32_mask, _mm512_xor_si512,
 };
 
 use super::block::Block;
+use super::vectors::{FIELDS, NOTHING, Row, Rows, Vectors};
 use super::{
     BURST, DESTINATION, DESTINATION_PORT, ListKeys, NO_RULE, Node, PROTOCOL, RuleList, SOURCE, SOURCE_PORT,
 };
+use crate::bits::{BLOCK, BlockRows};
 
 /// Proof that the processor has the instructions.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +69,89 @@ fn lookup_wide(list: &RuleList, keys: &ListKeys, count: usize, first: &mut [u32;
             first[lane] = first[lane].min(found);
         }
     }
+}
+
+/// See [`Vectors::lookup`].
+pub(super) fn lookup_vectors(
+    _: Available,
+    vectors: &Vectors,
+    keys: &ListKeys,
+    count: usize,
+    first: &mut [u32; BURST],
+) {
+    // SAFETY: as in `lookup`.
+    unsafe { lookup_vectors_wide(vectors, keys, count, first) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1")]
+fn lookup_vectors_wide(vectors: &Vectors, keys: &ListKeys, count: usize, first: &mut [u32; BURST]) {
+    let mut rows = [[0; FIELDS]; BURST];
+    vectors.rows_of(keys, count, &mut rows);
+    let lanes = first[..count].iter_mut().zip(&rows);
+    match &vectors.rows {
+        Rows::Short(fields) => lanes.for_each(|(first, rows)| *first = first_of_two(fields, rows)),
+        Rows::Long(fields) => lanes.for_each(|(first, rows)| *first = first_of_many(fields, rows)),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1")]
+fn first_of_two(fields: &[Box<[Row]>; FIELDS], rows: &[u32; FIELDS]) -> u32 {
+    let row = |field: usize| fields[field].get(rows[field] as usize).unwrap_or(&NOTHING);
+    let rows = core::array::from_fn(row);
+    let [one, other] = [0, 1].map(|at| common(rows.map(|row: &Row| &row.0[at])));
+    let (in_one, in_other) = (_mm512_test_epi64_mask(one, one), _mm512_test_epi64_mask(other, other));
+    // Which of the two it is is chosen, not branched on, since it is anyone's guess.
+    let behind = in_one == 0;
+    let some = if behind { in_other } else { in_one };
+    let words = _mm512_mask_blend_epi64((behind as u8).wrapping_neg(), one, other);
+    let rule = u32::from(behind) * 64 * BLOCK as u32 + lowest(words, some);
+    if some == 0 { NO_RULE } else { rule }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1")]
+fn first_of_many(fields: &[BlockRows; FIELDS], rows: &[u32; FIELDS]) -> u32 {
+    for word in 0..fields[0].summary_words() {
+        let mut summary = u64::MAX;
+        for (field, row) in fields.iter().zip(rows) {
+            summary &= field.summary(*row as usize, word);
+        }
+        while summary != 0 {
+            let at = word * 64 + summary.trailing_zeros() as usize;
+            let words = common(core::array::from_fn(|field| fields[field].block(rows[field] as usize, at)));
+            let some = _mm512_test_epi64_mask(words, words);
+            if some != 0 {
+                return (at * 64 * BLOCK) as u32 + lowest(words, some);
+            }
+            summary &= summary - 1;
+        }
+    }
+    NO_RULE
+}
+
+/// What blocks have in common.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn common(blocks: [&[u64; BLOCK]; FIELDS]) -> __m512i {
+    let [a, b, c, d] = blocks.map(|words| block(words));
+    // 0x80: all three.
+    _mm512_and_si512(_mm512_ternarylogic_epi64::<0x80>(a, b, c), d)
+}
+
+/// The lowest bit of the lowest word in `some`, of which there is one.
+#[inline]
+#[target_feature(enable = "avx512f,bmi1")]
+fn lowest(words: __m512i, some: __mmask8) -> u32 {
+    let word = _mm_cvtsi128_si64(_mm512_castsi512_si128(_mm512_maskz_compress_epi64(some, words))) as u64;
+    some.trailing_zeros() * 64 + word.trailing_zeros()
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn block(words: &[u64; BLOCK]) -> __m512i {
+    // SAFETY: eight words are 64 readable bytes.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
 /// The first rule of a block that is set in `matching`, without a branch.

@@ -10,7 +10,7 @@ const NARROW: u8 = 9;
 /// Children of a node at most, as a power of two.
 const MOST_WIDTH: u8 = 13;
 /// Rules that are looked at to choose a cut.
-const SAMPLE: usize = 1024;
+const SAMPLE: usize = 512;
 /// Packets that are looked up to compare forms.
 const TRIALS: usize = 512;
 const DEEPEST: usize = 16;
@@ -90,25 +90,30 @@ fn range(rule: &ListRule, field: u8) -> (u32, u32) {
     }
 }
 
+/// Packets to compare forms by: of rules all over the list, with values spread over each rule's ranges.
+pub(super) fn packets(rules: &[ListRule]) -> impl Iterator<Item = [u32; 5]> {
+    let step = rules.len().div_ceil(TRIALS).max(1);
+    rules.iter().enumerate().step_by(step).map(|(at, rule)| {
+        core::array::from_fn(|field| {
+            let (low, high) = range(rule, field as u8);
+            low + (at as u32).wrapping_mul(0x9e37_79b9) % (high.wrapping_sub(low) | 1)
+        })
+    })
+}
+
 impl Builder<'_> {
     /// What a packet costs, in parts of a compared block: levels, blocks, and cache misses to expect of
     /// the memory taken.
     fn cost(&self, roots: &[Node]) -> f64 {
         let memory = (size_of_val(&*self.nodes) + size_of_val(&*self.blocks)) as f64;
         let miss = (memory / (1 << 20) as f64).min(8.0);
-        let step = self.rules.len().div_ceil(TRIALS).max(1);
         let (mut levels, mut blocks, mut trials) = (0, 0, 0);
-        for (at, rule) in self.rules.iter().enumerate().step_by(step) {
-            // Values spread over the rule's ranges, the same in every form.
-            let value = |field: u8| {
-                let (low, high) = range(rule, field);
-                low + (at as u32).wrapping_mul(0x9e37_79b9) % (high.wrapping_sub(low) | 1)
-            };
+        for packet in packets(self.rules) {
             for root in roots {
                 let mut node = *root;
                 while !node.is_leaf() {
                     levels += 1;
-                    node = self.nodes[node.child(value(node.field() as u8))];
+                    node = self.nodes[node.child(packet[node.field()])];
                 }
                 blocks += node.blocks().len();
             }
@@ -196,10 +201,14 @@ impl Builder<'_> {
 fn score(cut: Cut, most_copies: f64, sample: &[&ListRule], counts: &mut [u32]) -> Option<f64> {
     let size = 1 << cut.width;
     counts[..size].fill(0);
+    let bound = (most_copies.max(LEAST_COPIES) * sample.len() as f64) as usize;
     let (mut everywhere, mut copies) = (0_u32, 0_usize);
     for rule in sample {
         let (first, count, mask) = cut.children(rule);
         copies += count as usize;
+        if copies > bound {
+            return None;
+        }
         if count as usize == size {
             everywhere += 1;
             continue;
@@ -207,9 +216,6 @@ fn score(cut: Cut, most_copies: f64, sample: &[&ListRule], counts: &mut [u32]) -
         for child in 0..count {
             counts[((first + child) & mask) as usize] += 1;
         }
-    }
-    if copies as f64 > most_copies.max(LEAST_COPIES) * sample.len() as f64 {
-        return None;
     }
     // Each rule's packets spread over its children; children of many rules are met the more often.
     let squares: f64 = counts[..size].iter().map(|count| f64::from(*count + everywhere).powi(2)).sum();

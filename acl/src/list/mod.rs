@@ -14,7 +14,7 @@
 //! that the reads of its packets overlap.
 //!
 //! A short list whose rules overlap much, as firewalls' do, has few combinations of addresses instead,
-//! and takes the form of tables (`tables`).
+//! and takes the form of tables (`tables`); a longer one of that kind the form of bit vectors (`vectors`).
 //!
 //! Sources: Gupta, McKeown, Packet Classification using Hierarchical Intelligent Cuttings, Hot
 //! Interconnects 1999; Vamanan et al., EffiCuts, SIGCOMM 2010 (trees by width); Li et al., CutSplit,
@@ -24,15 +24,18 @@
 mod avx512;
 mod block;
 mod build;
+mod classes;
 mod tables;
+mod vectors;
 
 use core::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
 
 use block::Block;
-use build::{Built, build};
+use build::{Built, build, packets};
 use tables::Tables;
+use vectors::Vectors;
 
 /// No rule matches.
 pub const NO_RULE: u32 = u32::MAX;
@@ -154,6 +157,8 @@ pub struct RuleList {
     cost: f64,
     /// In place of trees, for lists of few combinations.
     tables: Option<Tables>,
+    /// In place of trees, for lists that overlap much.
+    vectors: Option<Vectors>,
     #[cfg(target_arch = "x86_64")]
     wide: Option<avx512::Available>,
 }
@@ -162,17 +167,33 @@ impl RuleList {
     /// Compiles a list.
     pub fn new(rules: &[ListRule]) -> Self {
         let trees = Self::of_trees(rules);
-        if trees.cost <= COST_OF_TABLES { trees } else { trees.with_tables(rules) }
+        if trees.cost <= COST_OF_TABLES {
+            return trees;
+        }
+        if let Some(tables) = Tables::build(rules) {
+            return RuleList { tables: Some(tables), ..Self::of_trees(&[]) };
+        }
+        match Vectors::build(rules) {
+            Some(vectors) if vectors.cost(packets(rules)) < trees.cost => Self::with_vectors(vectors),
+            _ => trees,
+        }
     }
 
     /// A list in the form of tables, unless these are too large.
     pub fn of_tables(rules: &[ListRule]) -> Self {
-        Self::of_trees(rules).with_tables(rules)
+        match Tables::build(rules) {
+            Some(tables) => RuleList { tables: Some(tables), ..Self::of_trees(&[]) },
+            None => Self::of_trees(rules),
+        }
     }
 
-    fn with_tables(self, rules: &[ListRule]) -> Self {
-        let Some(tables) = Tables::build(rules) else { return self };
-        RuleList { tables: Some(tables), roots: [].into(), nodes: [].into(), blocks: [].into(), ..self }
+    /// A list in the form of bit vectors, unless these are too large.
+    pub fn of_vectors(rules: &[ListRule]) -> Self {
+        Vectors::build(rules).map_or_else(|| Self::of_trees(rules), Self::with_vectors)
+    }
+
+    fn with_vectors(vectors: Vectors) -> Self {
+        RuleList { vectors: Some(vectors), ..Self::of_trees(&[]) }
     }
 
     /// A list in the form of trees, whatever that costs.
@@ -181,6 +202,7 @@ impl RuleList {
         RuleList {
             cost,
             tables: None,
+            vectors: None,
             roots,
             nodes: nodes.into(),
             blocks: blocks.into(),
@@ -197,7 +219,10 @@ impl RuleList {
         }
         #[cfg(target_arch = "x86_64")]
         if let Some(available) = self.wide {
-            return avx512::lookup(available, self, keys, count, first);
+            return match &self.vectors {
+                Some(vectors) => avx512::lookup_vectors(available, vectors, keys, count, first),
+                None => avx512::lookup(available, self, keys, count, first),
+            };
         }
         self.lookup_scalar(keys, count, first);
     }
@@ -207,6 +232,9 @@ impl RuleList {
         let count = count.min(BURST);
         if let Some(tables) = &self.tables {
             return tables.lookup(keys, count, first);
+        }
+        if let Some(vectors) = &self.vectors {
+            return vectors.lookup(keys, count, first);
         }
         first[..count].fill(NO_RULE);
         for root in &self.roots {
@@ -228,6 +256,7 @@ impl RuleList {
     /// Bytes of the compiled list.
     pub fn memory(&self) -> usize {
         let tables = self.tables.as_ref().map_or(0, Tables::memory);
-        tables + size_of_val(&*self.nodes) + size_of_val(&*self.blocks)
+        let vectors = self.vectors.as_ref().map_or(0, Vectors::memory);
+        tables + vectors + size_of_val(&*self.nodes) + size_of_val(&*self.blocks)
     }
 }

@@ -13,83 +13,17 @@
 //! Source: Gupta, McKeown, Packet Classification on Multiple Fields, SIGCOMM 1999 (recursive flow
 //! classification).
 
-use std::collections::{BTreeMap, HashMap};
-
-use ipnet::Ipv4Net;
-
+use super::classes::{Trie, join, port_rows, protocol_rows};
 use super::{
     BURST, DESTINATION, DESTINATION_PORT, ListKeys, ListRule, NO_RULE, PROTOCOL, SOURCE, SOURCE_PORT,
 };
-use crate::bits::{BitRows, ones, set_bits};
-use crate::ranges::{RangeTable, Ranges};
+use crate::bits::set_bits;
+use crate::ranges::RangeTable;
 
 /// Most cells of a table; more and it would not stay in the cache.
 const MOST_CELLS: usize = 1 << 17;
 /// Most rules: the last table's cells are 16 bits wide.
 const MOST_RULES: usize = 4096;
-
-const NODE: u16 = 1 << 15;
-const ROOT: usize = 1 << 16;
-
-/// From an address to its class: 16, 8 and 8 bits. A slot is a class, or with [`NODE`] a node.
-#[derive(Debug)]
-struct Trie(Vec<u16>);
-
-impl Trie {
-    /// Classes of addresses by prefix, and the row of rules of each class.
-    fn build(nets: impl Iterator<Item = Ipv4Net>, bits: usize) -> Option<(Trie, BitRows)> {
-        let mut by_net: BTreeMap<(u8, u32), Vec<usize>> = BTreeMap::new();
-        for (rule, net) in nets.enumerate() {
-            by_net.entry((net.prefix_len(), net.network().into())).or_default().push(rule);
-        }
-        let mut trie = Trie(vec![0; ROOT]);
-        let mut rows = BitRows::new(bits);
-        rows.push(&ones(bits, []));
-        // Shorter prefixes first: what a longer one finds in its place is the class around it.
-        for ((length, address), rules) in by_net {
-            let mut row = rows.row(usize::from(trie.class(address))).to_vec();
-            rules.into_iter().for_each(|rule| row[rule / 64] |= 1 << (rule % 64));
-            let class = u16::try_from(rows.len()).ok().filter(|class| *class < NODE)?;
-            rows.push(&row);
-            trie.paint(address, length, class)?;
-        }
-        Some((trie, rows))
-    }
-
-    fn paint(&mut self, address: u32, length: u8, class: u16) -> Option<()> {
-        let (mut at, mut end) = ((address >> 16) as usize, 16);
-        while length > end {
-            let slot = self.0[at];
-            let node = if slot & NODE != 0 {
-                usize::from(slot & !NODE)
-            } else {
-                let node = self.0.len() / 256;
-                let number = u16::try_from(node - ROOT / 256).ok().filter(|number| *number < NODE)?;
-                self.0.extend([slot; 256]);
-                self.0[at] = NODE | number;
-                usize::from(number)
-            };
-            end += 8;
-            at = ROOT + node * 256 + (address >> (32 - end) & 255) as usize;
-        }
-        // Longer prefixes come later, so no slot of this one holds a node yet.
-        self.0[at..at + (1 << (end - length))].fill(class);
-        Some(())
-    }
-
-    #[inline]
-    fn class(&self, address: u32) -> u16 {
-        let step = |slot: u16, octet: u32| {
-            // Selected, not branched on: the depth of the next packet's prefix is anyone's guess.
-            let inner = slot & NODE != 0;
-            let at = if inner { ROOT + usize::from(slot & !NODE) * 256 + (octet & 255) as usize } else { 0 };
-            let next = self.0[at];
-            if inner { next } else { slot }
-        };
-        let slot = self.0[(address >> 16) as usize];
-        step(step(slot, address >> 8), address)
-    }
-}
 
 /// The compiled form.
 #[derive(Debug)]
@@ -108,49 +42,6 @@ pub(super) struct Tables {
     cells: Box<[u16]>,
 }
 
-/// Joins two fields: the class of each pair of classes, and the rows of the joined classes.
-fn join(one: &BitRows, other: &BitRows) -> Option<(Vec<u16>, BitRows)> {
-    if one.len() * other.len() > MOST_CELLS {
-        return None;
-    }
-    let mut known: HashMap<Vec<u64>, u16> = HashMap::new();
-    let mut rows = BitRows::new(one.bits());
-    let mut cells = Vec::with_capacity(one.len() * other.len());
-    let mut row = Vec::new();
-    for one in one.iter() {
-        for other in other.iter() {
-            row.clear();
-            row.extend(one.iter().zip(other).map(|(one, other)| one & other));
-            let class = match known.get(&row) {
-                Some(class) => *class,
-                None => {
-                    let class = u16::try_from(rows.len()).ok()?;
-                    rows.push(&row);
-                    known.insert(row.clone(), class);
-                    class
-                }
-            };
-            cells.push(class);
-        }
-    }
-    Some((cells, rows))
-}
-
-fn port_rows(
-    rules: &[ListRule],
-    pick: fn(&ListRule) -> &core::ops::RangeInclusive<u16>,
-) -> Option<(RangeTable, BitRows)> {
-    let ranges: Vec<Ranges> = rules.iter().map(|rule| vec![pick(rule).clone()]).collect();
-    let (table, classes) = RangeTable::build(&ranges.iter().collect::<Vec<_>>(), 0)?;
-    let mut rows = BitRows::new(rules.len());
-    for holding in classes {
-        let mut row = ones(rules.len(), []);
-        holding.into_iter().for_each(|rule| row[rule as usize / 64] |= 1 << (rule % 64));
-        rows.push(&row);
-    }
-    Some((table, rows))
-}
-
 impl Tables {
     /// The tables of a list; `None` if they would be too large.
     pub(super) fn build(rules: &[ListRule]) -> Option<Tables> {
@@ -160,23 +51,12 @@ impl Tables {
         let (source, sources) = Trie::build(rules.iter().map(|rule| rule.source), rules.len())?;
         let (destination, destinations) =
             Trie::build(rules.iter().map(|rule| rule.destination), rules.len())?;
-        let (pairs, pair_rows) = join(&sources, &destinations)?;
+        let (pairs, pair_rows) = join(&sources, &destinations, MOST_CELLS)?;
         let (source_port, source_ports) = port_rows(rules, |rule| &rule.source_ports)?;
         let (destination_port, destination_ports) = port_rows(rules, |rule| &rule.destination_ports)?;
-        let mut protocols = BitRows::new(rules.len());
-        let mut known: HashMap<Vec<u64>, u16> = HashMap::new();
-        let mut protocol = Box::new([0; 256]);
-        for (number, class) in protocol.iter_mut().enumerate() {
-            let holds = |rule: &ListRule| (number as u8 ^ rule.protocol.0) & rule.protocol.1 == 0;
-            let row = ones(rules.len(), rules.iter().map(holds));
-            let next = protocols.len() as u16;
-            *class = *known.entry(row).or_insert_with_key(|row| {
-                protocols.push(row);
-                next
-            });
-        }
-        let (ports, port_rows) = join(&source_ports, &destination_ports)?;
-        let (layer4, layer4_rows) = join(&protocols, &port_rows)?;
+        let (protocol, protocols) = protocol_rows(rules);
+        let (ports, port_rows) = join(&source_ports, &destination_ports, MOST_CELLS)?;
+        let (layer4, layer4_rows) = join(&protocols, &port_rows, MOST_CELLS)?;
         if pair_rows.len() * layer4_rows.len() > MOST_CELLS {
             return None;
         }
@@ -235,7 +115,11 @@ impl Tables {
     }
 
     pub(super) fn memory(&self) -> usize {
-        let words = self.source.0.len() + self.destination.0.len() + self.pairs.len() + self.layer4.len();
-        2 * (words + self.cells.len() + 256) + self.source_port.memory() + self.destination_port.memory()
+        let words = self.pairs.len() + self.layer4.len() + self.cells.len() + 256;
+        2 * words
+            + self.source.memory()
+            + self.destination.memory()
+            + self.source_port.memory()
+            + self.destination_port.memory()
     }
 }

@@ -22,7 +22,7 @@ fn brute_force(rules: &[ListRule], key: Key) -> u32 {
 }
 
 fn check(rules: &[ListRule], keys: &[Key]) {
-    let forms = [RuleList::of_trees(rules), RuleList::of_tables(rules)];
+    let forms = [RuleList::of_trees(rules), RuleList::of_tables(rules), RuleList::of_vectors(rules)];
     forms.iter().for_each(|list| check_form(list, rules, keys));
 }
 
@@ -117,7 +117,11 @@ proptest! {
 
     #[test]
     fn random_lists(
-        rules in prop_oneof![prop::collection::vec(rule(), 0..40), prop::collection::vec(rule(), 100..500)],
+        rules in prop_oneof![
+            2 => prop::collection::vec(rule(), 0..40),
+            2 => prop::collection::vec(rule(), 100..600),
+            1 => prop::collection::vec(rule(), 1020..1100),
+        ],
         free in prop::collection::vec((address(), address(), any::<u16>(), any::<u16>(), any::<u8>()), 40),
         picks in prop::collection::vec((any::<prop::sample::Index>(), any::<(bool, bool)>()), 120),
     ) {

@@ -18,6 +18,7 @@
 #include <rte_acl.h>
 #include <rte_byteorder.h>
 #include <rte_eal.h>
+#include <rte_malloc.h>
 
 enum { PROTO, SRC, DST, SPORT, DPORT, FIELDS };
 
@@ -42,6 +43,13 @@ static double now(void)
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+/* Bytes of DPDK's heap in use. */
+static size_t in_use(void)
+{
+	struct rte_malloc_socket_stats stats;
+	return rte_malloc_get_socket_stats(0, &stats) == 0 ? stats.heap_allocsz_bytes : 0;
 }
 
 static void fail(const char *what)
@@ -129,10 +137,11 @@ int main(int argc, char **argv)
 		fail("rules refused");
 	struct rte_acl_config config = {.num_categories = 1, .num_fields = FIELDS};
 	memcpy(config.defs, fields, sizeof(fields));
+	size_t before = in_use();
 	double start = now();
 	if (rte_acl_build(list, &config) != 0)
 		fail("no build");
-	printf("build %.3f s\n", (now() - start) / 1e9);
+	printf("build %.3f s memory %zu KiB\n", (now() - start) / 1e9, (in_use() - before) / 1024);
 
 	const uint8_t **data = malloc(sizeof(*data) * count);
 	uint32_t *results = calloc(count, sizeof(*results));

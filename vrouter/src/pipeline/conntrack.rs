@@ -20,6 +20,7 @@
 //! does not allocate, and reads no clock.
 
 mod fragments;
+mod plain;
 mod read;
 mod reconsider;
 mod report;
@@ -197,7 +198,7 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
         return;
     }
     let now = tick(state.now);
-    let mut read = read::burst(&mut state.flows, burst, mask, state.pool.area());
+    let mut read = read::burst(&mut state.flows, burst, mask, state.pool.area(), &mut state.columns[0]);
     if policy.untracked {
         let passed = host_policy::untracked(read.tracked | read.untracked, burst, tables, state);
         state.flows.exempt = passed;

@@ -15,14 +15,15 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use acl::conntrack::{Addresses, IcmpMessage, TcpSegment, Tuple, has_ports, window_scale};
 use encap::wire::{ipv4, ipv6, ipv6_ext, protocol};
 
-use super::FlowState;
-use crate::burst::{Burst, lanes};
+use super::{FlowState, plain};
+use crate::burst::{Burst, are_few, lanes};
 use crate::frame::FrameArea;
+use crate::frame::columns::Columns;
 
 const SCTP: u8 = 132;
 const SCTP_INIT: u8 = 1;
 const SCTP_INIT_ACK: u8 = 2;
-const SYN: u8 = 2;
+pub(super) const SYN: u8 = 2;
 /// Types of ICMP timestamps (RFC 792): question, answer.
 const TIMESTAMPS: [u8; 2] = [13, 14];
 /// The zone of timestamps, which keeps them apart from echoes of the same identifier.
@@ -61,11 +62,29 @@ pub(super) fn question(tuple: &Tuple) -> u8 {
     if tuple.zone == TIMESTAMP_ZONE { TIMESTAMPS[0] } else { tuple.icmp_type }
 }
 
-/// Reads the packets of `mask`.
-pub(super) fn burst(flows: &mut FlowState, burst: &Burst, mask: u64, area: &FrameArea) -> Read {
+/// Reads the packets of `mask`: ordinary ones together, others one by one.
+pub(super) fn burst(
+    flows: &mut FlowState,
+    burst: &Burst,
+    mask: u64,
+    area: &FrameArea,
+    columns: &mut Columns,
+) -> Read {
+    let headers = &mut flows.headers;
+    headers.v6 = burst.v6 & mask;
+    headers.quoted = 0;
+    let passed = if are_few(mask) { 0 } else { plain::packets(headers, burst, mask, area, columns) };
+    for lane in lanes(mask & burst.v6) {
+        let source = burst.network(lane, area).get(8..24).and_then(|octets| octets.first_chunk());
+        headers.src6[lane] = source.map_or(0, |octets| u128::from_be_bytes(*octets));
+        headers.dst6[lane] = burst.meta.dst6[lane].to_bits();
+    }
+    let others = one_by_one(flows, burst, mask & !passed, area);
+    Read { tracked: passed | others.tracked, ..others }
+}
+
+pub(super) fn one_by_one(flows: &mut FlowState, burst: &Burst, mask: u64, area: &FrameArea) -> Read {
     let mut read = Read::default();
-    flows.headers.v6 = burst.v6 & mask;
-    flows.headers.quoted = 0;
     for lane in lanes(mask) {
         let bit = 1 << lane;
         let meta = &burst.meta;
@@ -73,10 +92,6 @@ pub(super) fn burst(flows: &mut FlowState, burst: &Burst, mask: u64, area: &Fram
         if burst.v4 & bit != 0 {
             headers.src4[lane] = meta.src4[lane];
             headers.dst4[lane] = meta.dst4[lane].to_bits();
-        } else {
-            let source = burst.network(lane, area).get(8..24).and_then(|octets| octets.first_chunk());
-            headers.src6[lane] = source.map_or(0, |octets| u128::from_be_bytes(*octets));
-            headers.dst6[lane] = meta.dst6[lane].to_bits();
         }
         headers.protocol[lane] = meta.protocol[lane];
         headers.len[lane] = meta.ip_len[lane];

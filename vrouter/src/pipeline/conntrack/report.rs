@@ -6,41 +6,49 @@ use acl::conntrack::{Addresses, Tuple, has_ports};
 use acl::{Direction, Note, Program, RuleId};
 
 use super::{FlowState, read};
-use crate::burst::{Burst, lanes};
+use crate::burst::{Burst, LANES, are_few, lanes};
 use crate::counters::RuleCounters;
 use crate::ids::PortId;
 use crate::pipeline::flow_log::{Entry, Event};
 use crate::pipeline::state::WorkerState;
+use crate::vector;
 
-/// Packets that follow one another in a burst and are of the same rules, as they mostly are.
-struct Run {
-    rules: [RuleId; 2],
-    packets: u64,
-    bytes: u64,
-}
-
-impl Run {
-    fn count(&self, counters: &RuleCounters) {
-        for rule in self.rules.into_iter().filter(|rule| *rule != RuleId::NONE) {
-            counters.add(rule.0, self.packets, self.bytes);
-        }
-    }
-}
-
-/// Counts packets of known flows under the rules that let the flows pass.
+/// Counts packets of known flows under the rules that let the flows pass: those of the same rules together.
 #[inline]
 pub(super) fn count_known(flows: &FlowState, mask: u64, burst: &Burst, counters: &RuleCounters) {
-    let mut run = Run { rules: [RuleId::NONE; 2], packets: 0, bytes: 0 };
-    for lane in lanes(mask) {
-        let rules = [Direction::Egress, Direction::Ingress].map(|side| flows.found.verdict(lane, side).rule);
-        if rules != run.rules {
-            run.count(counters);
-            run = Run { rules, packets: 0, bytes: 0 };
+    let mut rest = mask;
+    while let Some(first) = lanes(rest).next() {
+        let (alike, bytes) = alike(flows.found.packed_verdicts(), &burst.meta.ip_len, first, rest);
+        for side in [Direction::Egress, Direction::Ingress] {
+            let rule = flows.found.verdict(first, side).rule;
+            if rule != RuleId::NONE {
+                counters.add(rule.0, u64::from(alike.count_ones()), bytes);
+            }
         }
-        run.packets += 1;
-        run.bytes += u64::from(burst.meta.ip_len[lane]);
+        rest &= !alike;
     }
-    run.count(counters);
+}
+
+/// The lanes of `mask` with the same word as the lane `first`, and the sum of their lengths.
+#[inline]
+fn alike(words: &[u64; LANES], lens: &[u32; LANES], first: usize, mask: u64) -> (u64, u64) {
+    if are_few(mask) {
+        let same = |lane: &usize| words[*lane] == words[first];
+        let add =
+            |(alike, bytes): (u64, u64), lane: usize| (alike | 1 << lane, bytes + u64::from(lens[lane]));
+        return lanes(mask).filter(same).fold((0, 0), add);
+    }
+    many_alike(words, lens, first, mask)
+}
+
+vector::widest! {
+    fn many_alike(words: &[u64; LANES], lens: &[u32; LANES], first: usize, mask: u64) -> (u64, u64) {
+        let word = words[first];
+        let alike = vector::mask(mask, |lane| words[lane] == word);
+        let mut bytes = 0;
+        vector::each(mask, |lane| bytes += if alike >> lane & 1 == 1 { u64::from(lens[lane]) } else { 0 });
+        (alike, bytes)
+    }
 }
 
 impl FlowState {
