@@ -79,6 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut options = DeviceOptions::uplink(Sharing::Exclusive);
         options.fill_depth = arguments.fill_depth;
         options.ring_size = arguments.ring_size;
+        options.rx_ring_size = arguments.ring_size;
         options.tuning.need_wakeup = !arguments.no_need_wakeup;
         options.tuning.busy_poll = arguments.busy_poll;
         options.tuning.tx_budget = arguments.tx_budget;

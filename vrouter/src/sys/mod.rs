@@ -35,7 +35,7 @@ pub(crate) mod packet_socket;
 mod plain;
 mod ring;
 mod sockopt;
-mod steering;
+pub(crate) mod steering;
 mod tc_program;
 pub(crate) mod tsc;
 pub(crate) mod tun;

@@ -309,6 +309,11 @@ impl PortQueue for Queue {
         sent
     }
 
+    fn is_half_full(&mut self) -> bool {
+        // What has been received has taken its frame out of the fill ring.
+        2 * self.socket.rx_waiting() >= self.fill_depth
+    }
+
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
     }
@@ -320,6 +325,7 @@ impl PortQueue for Queue {
     }
 
     fn drain(&mut self, io: &mut QueueIo<'_>) -> bool {
+        self.fill(io.pool);
         self.tend(io.pool);
         self.sending == 0
     }
