@@ -256,6 +256,9 @@ impl PortQueue for Queue {
         if received == 0 && self.sending > 0 {
             self.tend(io.pool);
         }
+        // The kernel has written them on another core, as a rule: one wait for all of them, not one
+        // after another.
+        self.descs[..received].iter().for_each(|desc| self.lent.prefetch(desc.addr));
         let mut pushed = 0;
         for desc in &self.descs[..received] {
             let Some((frame, offset)) = self.lent.take_back(desc.addr) else { continue };
