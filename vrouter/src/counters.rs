@@ -94,7 +94,7 @@ impl WorkerCounters {
 
 /// What one worker counted on one port: two cache lines, the first for every packet.
 ///
-/// Gauges are set by the worker about twice a second.
+/// What the kernel counted is taken over by the worker about twice a second, and gauges are set then.
 #[derive(Default, Debug)]
 #[repr(align(64))]
 pub struct PortCounters {
@@ -114,7 +114,7 @@ pub struct PortCounters {
     pub originated: Counter,
     /// Packets decapsulated on this port.
     pub decapsulated: Counter,
-    /// Lost by the kernel because the receive ring was full (gauge, as those below).
+    /// Lost by the kernel because the receive ring was full.
     pub kernel_rx_ring_full: Counter,
     /// Lost by the kernel because no frame waited in the fill ring.
     pub kernel_fill_empty: Counter,
@@ -245,7 +245,7 @@ pub struct LoopCounters {
 
 impl LoopCounters {
     /// Probes that are kept.
-    pub const PROBES: usize = 32;
+    pub const PROBES: usize = 8;
     /// Packets of a burst from which it counts as full.
     pub const FULL: u32 = 48;
 

@@ -487,6 +487,13 @@ impl Lent {
         Some((Frame(index as u32), (address & u64::from(self.area.frame_size - 1)) as u16))
     }
 
+    /// Has the cache line of an address within a lent frame fetched, to be written to.
+    #[inline]
+    pub(crate) fn prefetch(&self, address: u64) {
+        let frame = Frame((address >> self.area.shift) as u32);
+        self.area.prefetch(&frame, (address & u64::from(self.area.frame_size - 1)) as u16);
+    }
+
     /// Takes everything back, once the kernel has let go of it.
     pub(crate) fn take_back_all(&mut self) -> impl Iterator<Item = Frame> + '_ {
         self.count = 0;

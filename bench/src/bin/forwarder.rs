@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Prints `ready` when every port is in force, runs until its standard input ends, and then
-//! prints what it counted as one JSON object.
+//! prints what it counted as one JSON object. With `--watch` it prints a JSON object every second
+//! before: what the worker carried, and what it says that it can carry.
 
 use std::error::Error;
 use std::io::Read;
@@ -15,11 +16,14 @@ use clap::Parser;
 use ipnet::IpNet;
 use vrouter::drop_reason::DropReason;
 use vrouter::port::af_xdp::{Device, DeviceOptions, Sharing, Tuning};
+use vrouter::worker::load::LoadMeter;
 use vrouter::{PortSpec, Router, clock};
 use vrouter_bench::idle::Idle;
 
 /// How often the slow path runs: ARP is all it has to do here.
 const SLOW_PATH_TICK: Duration = Duration::from_millis(2);
+/// How often the worker's load is told.
+const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
 #[command(about = "Forwards between exclusive AF_XDP uplinks on one core, for measurements")]
@@ -54,6 +58,9 @@ struct Arguments {
     /// Packets received at a time, 1 to 64.
     #[arg(long, default_value_t = Tuning::default().batch)]
     batch: usize,
+    /// Tell every second what the worker carries and can carry.
+    #[arg(long)]
+    watch: bool,
 }
 
 fn uplink(text: &str) -> Result<(String, IpNet), String> {
@@ -79,6 +86,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut options = DeviceOptions::uplink(Sharing::Exclusive);
         options.fill_depth = arguments.fill_depth;
         options.ring_size = arguments.ring_size;
+        options.rx_ring_size = arguments.ring_size;
         options.tuning.need_wakeup = !arguments.no_need_wakeup;
         options.tuning.busy_poll = arguments.busy_poll;
         options.tuning.tx_budget = arguments.tx_budget;
@@ -98,8 +106,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         let _ = std::io::stdin().read(&mut [0]);
         drop(ended);
     });
+    let (mut meter, mut looked) = (LoadMeter::default(), clock::now());
     while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(SLOW_PATH_TICK) {
-        router.poll_slow_path(clock::now());
+        let now = clock::now();
+        router.poll_slow_path(now);
+        if arguments.watch && now.since(looked) >= LOOK {
+            looked = now;
+            meter.look(now, &router.workers()[0].counters.run);
+            let load = meter.load();
+            let told = serde_json::json!({
+                "packets_per_second": load.packets_per_second, "packets_per_burst": load.packets_per_burst,
+                "busy": load.busy, "capacity": load.capacity.map(|capacity| capacity.packets_per_second),
+                "at_least": load.capacity.is_some_and(|capacity| capacity.at_least),
+            });
+            println!("{told}");
+        }
     }
     report(&router, &devices);
     drop(workers);

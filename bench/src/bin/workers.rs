@@ -36,6 +36,8 @@ use vrouter_bench::idle::Idle;
 
 /// Bytes of a frame without FCS.
 const LEN: usize = 60;
+/// Packets that wait in a source at most, as in the ring of a device.
+const RING: f64 = 2048.0;
 /// No limit of a source's rate.
 const UNLIMITED: u64 = 0;
 
@@ -93,27 +95,60 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn scale(cores: &[usize], rounds: u32, destinations: u32, window: Duration) -> Result<(), Box<dyn Error>> {
-    let mut rates = [Vec::new(), Vec::new()];
+    let [mut rates, mut of_own_cores, mut shares] = [const { [const { Vec::new() }; 2] }; 3];
     for _ in 0..rounds {
-        for (cores, rates) in [&cores[..1], cores].into_iter().zip(&mut rates) {
+        for (at, cores) in [&cores[..1], cores].into_iter().enumerate() {
+            let (rates, of_own_cores, shares) = (&mut rates[at], &mut of_own_cores[at], &mut shares[at]);
             let mut bench = Bench::new(cores, IdleMode::Poll, destinations)?;
             let threads = bench.router.start()?;
             std::thread::sleep(window / 4);
-            rates.push(bench.rate(window));
+            let (ran, sent, start) = (workers_ran()?, bench.sent_by_worker(), Instant::now());
+            std::thread::sleep(window);
+            let (ran, passed) = (since(&workers_ran()?, &ran), start.elapsed().as_secs_f64());
+            let sent = since(&bench.sent_by_worker(), &sent);
+            rates.push(sent.iter().sum::<f64>() / passed);
+            // What each would have carried with a core of its own.
+            let own = sent.iter().zip(&ran).map(|(sent, ran)| sent * 1e9 / ran).sum::<f64>();
+            of_own_cores.push(own);
+            shares.push(ran.iter().map(|ran| ran / 1e9 / passed).sum::<f64>() / cores.len() as f64);
             drop(threads);
         }
     }
-    let ratios: Vec<f64> = rates[0].iter().zip(&rates[1]).map(|(one, all)| all / one).collect();
-    let [one, all] = [median(&rates[0]), median(&rates[1])];
     let many = cores.len();
-    println!("1 worker    {:.2} Mpps", one / 1e6);
-    println!("{many} workers   {:.2} Mpps", all / 1e6);
-    println!("ratio       {:.2} (median of {rounds} pairs)", median(&ratios));
-    println!(
-        "{}",
-        json!({ "schema": 1, "workers": many, "rates": rates, "ratios": ratios, "ratio": median(&ratios) })
-    );
+    println!("           Mpps   if each had had its core alone   share of their cores that they had");
+    for (workers, at) in [(1, 0), (many, 1)] {
+        let (rate, own) = (median(&rates[at]) / 1e6, median(&of_own_cores[at]) / 1e6);
+        println!("{workers} worker(s) {rate:6.2}  {own:6.2}  {:26.1}%", 100.0 * median(&shares[at]));
+    }
+    let [ratios, own_ratios] = [&rates, &of_own_cores]
+        .map(|rates| -> Vec<f64> { rates[0].iter().zip(&rates[1]).map(|(one, all)| all / one).collect() });
+    let [ratio, own_ratio] = [median(&ratios), median(&own_ratios)];
+    println!("ratio       {ratio:6.2}  {own_ratio:6.2}  (medians of {rounds} pairs)");
+    let found = json!({
+        "schema": 2, "workers": many, "rates": rates, "ratios": ratios, "ratio": ratio,
+        "rates_of_own_cores": of_own_cores, "ratio_of_own_cores": own_ratio, "shares_of_cores": shares,
+    });
+    eprintln!("{found}");
     Ok(())
+}
+
+/// Nanoseconds for which each worker has run, in their order.
+fn workers_ran() -> Result<Vec<f64>, Box<dyn Error>> {
+    let mut found = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let path = thread?.path();
+        let name = std::fs::read_to_string(path.join("comm"))?;
+        if name.starts_with("worker") {
+            let ran = std::fs::read_to_string(path.join("schedstat"))?;
+            found.push((name, ran.split(' ').next().unwrap_or_default().parse()?));
+        }
+    }
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    Ok(found.into_iter().map(|(_, ran)| ran).collect())
+}
+
+fn since(now: &[f64], before: &[f64]) -> Vec<f64> {
+    now.iter().zip(before).map(|(now, before)| now - before).collect()
 }
 
 fn headroom(
@@ -218,16 +253,17 @@ impl Bench {
         Ok(Bench { router, sink, pace })
     }
 
-    fn sent(&self) -> u64 {
-        self.router.workers().iter().map(|worker| worker.counters.port(self.sink).tx_packets.get()).sum()
+    fn sent_by_worker(&self) -> Vec<f64> {
+        let workers = self.router.workers().iter();
+        workers.map(|worker| worker.counters.port(self.sink).tx_packets.get() as f64).collect()
     }
 
     /// Packets a second that are forwarded.
     fn rate(&self, window: Duration) -> f64 {
-        let (before, start) = (self.sent(), Instant::now());
+        let (before, start) = (self.sent_by_worker(), Instant::now());
         std::thread::sleep(window);
-        let after = self.sent();
-        (after - before) as f64 / start.elapsed().as_secs_f64()
+        let after = self.sent_by_worker();
+        since(&after, &before).iter().sum::<f64>() / start.elapsed().as_secs_f64()
     }
 }
 
@@ -269,27 +305,28 @@ impl Paced {
         Paced { source, pace, cycles_per_second, last: cycles::now(), due: 0.0 }
     }
 
-    /// Packets to make now.
-    fn quota(&mut self, room: usize) -> usize {
+    /// Packets that have come and were not taken yet.
+    fn come(&mut self) -> usize {
         let now = cycles::now();
         let passed = (now - core::mem::replace(&mut self.last, now)) as f64;
-        match self.pace.load(Relaxed) {
-            UNLIMITED => room,
-            pace => {
-                // What a full queue of a device holds.
-                self.due = (self.due + passed * pace as f64 / self.cycles_per_second).min(2048.0);
-                let quota = (self.due as usize).min(room);
-                self.due -= quota as f64;
-                quota
-            }
-        }
+        let rate = match self.pace.load(Relaxed) {
+            UNLIMITED => f64::INFINITY,
+            pace => pace as f64 / self.cycles_per_second,
+        };
+        self.due = (self.due + passed * rate).min(RING);
+        self.due as usize
     }
 }
 
 impl PortQueue for Paced {
     fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
-        let quota = self.quota(burst.room());
+        let quota = self.come().min(burst.room());
+        self.due -= quota as f64;
         self.source.receive(quota, port, burst, io)
+    }
+
+    fn is_half_full(&mut self) -> bool {
+        2 * self.come() >= RING as usize
     }
 
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {

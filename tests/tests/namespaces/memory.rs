@@ -1,6 +1,8 @@
 //! What a router takes of memory, and what it was said to take.
 
-use vrouter_tests::testbed::{Attach, TwoNodes, binary, ping};
+use std::net::Ipv4Addr;
+
+use vrouter_tests::testbed::{Attach, Route, TwoNodes, binary, ping};
 
 use crate::idle::resident;
 
@@ -17,9 +19,19 @@ fn planned(net: &TwoNodes, arguments: &str) -> (u64, String) {
 
 #[test]
 fn a_plan_is_right_within_a_tenth() {
-    for memory in ["frames = 16384\nflows = 65536", "frames = 32768\nflows = 1000000"] {
-        let mut net = TwoNodes::new([&[Attach::Tap; 6], &[]]);
-        net.nodes[0].config.memory = memory.to_owned();
+    for (memory, cores, attach, routes) in [
+        ("frames = 16384\nflows = 65536", "[0]", Attach::Tap, 0),
+        ("frames = 32768\nflows = 1000000", "[0]", Attach::Tap, 0),
+        ("frames = 16384\nflows = 262144", "[0, 1]", Attach::Veth, 30_000_u32),
+    ] {
+        let mut net = TwoNodes::new([&[attach; 6], &[]]);
+        let config = &mut net.nodes[0].config;
+        config.memory = memory.to_owned();
+        config.workers = format!("cores = {cores}");
+        config.routes.extend((0..routes).map(|number| Route {
+            prefix: format!("{}/24", Ipv4Addr::from(0x1400_0000 + (number << 10))),
+            via: "172.30.5.12".to_owned(),
+        }));
         let net = net.start();
         let node = &net.nodes[0];
         for pod in &node.pods[1..] {

@@ -45,6 +45,7 @@ use super::netlink::{Netlink, NetlinkError};
 use super::sysctl::{self, SysctlError};
 use super::{GATEWAY_V4, GATEWAY_V6, device_route};
 use crate::sys::netns::Netns;
+use crate::sys::steering::{self, EgressSteering};
 use crate::sys::tun::Tap;
 
 use error::OfPod;
@@ -83,7 +84,8 @@ pub struct PodInterfaceSpec {
     pub mac: Option<MacAddr>,
     /// Its MTU in octets.
     pub mtu: u32,
-    /// Queues of a new tap, 1 or more; an adopted tap with one keeps one.
+    /// Queues of a new device in each direction, 1 or more; an adopted veth pair keeps what it has, and
+    /// so does an adopted tap with one.
     pub queues: u16,
 }
 
@@ -131,6 +133,8 @@ pub struct PodInterface {
     /// The device inside.
     link: LinkInfo,
     host_end: HostEnd,
+    /// Of a veth pair of several queues.
+    steering: Option<EgressSteering>,
     adopted: bool,
 }
 
@@ -163,7 +167,8 @@ impl PodInterface {
                 return Err(error);
             }
         };
-        Ok(Self { spec, netns, inside, link, host_end, adopted })
+        let steering = place.steer(&host_end).await?;
+        Ok(Self { spec, netns, inside, link, host_end, steering, adopted })
     }
 
     /// What was asked for.
@@ -201,6 +206,11 @@ impl PodInterface {
             HostEnd::Tap(queues) => std::mem::take(queues),
             HostEnd::Veth { .. } => Vec::new(),
         }
+    }
+
+    /// What makes the queues of a veth pair the same for both ways of a flow, as long as it is kept.
+    pub(crate) fn take_steering(&mut self) -> Option<EgressSteering> {
+        self.steering.take()
     }
 
     /// What [`remove`] needs.
@@ -331,6 +341,20 @@ impl Place<'_> {
             }
         }
         Ok(link)
+    }
+
+    /// Has both ways of a flow go by one queue of a veth pair. Where the kernel cannot, the two ways have
+    /// different queues, which costs speed and nothing else.
+    async fn steer(&self, host_end: &HostEnd) -> Result<Option<EgressSteering>, PodInterfaceError> {
+        if matches!(host_end, HostEnd::Tap(_)) {
+            return Ok(None);
+        }
+        let device = self.spec.interface.clone();
+        let steering = self.run_inside(move || steering::steer_egress(&device)).await?;
+        Ok(steering.unwrap_or_else(|error| {
+            tracing::debug!("pod {}: {error}", self.spec.pod);
+            None
+        }))
     }
 
     /// Removes a device that was made and could not be finished. A tap would also go

@@ -16,7 +16,8 @@ pub fn frames_needed(config: &Config) -> u32 {
     let workers = config.workers.cores.len().max(1) as u32;
     let uplinks = config.uplinks.len() as u32;
     let veths = config.pods.iter().filter(|pod| pod.spec.attach == Attach::Veth).count() as u32;
-    workers * 640 + uplinks * 256 + veths * 256
+    // A pair has a queue for each worker, and 256 frames or 64 for each queue.
+    workers * 640 + uplinks * 256 + veths * (64 * workers).max(256)
 }
 
 /// Reads a configuration and checks it against the system.

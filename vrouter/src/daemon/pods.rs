@@ -21,6 +21,7 @@ use crate::control::{PortRole, PortSpec, Workload};
 use crate::daemon::node::{Node, NodeError};
 use crate::port::af_xdp::{Device, DeviceOptions};
 use crate::port::{PortQueue, tap};
+use crate::sys::steering::EgressSteering;
 use crate::tables::GATEWAY_MAC;
 
 /// Who asked for a pod.
@@ -44,6 +45,8 @@ pub struct AttachedPodPort {
     pub record: PodInterfaceRecord,
     /// The veth's host end under AF_XDP.
     pub device: Option<Device>,
+    /// What steers its flows to queues of the veth pair.
+    pub(crate) _steering: Option<EgressSteering>,
 }
 
 impl Node {
@@ -107,7 +110,9 @@ impl Node {
         let record = interface.record();
         match self.connect_pod(&spec, &mut interface, mtu).await {
             Ok((mac, device)) => {
-                self.pods.insert(name.clone(), AttachedPodPort { spec, origin, mac, record, device });
+                let _steering = interface.take_steering();
+                let pod = AttachedPodPort { spec, origin, mac, record, device, _steering };
+                self.pods.insert(name.clone(), pod);
                 let kept = self.keep_pod(&name);
                 self.sync_taken();
                 if let Err(error) = kept {
@@ -163,7 +168,8 @@ impl Node {
             None => (tap::queues(interface.take_queues()), None),
             Some((host_device, _)) => {
                 let area = self.router.frames().area().clone();
-                let (device, queues) = Device::open(&area, host_device, &DeviceOptions::pod())
+                let options = DeviceOptions::pod(self.router.active_workers() as u32);
+                let (device, queues) = Device::open(&area, host_device, &options)
                     .map_err(|error| NodeError::Device(host_device.to_owned(), error))?;
                 (queues, Some(device))
             }

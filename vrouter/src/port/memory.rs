@@ -258,6 +258,10 @@ impl PortQueue for MemoryPort {
         sent
     }
 
+    fn is_half_full(&mut self) -> bool {
+        2 * self.rx.len() >= self.rx.capacity()
+    }
+
     fn kernel_losses(&self) -> KernelLosses {
         KernelLosses { rx_fill_empty: self.lost_no_frame, ..KernelLosses::default() }
     }

@@ -68,6 +68,21 @@ pub struct KernelLosses {
     pub tx_empty: u64,
 }
 
+impl core::ops::Sub for KernelLosses {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        KernelLosses {
+            rx_ring_full: self.rx_ring_full.saturating_sub(before.rx_ring_full),
+            rx_fill_empty: self.rx_fill_empty.saturating_sub(before.rx_fill_empty),
+            rx_dropped: self.rx_dropped.saturating_sub(before.rx_dropped),
+            rx_invalid: self.rx_invalid.saturating_sub(before.rx_invalid),
+            tx_invalid: self.tx_invalid.saturating_sub(before.tx_invalid),
+            tx_empty: self.tx_empty.saturating_sub(before.tx_empty),
+        }
+    }
+}
+
 impl core::ops::AddAssign for KernelLosses {
     fn add_assign(&mut self, other: Self) {
         self.rx_ring_full += other.rx_ring_full;
@@ -89,6 +104,12 @@ pub trait PortQueue: Send {
     /// dropped with its reason by [`QueueIo::drop_tx`]. Returns (packets, bytes) sent.
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64);
 
+    /// Whether half of the room for packets that wait to be received is taken, as far as that can be
+    /// told without a system call.
+    fn is_half_full(&mut self) -> bool {
+        false
+    }
+
     /// What to wait on for packets. `None` where the queue must be polled.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
@@ -107,8 +128,9 @@ pub trait PortQueue: Send {
         false
     }
 
-    /// Hands over to the other side what still waits to be sent. Returns whether nothing
-    /// is left. Called until it does, when no more is to be sent for now.
+    /// Hands over to the other side what still waits to be sent, and gives it frames to go on
+    /// receiving into. Returns whether nothing is left to be sent. Called again and again while
+    /// nothing is received or sent for now.
     fn drain(&mut self, io: &mut QueueIo<'_>) -> bool {
         let _ = io;
         true

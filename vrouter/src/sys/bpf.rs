@@ -31,6 +31,7 @@ const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_TYPE_XDP: u32 = 37;
 const ATTACH_TYPE_TCX_INGRESS: u32 = 46;
+const ATTACH_TYPE_TCX_EGRESS: u32 = 47;
 const F_NO_PREALLOC: u32 = 1;
 const F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
@@ -230,6 +231,14 @@ impl Program {
         Self::load_kind(name, code, (PROG_TYPE_SOCKET_FILTER, 0, 0))
     }
 
+    /// Loads a program that sees what leaves by a device, before its queue is chosen.
+    ///
+    /// # Errors
+    /// With the verifier's words when it refuses the program.
+    pub(super) fn load_egress(name: &'static str, code: &[Insn]) -> Result<Self, OsError> {
+        Self::load_kind(name, code, (PROG_TYPE_SCHED_CLS, ATTACH_TYPE_TCX_EGRESS, 0))
+    }
+
     /// `kind`: program type, attach type, flags.
     fn load_kind(name: &'static str, code: &[Insn], kind: (u32, u32, u32)) -> Result<Self, OsError> {
         let mut log = Vec::new();
@@ -334,9 +343,14 @@ impl Program {
         self.link(ifindex, ATTACH_TYPE_TCX_INGRESS, 0)
     }
 
+    /// Attaches a program of [`load_egress`](Self::load_egress) (Linux 6.6).
+    pub(super) fn attach_egress(&self, ifindex: u32) -> Result<Link, Errno> {
+        self.link(ifindex, ATTACH_TYPE_TCX_EGRESS, 0)
+    }
+
     fn link(&self, ifindex: u32, attach_type: u32, flags: u32) -> Result<Link, Errno> {
         let mut attr = LinkCreate { prog_fd: self.fd.as_raw_fd() as u32, ifindex, attach_type, flags };
-        // SAFETY: LINK_CREATE for XDP and TCX follows no pointer and returns a new descriptor.
+        // SAFETY: LINK_CREATE for devices follows no pointer and returns a new descriptor.
         unsafe { bpf_fd(LINK_CREATE, &mut attr) }.map(|fd| Link { fd })
     }
 }

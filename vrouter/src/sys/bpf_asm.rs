@@ -54,6 +54,7 @@ pub(super) enum Op {
     And = 0x50,
     Shl = 0x60,
     Shr = 0x70,
+    Mod = 0x90,
     Xor = 0xa0,
 }
 

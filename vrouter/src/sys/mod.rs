@@ -6,8 +6,8 @@
 //!   xsk       AF_XDP socket of one device queue        ethtool   channels, driver, offloads
 //!   bpf       bpf(2): maps, programs, links            tun       tap devices, virtio-net header
 //!   bpf_asm   eBPF assembler                           netns     work inside another namespace
-//!   xdp_program  the XDP programs                      wait      epoll and eventfd
-//!   steering     queues of a tap, by flow            uring     many writes by one call
+//!   xdp_program  the XDP programs                      wait      epoll, poll and eventfd
+//!   steering     queues of taps and veths, by flow    uring     many writes by one call
 //!   tc_program   the same for packet sockets           packet_socket  their frames, many a call
 //!   device_xdp   maps + program + link of a device     affinity  worker on a core
 //!   flow_memory  of flows, kept for a successor
@@ -35,7 +35,7 @@ pub(crate) mod packet_socket;
 mod plain;
 mod ring;
 mod sockopt;
-mod steering;
+pub(crate) mod steering;
 mod tc_program;
 pub(crate) mod tsc;
 pub(crate) mod tun;

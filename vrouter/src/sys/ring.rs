@@ -192,12 +192,19 @@ impl<T: Copy> Consumer<T> {
         self.produced_seen.wrapping_sub(self.consumed).min(self.ring.size) as usize
     }
 
+    /// Entries that can be popped now.
+    #[inline]
+    pub(super) fn available(&mut self) -> usize {
+        // Acquire: the entries are written before the index that names them.
+        self.produced_seen = self.ring.producer().load(Ordering::Acquire);
+        self.available_seen()
+    }
+
     /// Moves the oldest entries into `out`, as many as there are and fit; how many.
     #[inline]
     pub(super) fn pop(&mut self, out: &mut [T]) -> usize {
         if self.available_seen() < out.len() {
-            // Acquire: the entries are written before the index that names them.
-            self.produced_seen = self.ring.producer().load(Ordering::Acquire);
+            self.available();
         }
         let count = self.available_seen().min(out.len());
         if count == 0 {
@@ -249,6 +256,7 @@ mod tests {
             let pushed = producer.push(&items);
             assert_eq!(pushed, items.len().min((SIZE as u64 - (next_in - next_out)) as usize));
             next_in += pushed as u64;
+            assert_eq!(consumer.available() as u64, next_in - next_out);
             let mut out = [0; 16];
             let popped = consumer.pop(&mut out[..round * 7 % 13]);
             assert_eq!(popped, (round * 7 % 13).min((next_in - next_out) as usize));

@@ -1,8 +1,8 @@
-//! Which queue of a tap a flow's packets arrive by: always the same, both ways alike.
+//! Which queue of a tap or veth a flow's packets arrive by: always the same, both ways alike.
 //!
 //! ```text
 //!   hash = (source ^ destination) ^ (source port ^ destination port) << 16    multiplied, upper half
-//!   queue = hash mod queues                                                  by the kernel
+//!   queue = hash mod queues                                 tap: by the kernel; veth: by the program
 //! ```
 //!
 //! Left to itself, a tap follows the queue that was last written to for a flow, so that a
@@ -10,11 +10,17 @@
 //! overtake each other. Fragments, and what has IPv6 extension headers, go by their
 //! addresses alone, as with the hash of a network card. What is no IP goes to queue 0.
 //!
-//! Source: `TUNSETSTEERINGEBPF` in the kernel's `drivers/net/tun.c`.
+//! The end of a veth pair that is inside a pod chooses by a hash of the kernel's own, which for TCP is a
+//! random number of each socket. A program on what leaves there says beforehand by which queue the
+//! packet would have been received, and the choice follows that (`skb_tx_hash`). Without it (before
+//! Linux 6.6) flows keep their queues too, but the two ways of a flow have different ones.
+//!
+//! Source: `TUNSETSTEERINGEBPF` in the kernel's `drivers/net/tun.c`; `netdev_pick_tx` in `net/core/dev.c`.
 
 use super::OsError;
-use super::bpf::Program;
+use super::bpf::{Link, Program};
 use super::bpf_asm::{Assembler, Helper, If, Insn, Op, Reg, Size};
+use super::ifreq::Interface;
 
 /// Fibonacci hashing: 2^32 divided by the golden ratio.
 const MULTIPLIER: i32 = 0x9e37_79b9_u32.cast_signed();
@@ -23,16 +29,44 @@ const ETHERNET: i32 = 14;
 /// Where the program keeps the IP header, and other bytes, on its stack.
 const HEADER: i16 = -64;
 const SCRATCH: i16 = -72;
+/// Where `struct __sk_buff` has the number of a queue, plus one.
+const QUEUE_MAPPING: i16 = 12;
+/// What comes after this program goes on as if there were none (`TCX_NEXT`).
+const NEXT: i32 = -1;
 
 /// Loads the program.
 ///
 /// # Errors
 /// With the verifier's words when it refuses the program.
 pub(super) fn load() -> Result<Program, OsError> {
-    Program::load_steering("vr_steering", &program())
+    Program::load_steering("vr_steering", &program(None))
 }
 
-fn program() -> Vec<Insn> {
+/// Steering of what leaves by one device; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct EgressSteering {
+    _link: Link,
+}
+
+/// Steers what leaves by a device of several queues, in the calling thread's network namespace; `None`
+/// for one of a single queue.
+///
+/// # Errors
+/// The kernel is older than 6.6, or it refuses.
+pub(crate) fn steer_egress(device: &str) -> Result<Option<EgressSteering>, OsError> {
+    let interface = Interface::open(device)?;
+    let queues = interface.channels()?.map_or(1, |channels| channels.tx_queues());
+    if queues <= 1 {
+        return Ok(None);
+    }
+    let program = Program::load_egress("vr_egress", &program(Some(queues)))?;
+    let link = program.attach_egress(interface.index()?);
+    let link = link.map_err(|errno| OsError::new(format!("steer what leaves by {device}"), errno))?;
+    Ok(Some(EgressSteering { _link: link }))
+}
+
+/// The program of a tap, or of a device whose `queues` the kernel does not choose by its result.
+fn program(queues: Option<u32>) -> Vec<Insn> {
     let mut asm = Assembler::default();
     let (v4, v6, ports, mix, other) = (asm.label(), asm.label(), asm.label(), asm.label(), asm.label());
     asm.mov(Reg::R6, Reg::R1);
@@ -96,11 +130,23 @@ fn program() -> Vec<Insn> {
     // The upper half of the low 32 bits.
     asm.alu_imm(Op::Shl, Reg::R7, 32);
     asm.alu_imm(Op::Shr, Reg::R7, 48);
-    asm.mov(Reg::R0, Reg::R7);
-    asm.exit();
-
+    let Some(queues) = queues else {
+        asm.mov(Reg::R0, Reg::R7);
+        asm.exit();
+        asm.bind(other);
+        asm.mov_imm(Reg::R0, 0);
+        asm.exit();
+        return asm.finish();
+    };
+    let choose = asm.label();
+    asm.alu_imm(Op::Mod, Reg::R7, queues.cast_signed());
+    asm.jump(choose);
     asm.bind(other);
-    asm.mov_imm(Reg::R0, 0);
+    asm.mov_imm(Reg::R7, 0);
+    asm.bind(choose);
+    asm.alu_imm(Op::Add, Reg::R7, 1);
+    asm.store(Size::Word, Reg::R6, QUEUE_MAPPING, Reg::R7);
+    asm.mov_imm(Reg::R0, NEXT);
     asm.exit();
     asm.finish()
 }
@@ -117,7 +163,9 @@ fn load_bytes(asm: &mut Assembler, to: i16, len: i32) {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::time::{Duration, Instant};
 
+    use super::super::test_net::{PacketSocket, in_new_netns, run, veth_pair};
     use super::*;
 
     /// A frame of a flow, and what the module's page says of its hash.
@@ -188,6 +236,44 @@ mod tests {
         assert_eq!(steer(&program, &[2; 60]), 0);
         let (whole, _) = frame(a4, b4, 6, 0);
         assert_eq!(steer(&program, &whole[..20]), 0);
+    }
+
+    /// Packets that each receive queue of a device has had.
+    fn by_queue(device: &str) -> Vec<u64> {
+        let text = run(&format!("ethtool -S {device}"));
+        let lines = text.lines().filter(|line| line.contains("rx_queue_") && line.contains("xdp_packets"));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_leaves_by_a_veth_is_received_by_the_queue_of_its_flow_root() {
+        in_new_netns(|| {
+            veth_pair(4);
+            // Only then are packets received by queue rather than by core, and counted so.
+            run("ethtool -K va tso off");
+            run("ethtool -K vb gro on");
+            assert!(steer_egress("lo").unwrap().is_none(), "a single queue");
+            let steering = steer_egress("va").unwrap().expect("four queues");
+            let socket = PacketSocket::on("va");
+            let mut before = by_queue("vb");
+            assert_eq!(before.len(), 4);
+            for port in 0..40 {
+                let (a, b) = (("10.1.0.1", 4000 + port), ("10.2.3.4", 80));
+                let (there, hash) = frame(a, b, 6, 0);
+                let (back, _) = frame(b, a, 6, 0);
+                socket.send(&there);
+                socket.send(&back);
+                let start = Instant::now();
+                let mut after = by_queue("vb");
+                while after.iter().sum::<u64>() < before.iter().sum::<u64>() + 2 {
+                    assert!(start.elapsed() < Duration::from_secs(10), "{before:?} {after:?}");
+                    after = by_queue("vb");
+                }
+                assert_eq!(after[hash as usize % 4], before[hash as usize % 4] + 2, "{before:?} {after:?}");
+                before = after;
+            }
+            drop(steering);
+        });
     }
 
     #[test]

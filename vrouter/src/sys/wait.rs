@@ -1,7 +1,12 @@
 //! Blocking until a port has work: epoll over sockets and taps, woken by eventfd.
+//!
+//! A socket in an epoll set is a socket with somebody to wake: the kernel calls epoll for
+//! every packet that the socket has sent (`sock_def_write_space`), a tenth of what sending
+//! it costs, although nobody waits. So a few sockets can be awaited by poll(2) instead,
+//! which leaves nothing behind when it returns, but looks at each of them each time.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -17,6 +22,8 @@ use tokio::io::unix::AsyncFd;
 pub(crate) struct WaitSet {
     epoll: OwnedFd,
     events: Vec<Event>,
+    /// The epoll set itself, then what is awaited by poll(2).
+    polled: Vec<libc::pollfd>,
 }
 
 // SAFETY: the only part that is not `Send` by itself is the pointer variant of epoll's
@@ -27,7 +34,28 @@ impl WaitSet {
     /// A set that reports at most `capacity` descriptors per wait.
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, events: Vec::with_capacity(capacity.max(1)) })
+        let mut polled = Vec::with_capacity(1 + Self::MOST_POLLED);
+        polled.push(awaiting(epoll.as_fd()));
+        Ok(Self { epoll, events: Vec::with_capacity(capacity.max(1)), polled })
+    }
+
+    /// Most descriptors awaited by poll(2).
+    pub(crate) const MOST_POLLED: usize = 16;
+
+    /// Awaits input on `fd` while a wait blocks, and at no other time; `false` where there are
+    /// [`MOST_POLLED`](Self::MOST_POLLED). It has no token: waits just end. To be
+    /// [removed](Self::remove_polled) before it is closed.
+    pub(crate) fn add_polled(&mut self, fd: BorrowedFd<'_>) -> bool {
+        let room = self.polled.len() <= Self::MOST_POLLED;
+        if room {
+            self.polled.push(awaiting(fd));
+        }
+        room
+    }
+
+    /// Awaits `fd` no more.
+    pub(crate) fn remove_polled(&mut self, fd: BorrowedFd<'_>) {
+        self.polled.retain(|polled| polled.fd != fd.as_raw_fd());
     }
 
     /// Awaits input on `fd` (for an AF_XDP socket: entries in its receive ring).
@@ -51,6 +79,11 @@ impl WaitSet {
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<u64>) -> io::Result<()> {
         ready.clear();
         self.events.clear();
+        let mut timeout = timeout;
+        if self.polled.len() > 1 && timeout != Some(Duration::ZERO) {
+            self.poll(timeout)?;
+            timeout = Some(Duration::ZERO);
+        }
         let timeout = timeout.map(|t| Timespec {
             tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: t.subsec_nanos().into(),
@@ -62,6 +95,29 @@ impl WaitSet {
         ready.extend(self.events.iter().map(|event| event.data.u64()));
         Ok(())
     }
+}
+
+impl WaitSet {
+    /// Blocks until the epoll set has something, or what is beside it.
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = timeout.map(|t| libc::timespec {
+            tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: t.subsec_nanos().into(),
+        });
+        let limit = timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+        let count = self.polled.len() as libc::nfds_t;
+        // SAFETY: the array is valid for `count` entries, `limit` is null or a timespec that
+        // lives on; a null mask leaves signals alone.
+        let found = unsafe { libc::ppoll(self.polled.as_mut_ptr(), count, limit, core::ptr::null()) };
+        match (found, Errno::from_io_error(&io::Error::last_os_error())) {
+            (0.., _) | (_, Some(Errno::INTR)) => Ok(()),
+            (_, errno) => Err(errno.unwrap_or(Errno::INVAL).into()),
+        }
+    }
+}
+
+fn awaiting(fd: BorrowedFd<'_>) -> libc::pollfd {
+    libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }
 }
 
 /// A wake-up call from another thread, awaited in a [`WaitSet`].
@@ -141,6 +197,32 @@ mod tests {
         assert!(ready.is_empty());
         assert!(set.remove(events[0].as_fd()).is_err());
         assert!(set.add(events[1].as_fd(), 1).is_err());
+    }
+
+    #[test]
+    fn what_is_polled_ends_a_wait_that_blocks() {
+        let mut set = WaitSet::new(8).unwrap();
+        let events: Vec<_> = (0..2 + WaitSet::MOST_POLLED).map(|_| EventFd::new().unwrap()).collect();
+        set.add(events[0].as_fd(), 10).unwrap();
+        let taken = events[1..].iter().filter(|event| set.add_polled(event.as_fd())).count();
+        assert_eq!(taken, WaitSet::MOST_POLLED);
+        let mut ready = Vec::new();
+        let start = Instant::now();
+        set.wait(Some(Duration::from_millis(2)), &mut ready).unwrap();
+        assert!(ready.is_empty() && start.elapsed() >= Duration::from_millis(2));
+        events[3].signal().unwrap();
+        set.wait(None, &mut ready).unwrap();
+        assert!(ready.is_empty(), "it has no token");
+        events[0].signal().unwrap();
+        set.wait(None, &mut ready).unwrap();
+        assert_eq!(ready, [10]);
+        events[0].clear().unwrap();
+        set.remove_polled(events[3].as_fd());
+        set.wait(SHORT, &mut ready).unwrap();
+        assert!(ready.is_empty());
+        events[0].signal().unwrap();
+        set.wait(None, &mut ready).unwrap();
+        assert_eq!(ready, [10], "the epoll set ends it as well");
     }
 
     #[test]

@@ -254,6 +254,12 @@ impl XskSocket {
         self.rx.pop(out)
     }
 
+    /// Received packets that wait.
+    #[inline]
+    pub(crate) fn rx_waiting(&mut self) -> usize {
+        self.rx.available()
+    }
+
     /// Gives frames to the kernel to receive into; how many of the first it took. Any
     /// address inside a frame stands for the frame.
     #[inline]

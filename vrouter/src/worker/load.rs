@@ -5,23 +5,17 @@
 //! and looks dear; with more to do its bursts fill up and each packet gets cheaper. So
 //! capacity is neither `rate / busy` nor a line through the bursts that came by
 //! themselves: what makes one larger than others, a stall, makes it dearer too. A worker
-//! therefore lets a burst grow now and then before it takes it, a probe:
+//! therefore lets a burst grow now and then before it takes it ([`probe`](super::probe)):
 //!
 //! ```text
-//!   ns of   |            x  full bursts, where enough came: their own cost
+//!   ns of   |            x  full bursts, where enough came or a probe had some: their own cost
 //!   a burst |       .--'
 //!           |  o--o'        else the line from the mean of all bursts through the probes
 //!           +--1--20---------------64--> packets
 //! ```
 //!
-//! | probe | |
-//! |---|---|
-//! | when | every [`PROBE_PERIOD`], where bursts are small |
-//! | how | nothing is received for the time in which [`PROBE_PACKETS`] come, at most [`LONGEST_PROBE`]; [`SERIES`] times in a row, of which the last counts: the first finds caches and branch predictors set to small bursts |
-//! | price | at most that much latency, for one packet in some thousands |
-//!
-//! Below about 30,000 packets a second nothing grows in that time; the capacity is then a
-//! lower bound, that of bursts as they are.
+//! Where too few packets come to grow at all, the capacity is a lower bound, that of
+//! bursts as they are.
 //!
 //! Readers look about once a second and let old sums fade, half in ten seconds. Time
 //! that the kernel spends on the worker's core outside of it (receive processing there)
@@ -34,35 +28,12 @@ use crate::counters::{LoopCounters, TurnCounters};
 use crate::ids::Timestamp;
 use crate::path_stage::PathStage;
 
-/// Time between probes.
-pub const PROBE_PERIOD: Duration = Duration::from_millis(500);
-/// Packets that a probe is to hold.
-pub const PROBE_PACKETS: u32 = LANES as u32;
-/// Bursts of a probe: the last one counts.
-pub const SERIES: u32 = 4;
-/// The longest that packets wait for a probe to grow.
-pub const LONGEST_PROBE: Duration = Duration::from_micros(50);
-
 /// Time after which an observation counts half.
 const HALF_LIFE: Duration = Duration::from_secs(10);
 /// Share of full bursts among all packets from which they speak for themselves.
 const MOSTLY_FULL: f64 = 0.5;
 /// Packets that a probe must hold beyond the mean to tell anything.
 const LEAST_GROWTH: f64 = 1.0;
-
-/// How long a worker with `packets` in `bursts` during `passed` waits for a probe to grow;
-/// `None` where it would tell nothing.
-pub(super) fn probe_wait(packets: u64, bursts: u64, passed: Duration) -> Option<Duration> {
-    if packets == 0 || bursts == 0 {
-        return None;
-    }
-    let mean = packets / bursts;
-    if mean >= u64::from(LoopCounters::FULL) {
-        return None;
-    }
-    let wait = passed.mul_f64(f64::from(PROBE_PACKETS) / packets as f64).min(LONGEST_PROBE);
-    (wait.as_secs_f64() * packets as f64 > 1.5 * passed.as_secs_f64()).then_some(wait)
-}
 
 /// Bursts, packets and nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -196,6 +167,12 @@ fn capacity(sums: &Sums, run: &LoopCounters) -> Option<Capacity> {
     }
     let (size, cost) = (packets / bursts, ns / bursts);
     let probes = run.probes.iter().map(crate::counters::Probe::get);
+    let full = probes.clone().filter(|(probed, _)| *probed >= f64::from(LoopCounters::FULL));
+    let mut full: Vec<f64> = full.map(|(probed, took)| took / probed).collect();
+    if !full.is_empty() {
+        full.sort_by(f64::total_cmp);
+        return Some(Capacity { packets_per_second: 1e9 / full[full.len() / 4], at_least: false });
+    }
     let larger = probes.filter(|(probed, _)| *probed >= size + LEAST_GROWTH);
     let mut slopes: Vec<f64> = larger.map(|(probed, took)| (took - cost) / (probed - size)).collect();
     if slopes.is_empty() {
@@ -262,6 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn probes_of_full_bursts_speak_for_themselves() {
+        let run = LoopCounters::default();
+        let mut meter = meter_at_start(&run);
+        book(&run, 9000, 1);
+        run.probes[0].set(5, 1, 90_000);
+        for (n, ns) in [cost(64), cost(64), 90_000].into_iter().enumerate() {
+            run.probes[n + 1].set(64, 1, ns);
+        }
+        meter.look(Timestamp::from_millis(1000), &run);
+        let capacity = meter.load().capacity.unwrap();
+        assert!(near(capacity.packets_per_second, FULL) && !capacity.at_least, "{capacity:?}");
+    }
+
+    #[test]
     fn without_probes_there_is_a_lower_bound() {
         let run = LoopCounters::default();
         let mut meter = meter_at_start(&run);
@@ -285,16 +276,6 @@ mod tests {
         let late = meter.load().capacity.unwrap();
         assert!(near(late.packets_per_second, 1e9 / 450.0) && late.at_least, "{late:?}");
         assert_eq!(meter.load().packets_per_second, 1000.0);
-    }
-
-    #[test]
-    fn a_probe_waits_for_a_few_packets_and_never_long() {
-        let second = Duration::from_secs(1);
-        assert_eq!(probe_wait(2_000_000, 1_800_000, second), Some(Duration::from_micros(32)));
-        assert_eq!(probe_wait(200_000, 200_000, second), Some(LONGEST_PROBE));
-        assert_eq!(probe_wait(20_000, 20_000, second), None, "nothing would grow");
-        assert_eq!(probe_wait(1_000_000, 16_000, second), None, "bursts are full");
-        assert_eq!(probe_wait(0, 0, second), None);
     }
 
     #[test]

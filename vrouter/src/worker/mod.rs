@@ -17,6 +17,7 @@ pub mod idle;
 pub mod load;
 mod moving;
 mod ownership;
+pub mod probe;
 pub mod ready;
 pub mod rebalance;
 
@@ -40,11 +41,13 @@ use crate::tables::Tables;
 use handoff::{Handoffs, Introduction, Owners};
 use idle::IdlePolicy;
 use moving::Moving;
+use probe::Prober;
 use ready::ReadySet;
 use rebalance::Rebalance;
 
-/// How often a worker asks its queues for the kernel's counters: two system calls each.
-const SURVEY: Duration = load::PROBE_PERIOD;
+/// How often a worker asks its queues for the kernel's counters, two system calls each, and may begin
+/// a probe.
+const SURVEY: Duration = Duration::from_millis(500);
 
 /// No queue of ours.
 const NO_QUEUE: u16 = u16::MAX;
@@ -85,6 +88,8 @@ struct OwnedQueue {
     queue: Box<dyn PortQueue>,
     /// Whether it is called only when its fd is ready.
     on_readiness: bool,
+    /// What the kernel has lost and workers have counted.
+    booked: KernelLosses,
 }
 
 /// A turn that is over but for the time it took.
@@ -93,17 +98,6 @@ struct Turn {
     began: Timestamp,
     packets: u32,
     bursts: u32,
-}
-
-/// Bursts that are let grow.
-#[derive(Clone, Copy)]
-struct Growing {
-    /// Until when nothing is received.
-    until: Timestamp,
-    /// For how long each grows.
-    wait: Duration,
-    /// Those still to come, this one counted.
-    left: u32,
 }
 
 /// One worker.
@@ -131,13 +125,11 @@ pub struct Worker {
     in_thread: bool,
     /// The rebalance under way.
     moving: Option<Moving>,
-    /// The probe under way ([`load`]).
-    growing: Option<Growing>,
-    /// Packets and bursts so far at the last survey.
-    surveyed_turns: (u64, u64),
+    /// What full bursts cost.
+    prober: Prober,
     surveyed: Timestamp,
-    /// Scratch of [`Self::survey`]: losses and lent frames by queue.
-    survey: Vec<(KernelLosses, u64)>,
+    /// Scratch of [`Self::survey`]: lent frames by queue.
+    survey: Vec<u64>,
 }
 
 /// The parts a worker is made of.
@@ -188,8 +180,7 @@ impl Worker {
             bursts: 0,
             in_thread: false,
             moving: None,
-            growing: None,
-            surveyed_turns: (0, 0),
+            prober: Prober::new(),
             surveyed: Timestamp::default(),
             survey: Vec::with_capacity(Self::MAX_QUEUES),
         }
@@ -210,7 +201,7 @@ impl Worker {
             let moved = self.turn(now);
             if moved > 0 {
                 self.idle.worked();
-            } else if !self.stop && self.growing.is_none() && self.moving.is_none() {
+            } else if !self.stop && !self.prober.is_growing() && self.moving.is_none() {
                 self.rest(now);
             }
         }
@@ -243,7 +234,7 @@ impl Worker {
             return self.rebalance();
         }
         let mut moved = self.release_held(changed);
-        if self.growing.is_none_or(|growing| growing.until <= now) {
+        if !self.prober.is_growing() || !self.lets_grow(now) {
             moved += self.receive_all();
         }
         moved += self.take_over();
@@ -251,7 +242,9 @@ impl Worker {
             (self.punt_wake)();
         }
         if now.since(self.surveyed) >= SURVEY {
-            self.begin_probe(now);
+            if self.in_thread {
+                self.prober.survey(now, now.since(self.surveyed), &self.state.counters.run);
+            }
             self.survey(now);
         }
         let bursts = core::mem::take(&mut self.bursts).max(1);
@@ -437,27 +430,12 @@ impl Worker {
 
     /// Books the time since the last turn as busy or idle.
     fn account(&mut self, now: Timestamp) {
-        let turn = self.last_turn;
-        let probe = turn.is_some_and(|turn| self.probed(turn.began, now));
         let run = &self.state.counters.run;
         run.loops.add(1);
-        let Some(Turn { began, packets, bursts }) = turn else { return };
-        let passed = now.since(began).as_nanos() as u64;
-        run.total_ns.add(passed);
-        if packets == 0 {
-            return;
-        }
-        run.busy_loops.add(1);
-        run.busy_ns.add(passed);
-        let turns = run.turns(packets, bursts);
-        turns.bursts.add(bursts.into());
-        turns.packets.add(packets.into());
-        turns.ns.add(passed);
-        if probe {
-            let at = run.probe_count.get();
-            run.probes[at as usize % LoopCounters::PROBES].set(packets, bursts, passed);
-            run.probe_count.add(1);
-        }
+        let Some(Turn { began, packets, bursts }) = self.last_turn else { return };
+        let ns = now.since(began).as_nanos() as u64;
+        run.total_ns.add(ns);
+        book(run, &mut self.prober, probe::Turn { packets, bursts, ns });
     }
 
     /// Gives every frame back. To be called when all workers have stopped: until then
@@ -473,5 +451,24 @@ impl Worker {
             self.state.pool.free(packet.frame);
         }
         self.state.hold.clear(&mut self.state.pool);
+    }
+}
+
+/// Counts a turn, and what a probe has found if it was the last of one.
+#[inline]
+fn book(run: &LoopCounters, prober: &mut Prober, turn: probe::Turn) {
+    if let Some(found) = prober.turn_ended(turn) {
+        let at = run.probe_count.get();
+        run.probes[at as usize % LoopCounters::PROBES].set(found.packets, found.bursts, found.ns);
+        run.probe_count.add(1);
+    }
+    let probe::Turn { packets, bursts, ns } = turn;
+    if packets > 0 {
+        run.busy_loops.add(1);
+        run.busy_ns.add(ns);
+        let turns = run.turns(packets, bursts);
+        turns.bursts.add(bursts.into());
+        turns.packets.add(packets.into());
+        turns.ns.add(ns);
     }
 }

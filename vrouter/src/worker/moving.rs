@@ -35,7 +35,7 @@ impl Worker {
     #[cold]
     pub(super) fn begin_rebalance(&mut self, rebalance: Arc<Rebalance>) {
         rebalance.gates().arrive();
-        self.growing = None;
+        self.prober.abandon();
         self.moving = Some(Moving { rebalance, phase: Phase::Arrived, looks: 0 });
     }
 
@@ -48,6 +48,8 @@ impl Worker {
             // The one that is waited for may need this core.
             std::thread::yield_now();
         }
+        // What arrives meanwhile needs frames, however long the others take.
+        let drained = self.drain_queues();
         let gates = moving.rebalance.gates();
         let mut moved = 0;
         match moving.phase {
@@ -62,7 +64,7 @@ impl Worker {
             Phase::Draining { since } => {
                 moved = self.take_over();
                 let waited = self.state.now.since(since) >= PATIENCE;
-                if !self.handoffs.has_work() && (self.drain_queues() || waited) {
+                if moved == 0 && !self.handoffs.has_work() && (drained || waited) {
                     gates.drain();
                     moving.phase = Phase::Drained;
                 }
@@ -109,11 +111,11 @@ impl Worker {
             }
             let owned = self.take_queue(index);
             left.push((owned.port, owner));
-            let mail = Mail::Queue(owned.port, owned.number, owned.queue);
-            if let Err(Mail::Queue(port, number, queue)) = rebalance.send(owner, mail) {
+            let mail = Mail::Queue(owned.port, owned.number, owned.queue, owned.booked);
+            if let Err(Mail::Queue(port, number, queue, booked)) = rebalance.send(owner, mail) {
                 // A plan names workers that are there, and mailboxes hold all queues.
                 debug_assert!(false, "a queue has nowhere to go");
-                self.add_queue(port, number, queue);
+                self.add_queue(port, number, queue, booked);
                 break;
             }
         }
@@ -141,11 +143,12 @@ impl Worker {
     fn take_mail(&mut self, rebalance: &Rebalance) {
         while let Some(mail) = rebalance.receive(self.id) {
             match mail {
-                Mail::Queue(port, number, queue) => self.add_queue(port, number, queue),
+                Mail::Queue(port, number, queue, booked) => self.add_queue(port, number, queue, booked),
                 Mail::Held(held) => hold::take_in(held, &mut self.state),
             }
         }
         self.choose_tx_queues();
+        self.survey(self.state.now);
         if self.queues.is_empty() {
             // It may sleep for long: others need its frames.
             self.state.pool.spill(0);

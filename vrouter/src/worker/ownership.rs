@@ -2,8 +2,9 @@
 
 use std::sync::mpsc::Sender;
 
-use super::{Command, Growing, Injected, NO_QUEUE, OwnedQueue, Worker, load};
+use super::{Command, Injected, NO_QUEUE, OwnedQueue, Worker};
 use crate::burst::{Checksum, Gso, TxPacket};
+use crate::counters::WorkerCounters;
 use crate::ids::{PortId, Timestamp};
 use crate::port::{KernelLosses, PortQueue};
 
@@ -12,7 +13,7 @@ impl Worker {
         match command {
             Command::PortAppears(port) => self.state.tx.reserve(port),
             Command::AddQueue(port, number, queue) => {
-                self.add_queue(port, number, queue);
+                self.add_queue(port, number, queue, KernelLosses::default());
                 self.choose_tx_queues();
             }
             Command::Meet(introduction) => self.handoffs.meet(introduction),
@@ -35,15 +36,25 @@ impl Worker {
         }
     }
 
-    pub(super) fn add_queue(&mut self, port: PortId, number: u16, queue: Box<dyn PortQueue>) {
+    /// Owns a queue, of whose losses those in `booked` have been counted.
+    pub(super) fn add_queue(
+        &mut self,
+        port: PortId,
+        number: u16,
+        queue: Box<dyn PortQueue>,
+        booked: KernelLosses,
+    ) {
         let index = self.queues.len();
         let on_readiness = queue.rx_needs_readiness();
         self.ready.add(index, queue.wait_fd(), on_readiness);
-        self.queues.push(OwnedQueue { port, number, queue, on_readiness });
+        self.queues.push(OwnedQueue { port, number, queue, on_readiness, booked });
     }
 
     /// Takes a queue out; another one may get its place.
     pub(super) fn take_queue(&mut self, index: usize) -> OwnedQueue {
+        book_losses(&mut self.queues[index], &self.state.counters);
+        // What is left of the port says so with the next survey.
+        self.state.counters.port(self.queues[index].port).lent_frames.set(0);
         let last = self.queues.len() - 1;
         self.forget(index);
         if last != index {
@@ -85,64 +96,45 @@ impl Worker {
         self.ready.remove(index, owned.queue.wait_fd(), owned.on_readiness);
     }
 
-    /// Lets the next burst grow, where that tells something. To be called before a survey.
+    /// Whether the probe under way still grows.
     #[cold]
-    pub(super) fn begin_probe(&mut self, now: Timestamp) {
-        let run = &self.state.counters.run;
-        let packets = run.full.packets.get() + run.partial.packets.get();
-        let bursts = run.full.bursts.get() + run.partial.bursts.get();
-        let before = core::mem::replace(&mut self.surveyed_turns, (packets, bursts));
-        let wait = load::probe_wait(packets - before.0, bursts - before.1, now.since(self.surveyed));
-        if let Some(wait) = wait.filter(|_| self.in_thread) {
-            self.growing = Some(Growing { until: now.after(wait), wait, left: load::SERIES });
-        }
-    }
-
-    /// Whether the turn that began then, and is over now, ended a probe.
-    #[inline]
-    pub(super) fn probed(&mut self, began: Timestamp, now: Timestamp) -> bool {
-        let Some(growing) = &mut self.growing else { return false };
-        if growing.until > began {
-            return false;
-        }
-        growing.left -= 1;
-        growing.until = now.after(growing.wait);
-        let ended = growing.left == 0;
-        if ended {
-            self.growing = None;
-        }
-        ended
+    pub(super) fn lets_grow(&mut self, now: Timestamp) -> bool {
+        let half_full = self.queues.iter_mut().any(|owned| owned.queue.is_half_full());
+        self.prober.lets_grow(now, half_full)
     }
 
     /// Notes what the queues know of their other side: losses and frames lent.
     #[cold]
     pub(super) fn survey(&mut self, now: Timestamp) {
         self.surveyed = now;
-        // Queues of one port are summed at the place of the port's first queue, so that
+        // Frames of one port are summed at the place of the port's first queue, so that
         // a reader never meets half a sum.
-        let mut sums = core::mem::take(&mut self.survey);
-        sums.clear();
-        sums.resize(self.queues.len(), (KernelLosses::default(), 0));
-        for owned in &self.queues {
+        self.survey.clear();
+        self.survey.resize(self.queues.len(), 0);
+        for owned in &mut self.queues {
+            book_losses(owned, &self.state.counters);
             let first = self.tx_queue[owned.port.index()] as usize;
-            let Some((losses, lent)) = sums.get_mut(first) else { continue };
-            *losses += owned.queue.kernel_losses();
-            *lent += owned.queue.outstanding() as u64;
-        }
-        for (index, (losses, lent)) in sums.iter().enumerate() {
-            let port = self.queues[index].port;
-            if self.tx_queue[port.index()] as usize != index {
-                continue;
+            if let Some(lent) = self.survey.get_mut(first) {
+                *lent += owned.queue.outstanding() as u64;
             }
-            let counters = self.state.counters.port(port);
-            counters.kernel_rx_ring_full.set(losses.rx_ring_full);
-            counters.kernel_fill_empty.set(losses.rx_fill_empty);
-            counters.kernel_rx_dropped.set(losses.rx_dropped);
-            counters.kernel_rx_invalid.set(losses.rx_invalid);
-            counters.kernel_tx_invalid.set(losses.tx_invalid);
-            counters.kernel_tx_empty.set(losses.tx_empty);
-            counters.lent_frames.set(*lent);
         }
-        self.survey = sums;
+        for (index, owned) in self.queues.iter().enumerate() {
+            if self.tx_queue[owned.port.index()] as usize == index {
+                self.state.counters.port(owned.port).lent_frames.set(self.survey[index]);
+            }
+        }
     }
+}
+
+/// Counts what the kernel has lost since this was last done.
+fn book_losses(owned: &mut OwnedQueue, counters: &WorkerCounters) {
+    let losses = owned.queue.kernel_losses();
+    let fresh = losses - core::mem::replace(&mut owned.booked, losses);
+    let counters = counters.port(owned.port);
+    counters.kernel_rx_ring_full.add(fresh.rx_ring_full);
+    counters.kernel_fill_empty.add(fresh.rx_fill_empty);
+    counters.kernel_rx_dropped.add(fresh.rx_dropped);
+    counters.kernel_rx_invalid.add(fresh.rx_invalid);
+    counters.kernel_tx_invalid.add(fresh.tx_invalid);
+    counters.kernel_tx_empty.add(fresh.tx_empty);
 }

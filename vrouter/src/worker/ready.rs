@@ -1,7 +1,7 @@
 //! Which queues have packets, and blocking until one has.
 //!
-//! Rings shared with the kernel are looked at without a system call, so they are in
-//! the set only to end a block. Queues whose receive costs a system call (taps) are
+//! Rings shared with the kernel are looked at without a system call, so they are waited
+//! for only to end a block. Queues whose receive costs a system call (taps) are
 //! read when epoll says so: one call a turn for all of them together.
 
 use core::time::Duration;
@@ -17,14 +17,24 @@ const BELL: u64 = u64::MAX;
 /// Readiness events taken at a time; more of them come with the next call.
 const EVENTS: usize = 256;
 
+/// How a queue is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    Not,
+    /// It is in the epoll set all the time.
+    Always,
+    /// Only while the worker blocks: it need not be read, and the set of these has room.
+    WhileBlocked,
+}
+
 /// The wait set of one worker.
 pub struct ReadySet {
     set: WaitSet,
     events: Vec<u64>,
     /// By queue: ready to be read.
     ready: Vec<bool>,
-    /// By queue: in the epoll set.
-    waited: Vec<bool>,
+    /// By queue: how it is waited for.
+    waited: Vec<Waited>,
     /// Queues that are read on readiness.
     on_readiness: usize,
     /// Queues that cannot be waited on.
@@ -43,7 +53,7 @@ impl ReadySet {
             set,
             events: Vec::with_capacity(EVENTS),
             ready: vec![false; super::Worker::MAX_QUEUES],
-            waited: vec![false; super::Worker::MAX_QUEUES],
+            waited: vec![Waited::Not; super::Worker::MAX_QUEUES],
             on_readiness: 0,
             unwaitable: 0,
         })
@@ -54,16 +64,24 @@ impl ReadySet {
         self.ready[queue] = on_readiness;
         self.on_readiness += usize::from(on_readiness);
         // A descriptor that epoll refuses is treated as one that cannot be waited on.
-        self.waited[queue] = fd.is_some_and(|fd| self.set.add(fd, queue as u64).is_ok());
-        self.unwaitable += usize::from(!self.waited[queue]);
+        self.waited[queue] = match fd {
+            Some(fd) if !on_readiness && self.set.add_polled(fd) => Waited::WhileBlocked,
+            Some(fd) if self.set.add(fd, queue as u64).is_ok() => Waited::Always,
+            _ => Waited::Not,
+        };
+        self.unwaitable += usize::from(self.waited[queue] == Waited::Not);
     }
 
     /// Stops waiting for a queue that will never receive again, so that it does not
     /// end every block at once.
     pub fn silence(&mut self, queue: usize, fd: Option<BorrowedFd<'_>>) {
-        if let Some(fd) = fd.filter(|_| self.waited[queue]) {
-            // The only failure is that it is out already.
-            let _ = self.set.remove(fd);
+        match (fd, self.waited[queue]) {
+            (Some(fd), Waited::WhileBlocked) => self.set.remove_polled(fd),
+            (Some(fd), Waited::Always) => {
+                // The only failure is that it is out already.
+                let _ = self.set.remove(fd);
+            }
+            _ => {}
         }
     }
 
@@ -71,9 +89,9 @@ impl ReadySet {
     pub fn remove(&mut self, queue: usize, fd: Option<BorrowedFd<'_>>, on_readiness: bool) {
         self.ready[queue] = false;
         self.on_readiness -= usize::from(on_readiness);
-        self.unwaitable -= usize::from(!self.waited[queue]);
+        self.unwaitable -= usize::from(self.waited[queue] == Waited::Not);
         self.silence(queue, fd);
-        self.waited[queue] = false;
+        self.waited[queue] = Waited::Not;
         // What was collected under the old number is void.
         self.events.clear();
     }

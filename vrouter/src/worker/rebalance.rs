@@ -14,7 +14,7 @@
 //!
 //! Workers wait for each other at the dashed lines and for nobody else: control is not in
 //! the way, so that a pause lasts about as long as the workers take to notice it, and what
-//! arrives meanwhile waits in the receive rings. A worker that does not arrive makes control
+//! arrives meanwhile waits in the receive rings, for which they go on providing frames. A worker that does not arrive makes control
 //! [abandon](Rebalance::abandon) the attempt; nothing has moved then. Once all have
 //! arrived, the rest is bounded.
 //!
@@ -24,7 +24,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::ids::{PortId, WorkerId};
 use crate::pipeline::hold::Held;
-use crate::port::PortQueue;
+use crate::port::{KernelLosses, PortQueue};
 pub use gates::{Gates, Passage};
 
 /// The atomic words of [`gates`]; its model has those of a model checker here.
@@ -35,8 +35,8 @@ mod gates;
 
 /// What one worker sends to another.
 pub enum Mail {
-    /// A queue: port, its number within the port, the queue.
-    Queue(PortId, u16, Box<dyn PortQueue>),
+    /// A queue: port, its number within the port, the queue, losses of it that were counted.
+    Queue(PortId, u16, Box<dyn PortQueue>, KernelLosses),
     /// Packets of a port that wait for a neighbour, in their order.
     Held(Vec<Held>),
 }

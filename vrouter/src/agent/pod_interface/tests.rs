@@ -159,7 +159,9 @@ fn a_given_mac_is_set_and_queues_are_handed_over() {
     in_node(async || {
         let node = Netlink::connect().unwrap();
         let mac = MacAddr([2, 0, 0, 0, 1, 3]);
-        for (attach, queues, taken) in [(Attach::Tap, 1, 1), (Attach::Tap, 2, 2), (Attach::Veth, 1, 0)] {
+        for (attach, queues, taken) in
+            [(Attach::Tap, 1, 1), (Attach::Tap, 2, 2), (Attach::Veth, 1, 0), (Attach::Veth, 2, 0)]
+        {
             let pod = NamedNetns::new("pod");
             let spec = PodInterfaceSpec { mac: Some(mac), queues, ..spec(&pod, attach, &["10.1.0.1"]) };
             let mut interface = PodInterface::prepare(&node, spec.clone()).await.unwrap();
@@ -174,7 +176,10 @@ fn a_given_mac_is_set_and_queues_are_handed_over() {
                 let (name, index) = interface.host_device().unwrap();
                 let host = &ip_json(&format!("link show {name}"))[0];
                 assert_eq!(host["ifindex"], index);
-                assert_eq!((&host["num_rx_queues"], &host["num_tx_queues"]), (&1.into(), &1.into()));
+                assert_eq!(
+                    (&host["num_rx_queues"], &host["num_tx_queues"]),
+                    (&queues.into(), &queues.into())
+                );
                 let forwarding = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
                 assert_eq!(fs::read_to_string(forwarding).unwrap().trim(), "0");
             }

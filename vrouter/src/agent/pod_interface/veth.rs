@@ -1,8 +1,9 @@
 //! The veth pair between a pod's namespace and the node's.
 //!
 //! The host end is named by a hash of the namespace, the pod and the interface, so
-//! that a router that starts again finds it. It has one queue in each direction: a
-//! pod's packets stay in order whatever their flows.
+//! that a router that starts again finds it. A new pair has a queue in each direction for
+//! each worker. Which one a packet takes is chosen in the pod, by its flow and for both ways
+//! alike ([`steering`](crate::sys::steering)), so that a flow's packets stay in order.
 //!
 //! The dataplane takes every frame off the host end before the node's stack sees
 //! it. When the router is gone they would reach the stack; it drops them, because
@@ -75,7 +76,8 @@ fn is_pair(inside: &LinkInfo, host: &LinkInfo) -> bool {
 
 async fn make(place: &Place<'_>, name: &str) -> Result<LinkInfo, PodInterfaceError> {
     let (pod, spec) = (&place.spec.pod, place.spec);
-    let one_queue = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+    let queues = u32::from(spec.queues.max(1));
+    let queues = [LinkAttribute::NumTxQueues(queues), LinkAttribute::NumRxQueues(queues)];
     let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(&spec.interface)
         .mtu(spec.mtu)
@@ -84,7 +86,7 @@ async fn make(place: &Place<'_>, name: &str) -> Result<LinkInfo, PodInterfaceErr
         peer = peer.address(mac.0.to_vec());
     }
     let mut pair = LinkVeth::new(name, &spec.interface).mtu(spec.mtu);
-    for attribute in one_queue {
+    for attribute in queues {
         peer = peer.append_extra_attribute(attribute.clone());
         pair = pair.append_extra_attribute(attribute);
     }

@@ -105,6 +105,9 @@ impl Default for Tuning {
     }
 }
 
+/// Frames to receive into that a pod keeps with the kernel.
+const POD_FRAMES: u32 = 256;
+
 /// How to open a device.
 #[derive(Clone, Debug)]
 pub struct DeviceOptions {
@@ -114,8 +117,10 @@ pub struct DeviceOptions {
     pub mode: Mode,
     /// Frames that each queue keeps with the kernel to receive into.
     pub fill_depth: u32,
-    /// Entries of the receive and transmit rings.
+    /// Entries of the transmit ring.
     pub ring_size: u32,
+    /// Entries of the receive ring: packets that may wait, as long as frames are provided.
+    pub rx_ring_size: u32,
     /// What is left to measurement.
     pub tuning: Tuning,
 }
@@ -128,17 +133,20 @@ impl DeviceOptions {
             mode: Mode::Auto,
             fill_depth: 2048,
             ring_size: 2048,
+            rx_ring_size: 2048,
             tuning: Tuning::default(),
         }
     }
 
-    /// The host's end of a pod's veth pair: many of them, so shallow rings.
-    pub fn pod() -> Self {
+    /// The host's end of a pod's veth pair with so many queues: there are many pods, so each has few
+    /// frames, which its queues share.
+    pub fn pod(queues: u32) -> Self {
         DeviceOptions {
             sharing: Sharing::Exclusive,
             mode: Mode::Auto,
-            fill_depth: 256,
+            fill_depth: (POD_FRAMES / queues.max(1)).max(64),
             ring_size: 512,
+            rx_ring_size: 2048,
             tuning: Tuning::default(),
         }
     }
@@ -399,7 +407,7 @@ fn socket_options(area: &FrameArea, options: &DeviceOptions, multi_buffer: bool)
         chunk_size: area.frame_size(),
         fill_size: options.fill_depth.next_power_of_two(),
         comp_size: options.ring_size,
-        rx_size: options.ring_size,
+        rx_size: options.rx_ring_size,
         tx_size: options.ring_size,
         mode: match options.mode {
             Mode::Auto => BindMode::Any,

@@ -256,6 +256,9 @@ impl PortQueue for Queue {
         if received == 0 && self.sending > 0 {
             self.tend(io.pool);
         }
+        // The kernel has written them on another core, as a rule: one wait for all of them, not one
+        // after another.
+        self.descs[..received].iter().for_each(|desc| self.lent.prefetch(desc.addr));
         let mut pushed = 0;
         for desc in &self.descs[..received] {
             let Some((frame, offset)) = self.lent.take_back(desc.addr) else { continue };
@@ -309,6 +312,11 @@ impl PortQueue for Queue {
         sent
     }
 
+    fn is_half_full(&mut self) -> bool {
+        // What has been received has taken its frame out of the fill ring.
+        2 * self.socket.rx_waiting() >= self.fill_depth
+    }
+
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
     }
@@ -320,6 +328,7 @@ impl PortQueue for Queue {
     }
 
     fn drain(&mut self, io: &mut QueueIo<'_>) -> bool {
+        self.fill(io.pool);
         self.tend(io.pool);
         self.sending == 0
     }

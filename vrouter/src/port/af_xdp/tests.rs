@@ -54,7 +54,7 @@ fn a_ring_that_was_full_is_sent_in_the_end() {
         let store = FrameStore::new(area.clone());
         let mut pool = FramePool::new(store.clone());
         let counters = WorkerCounters::default();
-        let options = DeviceOptions { fill_depth: FILL, ring_size: 256, ..DeviceOptions::pod() };
+        let options = DeviceOptions { fill_depth: FILL, ring_size: 256, ..DeviceOptions::pod(1) };
         let (_device, mut queues) = Device::open(&area, "va", &options).unwrap();
         let queue = &mut queues[0];
         let mut batch = Vec::with_capacity(LANES);
@@ -98,7 +98,7 @@ impl Jumbo {
         let store = FrameStore::new(area.clone());
         let pool = FramePool::new(store.clone());
         let tuning = Tuning { batch, ..Tuning::default() };
-        let options = DeviceOptions { fill_depth: FILL, ring_size: 256, tuning, ..DeviceOptions::pod() };
+        let options = DeviceOptions { fill_depth: FILL, ring_size: 256, tuning, ..DeviceOptions::pod(1) };
         let (device, queues) = Device::open(&area, "va", &options).unwrap();
         assert!(device.suits(mtu, 2048) && !device.suits(10_500 - mtu, 2048));
         let mut jumbo = Jumbo { store, pool, counters: WorkerCounters::default(), queues, _device: device };
@@ -277,7 +277,7 @@ fn what_cannot_take_several_frames_is_refused_with_an_mtu_that_works() {
         veth_pair(1);
         run("ip link set va mtu 9000");
         let area = FrameArea::new(FRAMES, 2048).unwrap();
-        let options = DeviceOptions { mode: Mode::ZeroCopy, ..DeviceOptions::pod() };
+        let options = DeviceOptions { mode: Mode::ZeroCopy, ..DeviceOptions::pod(1) };
         let refusal = Device::open(&area, "va", &options).err().expect("veth has no zero copy");
         assert!(matches!(refusal, DeviceError::Os(_)), "{refusal}");
     });
