@@ -207,7 +207,7 @@ fn what_of_host_endpoints_is_not_enforced_is_told() {
     let status = router.json("status")["conditions"].to_string();
     assert!(status.contains("HostEndpoint node1") && status.contains("eth1"), "{status}");
     // Questions are answered with it: what is for the node itself, what it forwards, what a change would do.
-    let own = router.json("explain --from default/a --to eth1 --proto tcp --dport 80");
+    let own = router.json("explain --from default/a --to eth1 --proto icmp");
     assert_eq!((&own["allowed"], &own["ingress"]["host_endpoint"]), (&json!(false), &json!("node1")));
     assert_eq!(own["ingress"]["rule"], "tier default ingress default");
     let through = router.json("explain --from 172.16.20.2 --to default/b --proto udp --dport 53");

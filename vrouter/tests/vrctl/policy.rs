@@ -68,7 +68,7 @@ fn a_file_of_packets_is_answered_line_by_line() {
     .expect("the directory is ours");
     let run = vrctl(&server, "explain --resources resources --batch batch");
     assert_eq!(run.code, Some(1));
-    assert!(run.err.contains("batch:1: \"x/c\" is neither an address nor"), "{}", run.err);
+    assert!(run.err.contains("batch:1: \"x/c\" is neither an address, nor"), "{}", run.err);
 }
 
 #[test]

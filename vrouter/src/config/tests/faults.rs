@@ -14,7 +14,7 @@ fn keys_and_values() {
         ("[nod]\n", "1:2 nod: unknown key `nod` | did you mean `node`?"),
         (
             "zzz = 1\n",
-            "1:1 zzz: unknown key `zzz` | node, memory, workers, uplink, pool, peer, policy, route, pod or source",
+            "1:1 zzz: unknown key `zzz` | node, memory, workers, ecmp, uplink, pool, peer, policy, route, pod or source",
         ),
         (
             "[node]\nname = \"N1\"\n",

@@ -12,6 +12,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`labels`] | labels that selectors see; selectors narrowed to namespaces and service accounts |
+//! | `label_index` | which selectors and items may fit, without asking all |
 //! | [`selector_sets`] | one address set for each distinct selector, kept up to date |
 //! | [`services`] | sets of the endpoints of services |
 //! | [`translate`] | a rule of a resource as a rule in numbers |
@@ -31,6 +32,7 @@
 pub mod endpoint;
 mod failsafe;
 pub mod host_places;
+mod label_index;
 pub mod labels;
 pub mod overview;
 pub mod path;

@@ -133,20 +133,33 @@ impl PolicyWorld {
             true => &[Stage::Normal, Stage::Forward, Stage::Untracked, Stage::PreDnat],
             false => &[Stage::Normal],
         };
-        let plans =
-            stages.iter().flat_map(|stage| BOTH.map(|direction| self.plan(key, host, *stage, direction)));
+        let selecting = self.selecting(key);
+        let plan = |stage, direction| self.plan(key, host, (stage, direction), &selecting);
+        let plans = stages.iter().flat_map(|stage| BOTH.map(|direction| plan(*stage, direction)));
         plans.filter(|plan| plan.stage.is_closed() || !plan.tiers.is_empty()).collect()
     }
 
-    fn plan(&self, key: &EndpointKey, host: bool, stage: Stage, direction: Direction) -> Plan {
-        let (endpoint, item) = (self.endpoints.get(key), self.items.item(&ItemKey::Endpoint(key.clone())));
-        let applies = |(_, policy): &(&PolicyKey, &StoredPolicy)| {
-            stage.takes(&policy.spec)
-                && policy.spec.types.contains(&policy_type(direction))
-                && item.is_some_and(|item| policy.selector.matches(&item.labels))
+    /// The policies that select an endpoint.
+    fn selecting(&self, key: &EndpointKey) -> Vec<(&PolicyKey, &StoredPolicy)> {
+        let Some(item) = self.items.item(&ItemKey::Endpoint(key.clone())) else { return Vec::new() };
+        let candidates = self.policy_index.candidates(&item.labels);
+        let stored = candidates.filter_map(|key| self.policies.get_key_value(key));
+        stored.filter(|(_, policy)| policy.selector.matches(&item.labels)).collect()
+    }
+
+    fn plan(
+        &self,
+        key: &EndpointKey,
+        host: bool,
+        (stage, direction): (Stage, Direction),
+        selecting: &[(&PolicyKey, &StoredPolicy)],
+    ) -> Plan {
+        let endpoint = self.endpoints.get(key);
+        let applies = |policy: &StoredPolicy| {
+            stage.takes(&policy.spec) && policy.spec.types.contains(&policy_type(direction))
         };
         let mut tiers: BTreeMap<&str, Vec<(&PolicyKey, &StoredPolicy)>> = BTreeMap::new();
-        for (key, policy) in self.policies.iter().filter(applies) {
+        for (key, policy) in selecting.iter().copied().filter(|(_, policy)| applies(policy)) {
             tiers.entry(&policy.spec.tier).or_default().push((key, policy));
         }
         let mut ordered: Vec<_> = tiers

@@ -1,10 +1,10 @@
 //! One address set for each distinct selector that rules ask for, and one port set for each port name.
 //!
 //! Everything that has labels and addresses is an item: pods, host endpoints, network sets. When an item
-//! changes, each selector is asked once about its old and its new labels, and only differences reach the
-//! engine.
+//! changes, each selector that may match is asked once about its old and its new labels, and only
+//! differences reach the engine.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use acl::Engine;
@@ -13,6 +13,7 @@ use api::EndpointPort;
 use api::selector::Expr;
 use ipnet::IpNet;
 
+use super::label_index::{ItemIndex, SelectorIndex};
 use super::labels::LabelMap;
 
 /// Something with labels and addresses.
@@ -48,7 +49,9 @@ struct NamedPort {
 #[derive(Debug)]
 pub struct SelectorSets<K> {
     items: BTreeMap<K, Item>,
+    by_label: ItemIndex<K>,
     selectors: HashMap<Expr, SelectorSet>,
+    index: SelectorIndex<SetId>,
     by_id: HashMap<SetId, Expr>,
     ports: HashMap<String, NamedPort>,
 }
@@ -57,7 +60,9 @@ impl<K: Ord + Clone> Default for SelectorSets<K> {
     fn default() -> Self {
         SelectorSets {
             items: BTreeMap::new(),
+            by_label: ItemIndex::default(),
             selectors: HashMap::new(),
+            index: SelectorIndex::default(),
             by_id: HashMap::new(),
             ports: HashMap::new(),
         }
@@ -75,6 +80,14 @@ impl<K: Ord + Clone> SelectorSets<K> {
         self.items.iter()
     }
 
+    /// The items that a selector matches.
+    pub fn matching<'a>(&'a self, expr: &'a Expr) -> impl Iterator<Item = (&'a K, &'a Item)> {
+        let candidates = self.by_label.candidates(expr);
+        let all = candidates.is_none().then(|| self.items.iter());
+        let some = candidates.into_iter().flatten().filter_map(|key| self.items.get_key_value(key));
+        all.into_iter().flatten().chain(some).filter(|(_, item)| expr.matches(&item.labels))
+    }
+
     /// Adds, changes or (with `None`) removes an item. The item as it was.
     pub fn put(&mut self, engine: &mut Engine, key: &K, new: Option<Item>) -> Option<Item> {
         let old = match &new {
@@ -84,15 +97,25 @@ impl<K: Ord + Clone> SelectorSets<K> {
         if old == new {
             return old;
         }
-        for (expr, set) in &self.selectors {
+        if let Some(item) = &old {
+            self.by_label.remove(&item.labels, key);
+        }
+        if let Some(item) = &new {
+            self.by_label.insert(&item.labels, key);
+        }
+        let both = [&old, &new].into_iter().flatten();
+        let asked: BTreeSet<SetId> =
+            both.flat_map(|item| self.index.candidates(&item.labels)).copied().collect();
+        for id in asked {
+            let Some(expr) = self.by_id.get(&id) else { continue };
             let nets = |item: &Option<Item>| match item {
                 Some(item) if expr.matches(&item.labels) => item.nets.clone(),
                 _ => Vec::new(),
             };
             let (was, is) = (nets(&old), nets(&new));
             // In first, then out, so that a member of both is never missing.
-            is.iter().filter(|net| !was.contains(net)).for_each(|net| engine.insert(set.id, *net));
-            was.iter().filter(|net| !is.contains(net)).for_each(|net| engine.remove(set.id, *net));
+            is.iter().filter(|net| !was.contains(net)).for_each(|net| engine.insert(id, *net));
+            was.iter().filter(|net| !is.contains(net)).for_each(|net| engine.remove(id, *net));
         }
         for (name, set) in &self.ports {
             for item in [&new].into_iter().flatten() {
@@ -114,10 +137,11 @@ impl<K: Ord + Clone> SelectorSets<K> {
             return set.id;
         }
         let id = engine.create_set();
-        for item in self.items.values().filter(|item| expr.matches(&item.labels)) {
+        for (_, item) in self.matching(expr) {
             item.nets.iter().for_each(|net| engine.insert(id, *net));
         }
         self.selectors.insert(expr.clone(), SelectorSet { id, users: 1 });
+        self.index.insert(expr, &id);
         self.by_id.insert(id, expr.clone());
         id
     }
@@ -129,6 +153,7 @@ impl<K: Ord + Clone> SelectorSets<K> {
         set.users -= 1;
         if set.users == 0 {
             self.selectors.remove(expr);
+            self.index.remove(expr, &id);
             self.by_id.remove(&id);
             engine.remove_set(id);
         }

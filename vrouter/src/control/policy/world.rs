@@ -17,6 +17,7 @@ use api::{DefaultAction, FailsafePort, Kind, Order, PolicySpec, Profile, Resourc
 
 use super::endpoint::{Endpoint, EndpointKey, policy_type};
 use super::failsafe;
+use super::label_index::SelectorIndex;
 use super::labels::{self, endpoint_labels, implied_profile, namespace_profile_name, policy_selector};
 use super::plan::{Compiled, Plan};
 use super::rule_names::{RuleName, RuleNames};
@@ -90,6 +91,7 @@ pub struct PolicyWorld {
     pub(super) network_sets: BTreeMap<(String, String), api::NetworkSet>,
     pub(super) tiers: BTreeMap<String, StoredTier>,
     pub(super) policies: BTreeMap<PolicyKey, StoredPolicy>,
+    pub(super) policy_index: SelectorIndex<PolicyKey>,
     pub(super) profiles: BTreeMap<String, StoredProfile>,
     /// Inbound, outbound.
     pub(super) failsafe: [Vec<FailsafePort>; 2],
@@ -121,6 +123,7 @@ impl PolicyWorld {
             network_sets: BTreeMap::new(),
             tiers: BTreeMap::new(),
             policies: BTreeMap::new(),
+            policy_index: SelectorIndex::default(),
             profiles: BTreeMap::new(),
             failsafe: failsafe::defaults(),
             failsafe_version: 0,
@@ -275,18 +278,17 @@ impl PolicyWorld {
 
     /// Marks the endpoints that a policy's selector names.
     fn mark(&mut self, selector: &Expr) {
-        for (key, item) in self.items.items() {
-            if let ItemKey::Endpoint(key) = key
-                && selector.matches(&item.labels)
-            {
-                self.marked.insert(key.clone());
-            }
-        }
+        let endpoint = |(key, _): (&ItemKey, &Item)| match key {
+            ItemKey::Endpoint(key) => Some(key.clone()),
+            ItemKey::NetworkSet { .. } => None,
+        };
+        self.marked.extend(self.items.matching(selector).filter_map(endpoint));
     }
 
     fn put_policy(&mut self, key: PolicyKey, new: Option<(PolicySpec, bool)>) {
         if let Some(old) = self.policies.remove(&key) {
             self.mark(&old.selector);
+            self.policy_index.remove(&old.selector, &key);
             self.waste.extend(old.rules);
         }
         let Some((spec, staged)) = new else { return };
@@ -318,6 +320,7 @@ impl PolicyWorld {
             Translation::new(spec.rules(policy_type(direction)), &key.namespace, id, &mut sources)
         });
         self.mark(&selector);
+        self.policy_index.insert(&selector, &key);
         self.policies.insert(key, StoredPolicy { spec, staged, selector, rules, version });
     }
 

@@ -1,4 +1,5 @@
 //! Truth tables that others have made, through resources, translation and engine.
 
 mod calico;
+mod changes;
 mod kubernetes;
