@@ -12,6 +12,7 @@
 //! | `control` | routes, pods and ports change while traffic flows |
 //! | `policy` | Calico's and Kubernetes' policy on pods, and what changes do to live flows |
 //! | `vrfs` | uplinks with routes of their own |
+//! | `ways` | which next hop packets take, and for how long |
 //! | `workers` | workers in threads: hand-off, order, idle modes, a clean stop |
 //! | `replay` | odd frames from real captures through every kind of port |
 //! | `world`, `frames` | the model's configuration, and the frames |
@@ -35,5 +36,6 @@ mod replay;
 mod super_packets;
 mod two_nodes;
 mod vrfs;
+mod ways;
 mod workers;
 mod world;
