@@ -1,7 +1,7 @@
 //! Blocking until a port has work: epoll over sockets and taps, woken by eventfd.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -17,6 +17,8 @@ use tokio::io::unix::AsyncFd;
 pub(crate) struct WaitSet {
     epoll: OwnedFd,
     events: Vec<Event>,
+    /// Scratch of [`wait_with`](Self::wait_with).
+    polled: Vec<libc::pollfd>,
 }
 
 // SAFETY: the only part that is not `Send` by itself is the pointer variant of epoll's
@@ -27,7 +29,8 @@ impl WaitSet {
     /// A set that reports at most `capacity` descriptors per wait.
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, events: Vec::with_capacity(capacity.max(1)) })
+        let capacity = capacity.max(1);
+        Ok(Self { epoll, events: Vec::with_capacity(capacity), polled: Vec::with_capacity(1 + capacity) })
     }
 
     /// Awaits input on `fd` (for an AF_XDP socket: entries in its receive ring).
@@ -60,6 +63,54 @@ impl WaitSet {
             Err(errno) => return Err(errno.into()),
         }
         ready.extend(self.events.iter().map(|event| event.data.u64()));
+        Ok(())
+    }
+}
+
+impl WaitSet {
+    /// As [`wait`](Self::wait), which also ends by input on one of `others`, without telling on which.
+    ///
+    /// A member of the set has the kernel note each arrival, waited for or not; `others` cost nothing
+    /// while nobody waits. Does not allocate while they are not more than the set's capacity.
+    pub(crate) fn wait_with<'a>(
+        &mut self,
+        timeout: Option<Duration>,
+        others: impl Iterator<Item = BorrowedFd<'a>>,
+        ready: &mut Vec<u64>,
+    ) -> io::Result<()> {
+        let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        self.polled.clear();
+        self.polled.extend(others.map(|fd| entry(fd.as_raw_fd())));
+        if self.polled.is_empty() {
+            return self.wait(timeout, ready);
+        }
+        self.polled.push(entry(self.epoll.as_raw_fd()));
+        let timeout = timeout.map(|t| libc::timespec {
+            tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: t.subsec_nanos().into(),
+        });
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the array has as many entries as are said, the timeout is one or null, and the signal
+        // mask stays as it is.
+        let ended = unsafe {
+            libc::ppoll(
+                self.polled.as_mut_ptr(),
+                self.polled.len() as libc::nfds_t,
+                timeout,
+                std::ptr::null(),
+            )
+        };
+        if ended < 0 {
+            ready.clear();
+            return match super::error::last_errno() {
+                Errno::INTR => Ok(()),
+                errno => Err(errno.into()),
+            };
+        }
+        if self.polled.last().is_some_and(|epoll| epoll.revents != 0) {
+            return self.wait(Some(Duration::ZERO), ready);
+        }
+        ready.clear();
         Ok(())
     }
 }
@@ -157,6 +208,34 @@ mod tests {
         set.wait(None, &mut ready).unwrap();
         assert_eq!(ready, [5]);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn others_end_a_wait_and_are_not_reported() {
+        let mut set = WaitSet::new(2).unwrap();
+        let [member, other, silent] = [0; 3].map(|_| EventFd::new().unwrap());
+        set.add(member.as_fd(), 7).unwrap();
+        let mut ready = vec![99];
+        let mut wait = |ready: &mut Vec<u64>| {
+            let start = Instant::now();
+            let others = [silent.as_fd(), other.as_fd()].into_iter();
+            set.wait_with(Some(Duration::from_secs(5)), others, ready).unwrap();
+            start.elapsed() < Duration::from_secs(4)
+        };
+        other.signal().unwrap();
+        assert!(wait(&mut ready));
+        assert!(ready.is_empty());
+        member.signal().unwrap();
+        assert!(wait(&mut ready));
+        assert_eq!(ready, [7]);
+        other.clear().unwrap();
+        ready.clear();
+        assert!(wait(&mut ready));
+        assert_eq!(ready, [7]);
+        member.clear().unwrap();
+        let start = Instant::now();
+        set.wait_with(SHORT, [other.as_fd()].into_iter(), &mut ready).unwrap();
+        assert!(ready.is_empty() && start.elapsed() >= Duration::from_micros(900));
     }
 
     #[test]

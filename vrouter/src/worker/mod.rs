@@ -427,7 +427,7 @@ impl Worker {
         if !work {
             self.subscriber.offline();
             let timeout = if self.state.hold.is_empty() { timeout } else { timeout.min(idle::HOLD_TICK) };
-            self.ready.block(timeout);
+            self.ready.block(timeout, self.queues.iter().map(|owned| owned.queue.wait_fd()));
             self.come_online();
             pipeline::conntrack::sweep(self.subscriber.tables(), crate::clock::now());
         }
