@@ -27,7 +27,7 @@ pub mod chain;
 pub mod columns;
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
@@ -249,17 +249,19 @@ impl FrameArea {
         head.is_chained() && !head.is_none()
     }
 
-    /// Bytes of a frame that is linked into the chain of `head`, or `head` itself.
+    /// Bytes of a frame that is linked into the chain of `head`, or `head` itself, and of those linked
+    /// behind it that also lie behind it: `frames` in all.
     #[inline]
-    fn linked<'a>(&'a self, head: &'a Frame, at: &Frame, offset: u16, len: u16) -> &'a [u8] {
-        let (start, size) = self.span(at);
-        let (offset, len) = (usize::from(offset), usize::from(len));
-        if head.is_none() || offset + len > size {
+    fn linked<'a>(&'a self, head: &'a Frame, at: usize, frames: usize, offset: u16, len: usize) -> &'a [u8] {
+        let offset = usize::from(offset);
+        if head.is_none() || at + frames > self.count as usize || offset + len > frames << self.shift {
             return &[];
         }
-        // SAFETY: as in `chunk`; who holds a chain's head holds all of its frames, since
-        // linking takes the handles in, and the borrow of the head is that of them all.
-        unsafe { core::slice::from_raw_parts(start.wrapping_add(offset), len) }
+        let start = self.memory.base().as_ptr().wrapping_add((at << self.shift) + offset);
+        // SAFETY: the frames are of the area, so `start` and `len` stay within the mapping; otherwise as
+        // in `chunk`: who holds a chain's head holds all of its frames, since linking takes the handles
+        // in, and the borrow of the head is that of them all.
+        unsafe { core::slice::from_raw_parts(start, len) }
     }
 }
 
@@ -384,6 +386,45 @@ impl FramePool {
         }
         let first = self.local.len().saturating_sub(count);
         (&self.store.area, &mut self.local[first..])
+    }
+
+    /// Room for a packet in the next `count` frames that [`alloc`](Self::alloc) will hand out, fewer when
+    /// the router has no more: from `offset` on in the first, and all of the others. Those are put in order,
+    /// so that frames next to each other make one piece: the kernel copies into a long one faster. Returns
+    /// the pieces of `room` that were filled, and their bytes.
+    #[inline]
+    pub(crate) fn stage_room<'a>(
+        &'a mut self,
+        count: usize,
+        offset: usize,
+        room: &mut [IoSliceMut<'a>],
+    ) -> (usize, usize) {
+        let (area, frames) = self.stage(count);
+        if !frames.is_sorted_by(|one, next| one.0 > next.0) {
+            frames.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+        }
+        let mut frames = frames.iter_mut().rev().peekable();
+        let (mut pieces, mut bytes) = (0, 0);
+        while pieces < room.len()
+            && let Some(first) = frames.next()
+        {
+            let index = first.index();
+            let mut run = 1;
+            while frames.next_if(|next| next.index() == index + run).is_some() {
+                run += 1;
+            }
+            let skip = if pieces == 0 { offset } else { 0 };
+            let len = (run << area.shift) - skip;
+            let start = area.span(first).0.wrapping_add(skip);
+            // SAFETY: the chunks of `run` frames with numbers in a row, all of the area; the exclusive
+            // borrow of the pool that owns their only handles excludes everybody else for `'a`, and each
+            // frame is in one piece.
+            let piece = unsafe { core::slice::from_raw_parts_mut(start, len) };
+            room[pieces] = IoSliceMut::new(piece);
+            pieces += 1;
+            bytes += len;
+        }
+        (pieces, bytes)
     }
 
     /// Gives back a frame and what is chained to it.
@@ -559,6 +600,33 @@ mod tests {
         assert_eq!(lent.count(), 129);
         lent.take_back_all().chain([frame]).for_each(|frame| store.free(frame));
         assert_eq!((lent.count(), store.free_frames()), (0, 130));
+    }
+
+    #[test]
+    fn room_is_in_the_order_of_the_frames_handed_out_next() {
+        let store = store(12);
+        let mut pool = FramePool::new(store.clone());
+        let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+        frames.sort_by_key(|frame| frame.0);
+        // 2 and 6 stay out: runs of 2, 3 and 5 frames.
+        let (six, two) = (frames.remove(6), frames.remove(2));
+        frames.rotate_left(4);
+        frames.into_iter().for_each(|frame| pool.free(frame));
+        let mut room: [IoSliceMut<'_>; 4] = core::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let (pieces, bytes) = pool.stage_room(12, 100, &mut room);
+        let lens = room.iter().map(|piece| piece.len()).collect::<Vec<_>>();
+        assert_eq!((pieces, bytes), (3, 10 * 2048 - 100));
+        assert_eq!(lens, [2 * 2048 - 100, 3 * 2048, 5 * 2048, 0]);
+        for (piece, byte) in room.iter_mut().zip(1..) {
+            piece.fill(byte);
+        }
+        let handed: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+        let bytes: Vec<_> = handed.iter().map(|frame| store.area().chunk(frame)[2047]).collect();
+        assert_eq!(bytes, [1, 1, 2, 2, 2, 3, 3, 3, 3, 3]);
+        handed.into_iter().chain([two, six]).for_each(|frame| pool.free(frame));
+        // Fewer pieces than there are runs.
+        let mut one = [IoSliceMut::new(&mut [])];
+        assert_eq!(pool.stage_room(12, 0, &mut one), (1, 12 * 2048));
     }
 
     #[test]
