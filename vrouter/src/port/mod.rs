@@ -2,7 +2,7 @@
 //!
 //! | kind            | rx                          | tx                          | waits on   |
 //! |-----------------|-----------------------------|-----------------------------|------------|
-//! | [`af_xdp`]      | ring shared with the kernel | ring + one `sendto` a batch | the socket |
+//! | [`af_xdp`]      | ring shared with the kernel | ring + one `sendto` a batch; super-packets of a veth: `writev` | the socket |
 //! | [`tap`]         | `read` into frames          | `write` from frames         | the fd     |
 //! | [`memory`]      | in-process queue            | in-process queue            | nothing    |
 //! | [`synthetic`]   | makes packets               | frees packets               | nothing    |
@@ -12,7 +12,7 @@
 //! another worker moves the value.
 //!
 //! Super-packets stay whole up to the port: `segments` cuts them up for those that cannot
-//! take them, `gather` makes some for those that can.
+//! take them, `gather` makes some for those that can, `virtio` tells the kernel of them.
 //!
 //! `crate::sys` is the operating system's side and the only part with `unsafe` code.
 
@@ -22,6 +22,7 @@ pub mod memory;
 mod segments;
 pub mod synthetic;
 pub mod tap;
+mod virtio;
 
 use std::os::fd::BorrowedFd;
 

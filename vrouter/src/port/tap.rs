@@ -19,16 +19,15 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use encap::wire::{ethernet, protocol};
+use encap::wire::ethernet;
 
-use crate::burst::{Burst, Checksum, Gso, GsoKind, TxPacket};
+use crate::burst::{Burst, Gso, GsoKind, TxPacket};
 use crate::drop_reason::DropReason;
 use crate::frame::chain::{Chain, MAX_PACKET, frames_for};
 use crate::frame::{FrameArea, FramePool, HEADROOM};
 use crate::ids::PortId;
 use crate::port::gather::{Gathering, WINDOW};
-use crate::port::segments;
-use crate::port::{PortQueue, QueueIo};
+use crate::port::{PortQueue, QueueIo, segments, virtio};
 use crate::sys::tun::{Tap, TapOffload, VIRTIO_HEADER_LEN, VirtioHeader};
 
 /// Frames of the longest packet, of the smallest frames.
@@ -36,6 +35,8 @@ const MAX_FRAMES: usize = frames_for(MAX_PACKET, 2048);
 /// Pieces of the longest packet written: those of as many packets as are gathered at most, and
 /// as a packet has frames.
 const MAX_PIECES: usize = WINDOW + MAX_FRAMES;
+/// Where in its first frame a packet is read to, header first.
+const START: usize = HEADROOM - VIRTIO_HEADER_LEN;
 /// Bytes received before the burst goes on its way: what was read should still be in the
 /// second-level cache when it is written.
 const BURST_BYTES: usize = 256 << 10;
@@ -89,12 +90,7 @@ impl Queue {
             GsoKind::Tcp4 | GsoKind::Tcp6 => Whole::Tcp,
             GsoKind::Udp => Whole::TcpAndUdp,
         };
-        // The header has no words for a super-packet in a tunnel.
-        let network = area.bytes(&packet.frame, packet.offset, packet.len).get(ethernet::HEADER_LEN..);
-        let tunnelled = network.is_none_or(|ip| {
-            ip.len() < 20 || ip[0] >> 4 == 4 && matches!(ip[9], protocol::IPIP | protocol::IPV6)
-        });
-        self.whole >= least && !tunnelled
+        self.whole >= least && !virtio::is_tunnelled(packet, area)
     }
 
     /// Writes one packet, with its members if it leads some.
@@ -106,7 +102,7 @@ impl Queue {
         gathered: bool,
     ) -> Result<(), DropReason> {
         let packet = &mut window[slot];
-        let header = virtio_header(packet, area).to_bytes();
+        let header = virtio::header_of(packet, area).to_bytes();
         let (offset, len) = (packet.offset as usize, packet.len as usize);
         let chunk = area.chunk_mut(&mut packet.frame);
         let message = offset.checked_sub(VIRTIO_HEADER_LEN).and_then(|at| chunk.get_mut(at..offset + len));
@@ -123,7 +119,7 @@ impl Queue {
         }
         let mut slices = [IoSlice::new(&[]); MAX_PIECES];
         let start = (offset - VIRTIO_HEADER_LEN) as u16;
-        let own = area.pieces(&packet.frame, start, packet.len + VIRTIO_HEADER_LEN as u16);
+        let own = area.runs(&packet.frame, start, packet.len + VIRTIO_HEADER_LEN as u16);
         let members = self.gathering.members(slot).take(if gathered { WINDOW } else { 0 });
         let theirs = members.flat_map(|(slot, data)| {
             let member = &window[slot];
@@ -141,24 +137,17 @@ impl Queue {
 
 impl PortQueue for Queue {
     fn rx_burst(&mut self, port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>) -> usize {
+        let frame_size = io.pool.area().frame_size();
         let frames = match self.whole {
             Whole::Packets => 1,
-            _ => frames_for(MAX_PACKET, io.pool.area().frame_size()),
+            _ => frames_for(MAX_PACKET, frame_size),
         };
+        let frame_size = frame_size as usize;
         let (mut received, mut bytes) = (0, 0);
         while burst.room() > 0 && bytes < BURST_BYTES {
-            let (area, staged) = io.pool.stage(frames);
-            let short = staged.len() < frames;
             let mut slices: [IoSliceMut<'_>; MAX_FRAMES] = core::array::from_fn(|_| IoSliceMut::new(&mut []));
-            let (mut count, mut room) = (0, 0);
-            // The first frame handed out next is the last of those that are staged.
-            for (slice, frame) in slices.iter_mut().zip(staged.iter_mut().rev()) {
-                let start = if count == 0 { HEADROOM - VIRTIO_HEADER_LEN } else { HEADROOM };
-                let buffer = &mut area.chunk_mut(frame)[start..];
-                room += buffer.len();
-                *slice = IoSliceMut::new(buffer);
-                count += 1;
-            }
+            let (count, room) = io.pool.stage_room(frames, START, &mut slices);
+            let short = START + room < frames * frame_size;
             if count == 0 {
                 break;
             }
@@ -268,16 +257,16 @@ impl PortQueue for Queue {
 #[inline]
 fn push(burst: &mut Burst, pool: &mut FramePool, read: usize, port: PortId) {
     let Some(head) = pool.alloc() else { return };
-    let header = pool.area().header(&head, (HEADROOM - VIRTIO_HEADER_LEN) as u16);
+    let header = pool.area().header(&head, START as u16);
     let header = header.map(VirtioHeader::from_bytes).unwrap_or_default();
-    let capacity = pool.area().capacity();
-    let first = read.min(capacity);
+    let first = read.min(pool.area().capacity());
     let mut chain = Chain::new(head);
     let mut rest = read - first;
     while rest > 0 {
         let Some(frame) = pool.alloc() else { break };
-        let len = rest.min(capacity);
-        chain.append(pool.area(), frame, HEADROOM as u16, len as u16);
+        let len = rest.min(pool.area().frame_size() as usize);
+        // Headers are put in front of the head only: the others are used whole.
+        chain.append(pool.area(), frame, 0, len as u16);
         rest -= len;
     }
     let Ok(lane) = burst.push(chain.finish(), HEADROOM as u16, first as u16, port) else { return };
@@ -285,63 +274,8 @@ fn push(burst: &mut Burst, pool: &mut FramePool, read: usize, port: PortId) {
         burst.set_chained(lane, read - first);
     }
     if header != VirtioHeader::default() {
-        let (checksum, gso) = offload(&header);
+        let (checksum, gso) = virtio::offload(&header);
         burst.set_offload(lane, checksum, gso);
-    }
-}
-
-/// What a header leaves to us.
-#[inline]
-fn offload(header: &VirtioHeader) -> (Checksum, Gso) {
-    let checksum = if header.flags & VirtioHeader::NEEDS_CHECKSUM != 0 {
-        Checksum::Partial {
-            start: (HEADROOM as u16).saturating_add(header.csum_start),
-            field: header.csum_offset,
-        }
-    } else {
-        Checksum::Complete
-    };
-    let kind = match header.gso_type & !VirtioHeader::GSO_ECN {
-        VirtioHeader::GSO_TCPV4 => GsoKind::Tcp4,
-        VirtioHeader::GSO_TCPV6 => GsoKind::Tcp6,
-        VirtioHeader::GSO_UDP_L4 => GsoKind::Udp,
-        _ => return (checksum, Gso::default()),
-    };
-    (checksum, Gso { kind, size: header.gso_size })
-}
-
-/// What we leave to the kernel.
-#[inline]
-fn virtio_header(packet: &TxPacket, area: &FrameArea) -> VirtioHeader {
-    let Checksum::Partial { start, field } = packet.checksum else { return VirtioHeader::default() };
-    let csum_start = start - packet.offset;
-    let header = VirtioHeader {
-        flags: VirtioHeader::NEEDS_CHECKSUM,
-        csum_start,
-        csum_offset: field,
-        ..VirtioHeader::default()
-    };
-    let tcp = match packet.gso.kind {
-        GsoKind::None => return header,
-        GsoKind::Udp => {
-            let hdr_len = csum_start + encap::wire::udp::HEADER_LEN as u16;
-            return VirtioHeader {
-                gso_type: VirtioHeader::GSO_UDP_L4,
-                hdr_len,
-                gso_size: packet.gso.size,
-                ..header
-            };
-        }
-        GsoKind::Tcp4 => VirtioHeader::GSO_TCPV4,
-        GsoKind::Tcp6 => VirtioHeader::GSO_TCPV6,
-    };
-    let bytes = area.header::<14>(&packet.frame, start).copied().unwrap_or_default();
-    let ecn = if bytes[13] & encap::wire::tcp::flags::CWR != 0 { VirtioHeader::GSO_ECN } else { 0 };
-    VirtioHeader {
-        gso_type: tcp | ecn,
-        hdr_len: csum_start + u16::from(bytes[12] >> 4) * 4,
-        gso_size: packet.gso.size,
-        ..header
     }
 }
 

@@ -11,6 +11,7 @@
 //!   device_xdp   maps + program + link of a device     affinity  worker on a core
 //!   huge_pages   for tables of routes              flow_memory  of flows, kept for a successor
 //!   huge_pages   for tables of routes                  tsc       cycle counter
+//!   packet_sender  super-packets past AF_XDP
 //! ```
 //!
 //! Everything here is thin: it names each step in its errors, holds kernel objects
@@ -30,6 +31,7 @@ pub(crate) mod flow_memory;
 pub(crate) mod huge_pages;
 pub(crate) mod ifreq;
 pub(crate) mod netns;
+pub(crate) mod packet_sender;
 mod plain;
 mod ring;
 mod sockopt;

@@ -54,10 +54,10 @@ pub(crate) fn veth_pair(queues: u32) {
 }
 
 /// An `AF_PACKET` socket that sends and receives whole frames.
-pub(super) struct PacketSocket(OwnedFd);
+pub(crate) struct PacketSocket(OwnedFd);
 
 impl PacketSocket {
-    pub(super) fn on(device: &str) -> Self {
+    pub(crate) fn on(device: &str) -> Self {
         let index = Interface::open(device).unwrap().index().unwrap();
         let protocol = (libc::ETH_P_ALL as u16).to_be();
         let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -85,7 +85,7 @@ impl PacketSocket {
     }
 
     /// The next frame that `wanted` accepts; fails the test after two seconds.
-    pub(super) fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    pub(crate) fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let mut buffer = vec![0; 65536];
         within(Duration::from_secs(2), || {
             let len = rustix::io::read(&self.0, &mut buffer).ok()?;
