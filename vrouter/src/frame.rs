@@ -25,14 +25,17 @@
 
 pub mod chain;
 pub mod columns;
+mod lent;
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::sys::umem::MemoryArea;
+
+pub(crate) use lent::Lent;
 
 /// Bytes in front of a received packet, for encapsulation and port headers.
 /// AF_XDP fixes this number (`XDP_PACKET_HEADROOM`); the other ports follow it.
@@ -249,17 +252,19 @@ impl FrameArea {
         head.is_chained() && !head.is_none()
     }
 
-    /// Bytes of a frame that is linked into the chain of `head`, or `head` itself.
+    /// Bytes of a frame that is linked into the chain of `head`, or `head` itself, and of those linked
+    /// behind it that also lie behind it: `frames` in all.
     #[inline]
-    fn linked<'a>(&'a self, head: &'a Frame, at: &Frame, offset: u16, len: u16) -> &'a [u8] {
-        let (start, size) = self.span(at);
-        let (offset, len) = (usize::from(offset), usize::from(len));
-        if head.is_none() || offset + len > size {
+    fn linked<'a>(&'a self, head: &'a Frame, at: usize, frames: usize, offset: u16, len: usize) -> &'a [u8] {
+        let offset = usize::from(offset);
+        if head.is_none() || at + frames > self.count as usize || offset + len > frames << self.shift {
             return &[];
         }
-        // SAFETY: as in `chunk`; who holds a chain's head holds all of its frames, since
-        // linking takes the handles in, and the borrow of the head is that of them all.
-        unsafe { core::slice::from_raw_parts(start.wrapping_add(offset), len) }
+        let start = self.memory.base().as_ptr().wrapping_add((at << self.shift) + offset);
+        // SAFETY: the frames are of the area, so `start` and `len` stay within the mapping; otherwise as
+        // in `chunk`: who holds a chain's head holds all of its frames, since linking takes the handles
+        // in, and the borrow of the head is that of them all.
+        unsafe { core::slice::from_raw_parts(start, len) }
     }
 }
 
@@ -386,6 +391,45 @@ impl FramePool {
         (&self.store.area, &mut self.local[first..])
     }
 
+    /// Room for a packet in the next `count` frames that [`alloc`](Self::alloc) will hand out, fewer when
+    /// the router has no more: from `offset` on in the first, and all of the others. Those are put in order,
+    /// so that frames next to each other make one piece: the kernel copies into a long one faster. Returns
+    /// the pieces of `room` that were filled, and their bytes.
+    #[inline]
+    pub(crate) fn stage_room<'a>(
+        &'a mut self,
+        count: usize,
+        offset: usize,
+        room: &mut [IoSliceMut<'a>],
+    ) -> (usize, usize) {
+        let (area, frames) = self.stage(count);
+        if !frames.is_sorted_by(|one, next| one.0 > next.0) {
+            frames.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+        }
+        let mut frames = frames.iter_mut().rev().peekable();
+        let (mut pieces, mut bytes) = (0, 0);
+        while pieces < room.len()
+            && let Some(first) = frames.next()
+        {
+            let index = first.index();
+            let mut run = 1;
+            while frames.next_if(|next| next.index() == index + run).is_some() {
+                run += 1;
+            }
+            let skip = if pieces == 0 { offset } else { 0 };
+            let len = (run << area.shift) - skip;
+            let start = area.span(first).0.wrapping_add(skip);
+            // SAFETY: the chunks of `run` frames with numbers in a row, all of the area; the exclusive
+            // borrow of the pool that owns their only handles excludes everybody else for `'a`, and each
+            // frame is in one piece.
+            let piece = unsafe { core::slice::from_raw_parts_mut(start, len) };
+            room[pieces] = IoSliceMut::new(piece);
+            pieces += 1;
+            bytes += len;
+        }
+        (pieces, bytes)
+    }
+
     /// Gives back a frame and what is chained to it.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
@@ -443,72 +487,6 @@ impl Drop for FramePool {
     }
 }
 
-/// The frames that a queue has lent to the kernel: a bit for each.
-///
-/// An address that comes back is turned into a handle again only if its bit is set,
-/// so whatever the kernel returns, no second handle of a frame can arise; and when
-/// the queue is closed, every frame that is still out is taken back.
-#[derive(Debug)]
-pub(crate) struct Lent {
-    area: Arc<FrameArea>,
-    bits: Box<[u64]>,
-    count: usize,
-}
-
-impl Lent {
-    /// Nothing is lent.
-    pub(crate) fn new(area: Arc<FrameArea>) -> Self {
-        let words = (area.count as usize).div_ceil(64);
-        Lent { area, bits: vec![0; words].into(), count: 0 }
-    }
-
-    /// Lends a frame: its first byte's offset in the area.
-    #[inline]
-    pub(crate) fn lend(&mut self, frame: Frame) -> u64 {
-        debug_assert!(!frame.is_chained(), "a chain is lent frame by frame");
-        let index = frame.index();
-        self.bits[index / 64] |= 1 << (index % 64);
-        self.count += 1;
-        (index as u64) << self.area.shift
-    }
-
-    /// Takes a frame back by any address within it, with the offset of that address
-    /// in the frame. `None` if it was not lent.
-    #[inline]
-    pub(crate) fn take_back(&mut self, address: u64) -> Option<(Frame, u16)> {
-        let index = address >> self.area.shift;
-        let word = self.bits.get_mut(usize::try_from(index / 64).ok()?)?;
-        let bit = 1 << (index % 64);
-        if *word & bit == 0 {
-            return None;
-        }
-        *word &= !bit;
-        self.count -= 1;
-        Some((Frame(index as u32), (address & u64::from(self.area.frame_size - 1)) as u16))
-    }
-
-    /// Has the cache line of an address within a lent frame fetched, to be written to.
-    #[inline]
-    pub(crate) fn prefetch(&self, address: u64) {
-        let frame = Frame((address >> self.area.shift) as u32);
-        self.area.prefetch(&frame, (address & u64::from(self.area.frame_size - 1)) as u16);
-    }
-
-    /// Takes everything back, once the kernel has let go of it.
-    pub(crate) fn take_back_all(&mut self) -> impl Iterator<Item = Frame> + '_ {
-        self.count = 0;
-        self.bits.iter_mut().enumerate().flat_map(|(word, bits)| {
-            let bits = core::mem::take(bits);
-            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| Frame((word * 64 + bit) as u32))
-        })
-    }
-
-    /// Frames lent now.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -553,19 +531,30 @@ mod tests {
     }
 
     #[test]
-    fn a_lent_frame_comes_back_once() {
-        let store = store(130);
-        let mut lent = Lent::new(store.area().clone());
-        let frames: Vec<_> = std::iter::from_fn(|| store.alloc()).collect();
-        let addresses: Vec<_> = frames.into_iter().map(|frame| lent.lend(frame)).collect();
-        let (frame, offset) = lent.take_back(addresses[129] + 300).unwrap();
-        assert_eq!(offset, 300);
-        assert_eq!(lent.take_back(addresses[129]), None);
-        assert_eq!(lent.take_back(130 * 2048), None);
-        assert_eq!(lent.take_back(u64::MAX), None);
-        assert_eq!(lent.count(), 129);
-        lent.take_back_all().chain([frame]).for_each(|frame| store.free(frame));
-        assert_eq!((lent.count(), store.free_frames()), (0, 130));
+    fn room_is_in_the_order_of_the_frames_handed_out_next() {
+        let store = store(12);
+        let mut pool = FramePool::new(store.clone());
+        let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+        frames.sort_by_key(|frame| frame.0);
+        // 2 and 6 stay out: runs of 2, 3 and 5 frames.
+        let (six, two) = (frames.remove(6), frames.remove(2));
+        frames.rotate_left(4);
+        frames.into_iter().for_each(|frame| pool.free(frame));
+        let mut room: [IoSliceMut<'_>; 4] = core::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let (pieces, bytes) = pool.stage_room(12, 100, &mut room);
+        let lens = room.iter().map(|piece| piece.len()).collect::<Vec<_>>();
+        assert_eq!((pieces, bytes), (3, 10 * 2048 - 100));
+        assert_eq!(lens, [2 * 2048 - 100, 3 * 2048, 5 * 2048, 0]);
+        for (piece, byte) in room.iter_mut().zip(1..) {
+            piece.fill(byte);
+        }
+        let handed: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+        let bytes: Vec<_> = handed.iter().map(|frame| store.area().chunk(frame)[2047]).collect();
+        assert_eq!(bytes, [1, 1, 2, 2, 2, 3, 3, 3, 3, 3]);
+        handed.into_iter().chain([two, six]).for_each(|frame| pool.free(frame));
+        // Fewer pieces than there are runs.
+        let mut one = [IoSliceMut::new(&mut [])];
+        assert_eq!(pool.stage_room(12, 0, &mut one), (1, 12 * 2048));
     }
 
     #[test]

@@ -97,6 +97,15 @@ impl TwoNodes {
         self
     }
 
+    /// Has the kernel finish checksums and segmentation in front of the devices to the switch, which as
+    /// veths leave both undone: what a capture sees is then what a wire would carry.
+    pub fn without_offloads(self) -> Self {
+        for node in &self.nodes {
+            node.netns.run("ethtool -K eth1 tx off");
+        }
+        self
+    }
+
     /// Starts both routers and waits until they are ready.
     #[track_caller]
     pub fn start(mut self) -> Self {

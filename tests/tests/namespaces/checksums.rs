@@ -16,7 +16,7 @@ fn set(pod: &Pod, offloads: &str) {
 }
 
 fn toggled_under_way(attach: [&[Attach]; 2], across: bool) {
-    let net = TwoNodes::new(attach).start();
+    let net = TwoNodes::new(attach).without_offloads().start();
     let [one, two] = &net.nodes;
     let from = &one.pods[0];
     let to = if across { &two.pods[0] } else { &one.pods[1] };

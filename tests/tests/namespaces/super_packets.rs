@@ -141,7 +141,7 @@ fn received(net: &TwoNodes, node: usize, pod: &str) -> (u64, u64) {
 }
 
 fn transferred(attach: [&[Attach]; 2], across: bool, mode: &str) {
-    let net = TwoNodes::new(attach).ipip_mode(mode).start();
+    let net = TwoNodes::new(attach).ipip_mode(mode).without_offloads().start();
     let from = &net.nodes[0].pods[0];
     let to = if across { &net.nodes[1].pods[0] } else { &net.nodes[0].pods[1] };
     let capture = Capture::start(&net.testbed, &net.switch.netns, "node1", "ip or ip6");
@@ -196,4 +196,27 @@ fn streams_across_nodes_plain() {
 #[test]
 fn streams_across_nodes_in_ipip() {
     transferred([&[Attach::Tap], &[Attach::Tap]], true, "Always");
+}
+
+#[test]
+fn a_veth_takes_them_whole() {
+    let net = TwoNodes::new([&[Attach::Tap], &[Attach::Veth]]).ipip_mode("Never").start();
+    let (from, to) = (&net.nodes[0].pods[0], &net.nodes[1].pods[0]);
+    let capture = Capture::start(&net.testbed, &net.switch.netns, "node1", "tcp");
+    for ip in to.ips() {
+        tcp_transfer(&from.netns, &to.netns, ip, 5_000_000);
+    }
+    capture.wait_for(100, Duration::from_secs(5));
+    let packets = capture.stop(&["frame.len"]);
+    let len = |text: &&str| text.parse::<u32>().expect("a number");
+    let longest = packets.iter().flat_map(|packet| packet.all("frame.len")).map(|text| len(&text)).max();
+    assert!(longest > Some(10_000), "the longest frame to a switch that could take more has {longest:?}");
+    for pod in [from, to] {
+        assert_eq!(checksum_errors(&pod.netns), 0, "{} refused packets", pod.name);
+    }
+    for node in &net.nodes {
+        for reason in ["bad-segmentation-offload", "too-big-for-port", "tx-full", "no-frame"] {
+            assert_eq!(node.router.drops(reason), 0, "{reason}");
+        }
+    }
 }

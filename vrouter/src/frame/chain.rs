@@ -87,7 +87,14 @@ impl FrameArea {
     /// what is chained to it.
     #[inline]
     pub fn pieces<'a>(&'a self, head: &'a Frame, offset: u16, len: u16) -> Pieces<'a> {
-        Pieces { area: self, head, next: Some((Frame(head.0), offset, len)) }
+        Pieces { area: self, head, next: Some((Frame(head.0), offset, len)), join: false }
+    }
+
+    /// The same in as few pieces as can be: frames that lie next to each other, and are full where they
+    /// meet, are one.
+    #[inline]
+    pub(crate) fn runs<'a>(&'a self, head: &'a Frame, offset: u16, len: u16) -> Pieces<'a> {
+        Pieces { join: true, ..self.pieces(head, offset, len) }
     }
 
     /// Bytes in the frames behind the head.
@@ -104,6 +111,8 @@ pub struct Pieces<'a> {
     head: &'a Frame,
     /// A handle to read by, not to own.
     next: Option<(Frame, u16, u16)>,
+    /// Pieces that meet are one.
+    join: bool,
 }
 
 impl<'a> Iterator for Pieces<'a> {
@@ -112,10 +121,24 @@ impl<'a> Iterator for Pieces<'a> {
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         let (mut frame, offset, len) = self.next.take()?;
-        let bytes = self.area.linked(self.head, &frame, offset, len);
-        // Only this copy of the handle loses the mark; the link stays.
-        self.next = self.area.unlink_span(&mut frame);
-        Some(bytes)
+        let (first, mut frames, mut len) = (frame.index(), 1, usize::from(len));
+        loop {
+            // Only this copy of the handle loses the mark; the link stays.
+            self.next = self.area.unlink_span(&mut frame);
+            match &self.next {
+                Some((next, 0, more))
+                    if self.join
+                        && next.index() == first + frames
+                        && usize::from(offset) + len == frames << self.area.shift =>
+                {
+                    len += usize::from(*more);
+                    frames += 1;
+                    frame = Frame(next.0);
+                }
+                _ => break,
+            }
+        }
+        Some(self.area.linked(self.head, first, frames, offset, len))
     }
 }
 
@@ -145,6 +168,31 @@ mod tests {
         assert!(store.area().is_chain(&head));
         pool.free(head);
         assert_eq!(pool.local_frames() + store.free_frames(), 5);
+    }
+
+    #[test]
+    fn frames_that_meet_are_one_run() {
+        let store = FrameStore::new(FrameArea::new(6, 2048).unwrap());
+        let area = store.area();
+        let mut frames: Vec<_> = std::iter::from_fn(|| store.alloc()).collect();
+        for (frame, byte) in frames.iter_mut().zip(0..) {
+            area.chunk_mut(frame).fill(byte);
+        }
+        let mut frames = frames.into_iter().map(Some).collect::<Vec<_>>();
+        let mut chain = Chain::new(frames[0].take().unwrap());
+        // The third does not begin where the second ends, the fourth does not lie behind it, and the
+        // last has the fourth not full before it.
+        for (at, offset, len) in [(1, 0, 2048), (2, 8, 2040), (4, 0, 2000), (5, 0, 7)] {
+            chain.append(area, frames[at].take().unwrap(), offset, len);
+        }
+        let head = chain.finish();
+        let runs: Vec<_> = area.runs(&head, 256, 1792).map(|run| (run[0], run.len())).collect();
+        assert_eq!(runs, [(0, 1792 + 2048), (2, 2040), (4, 2000), (5, 7)]);
+        let bytes = |pieces: Pieces<'_>| pieces.flatten().copied().collect::<Vec<u8>>();
+        assert_eq!(bytes(area.runs(&head, 256, 1792)), bytes(area.pieces(&head, 256, 1792)));
+        assert_eq!(area.runs(&head, 256, 100).next().map(<[u8]>::len), Some(100), "not full");
+        store.free(head);
+        frames.into_iter().flatten().for_each(|frame| store.free(frame));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Packets as messages of a descriptor: behind a virtio-net header, in frames.
 //!
 //! ```text
-//!   frame:  | headroom ......... header | Ethernet, IP, ... first bytes |  --> | headroom | further bytes |
+//!   frame:  | headroom ......... header | Ethernet, IP, ... first bytes |  --> | further bytes .......... |
 //! ```
 //!
 //! Taps and packet sockets carry such messages. The header, which tells whose duty the checksum and the
@@ -23,6 +23,8 @@ use crate::ids::PortId;
 use crate::port::{QueueIo, virtio};
 use crate::sys::tun::{VIRTIO_HEADER_LEN, VirtioHeader};
 
+/// Where in its first frame a message begins.
+const START: usize = HEADROOM - VIRTIO_HEADER_LEN;
 /// Frames of the longest packet, of the smallest frames.
 pub(crate) const MAX_FRAMES: usize = frames_for(MAX_PACKET, 2048);
 /// Bytes of the longest message.
@@ -65,8 +67,7 @@ impl Reading {
         io: &mut QueueIo<'_>,
         readv: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
     ) -> io::Result<Option<(usize, bool)>> {
-        let (area, staged) = io.pool.stage(self.frames);
-        let offered = staged.len();
+        let offered = io.pool.stage(self.frames).1.len();
         let (len, there) = match offered {
             0 => return Ok(None),
             1 => {
@@ -76,13 +77,9 @@ impl Reading {
             }
             _ => {
                 let mut slices: [_; MAX_FRAMES + 1] = core::array::from_fn(|_| IoSliceMut::new(&mut []));
-                // The first frame handed out next is the last of those that are staged.
-                for (at, (slice, frame)) in slices.iter_mut().zip(staged.iter_mut().rev()).enumerate() {
-                    let start = if at == 0 { HEADROOM - VIRTIO_HEADER_LEN } else { HEADROOM };
-                    *slice = IoSliceMut::new(&mut area.chunk_mut(frame)[start..]);
-                }
-                slices[offered] = IoSliceMut::new(&mut self.buffer);
-                let len = packet_len(readv(&mut slices[..=offered])?)?;
+                let (pieces, _) = io.pool.stage_room(offered, START, &mut slices[..MAX_FRAMES]);
+                slices[pieces] = IoSliceMut::new(&mut self.buffer);
+                let len = packet_len(readv(&mut slices[..=pieces])?)?;
                 let frame = io.pool.alloc().and_then(|head| chain(io.pool, head, len, offered, &self.buffer));
                 (len, push(port, burst, io, frame, len))
             }
@@ -129,8 +126,7 @@ pub(crate) fn copied(port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>, mess
     let Some(len) = message.len().checked_sub(VIRTIO_HEADER_LEN) else { return false };
     let first = VIRTIO_HEADER_LEN + len.min(io.pool.area().capacity());
     let frame = io.pool.alloc().and_then(|mut head| {
-        let start = (HEADROOM - VIRTIO_HEADER_LEN) as u16;
-        io.pool.area().bytes_mut(&mut head, start, first as u16).copy_from_slice(&message[..first]);
+        io.pool.area().bytes_mut(&mut head, START as u16, first as u16).copy_from_slice(&message[..first]);
         chain(io.pool, head, len, 1, &message[first..])
     });
     push(port, burst, io, frame, len)
@@ -150,13 +146,14 @@ fn chain(pool: &mut FramePool, head: Frame, len: usize, filled: usize, mut buffe
             pool.free(chain.finish());
             return None;
         };
-        let (area, len) = (pool.area(), rest.min(capacity));
+        // Headers are put in front of the head only: the others are used whole.
+        let (area, len) = (pool.area(), rest.min(pool.area().frame_size() as usize));
         if at >= filled {
             let (now, later) = buffer.split_at(len.min(buffer.len()));
-            area.bytes_mut(&mut frame, HEADROOM as u16, now.len() as u16).copy_from_slice(now);
+            area.bytes_mut(&mut frame, 0, now.len() as u16).copy_from_slice(now);
             buffer = later;
         }
-        chain.append(area, frame, HEADROOM as u16, len as u16);
+        chain.append(area, frame, 0, len as u16);
         rest -= len;
         if rest == 0 {
             break;
@@ -175,7 +172,7 @@ fn push(port: PortId, burst: &mut Burst, io: &mut QueueIo<'_>, frame: Option<Fra
         io.counters.drops(port, DropReason::NoFrame).add(1);
         return false;
     };
-    let header = io.pool.area().header(&frame, (HEADROOM - VIRTIO_HEADER_LEN) as u16);
+    let header = io.pool.area().header(&frame, START as u16);
     let header = header.copied().unwrap_or_default();
     let first = len.min(io.pool.area().capacity());
     let lane = match burst.push(frame, HEADROOM as u16, first as u16, port) {

@@ -2,7 +2,7 @@
 //!
 //! | kind            | rx                          | tx                          | waits on   |
 //! |-----------------|-----------------------------|-----------------------------|------------|
-//! | [`af_xdp`]      | ring shared with the kernel | ring + one `sendto` a batch | the socket |
+//! | [`af_xdp`]      | ring shared with the kernel | ring + one `sendto` a batch; super-packets of a veth: `writev` | the socket |
 //! | [`packet_socket`] | `recvmmsg` into frames    | `sendmmsg` from frames      | the socket |
 //! | [`tap`]         | `read` into frames          | `write` from frames         | the fd     |
 //! | [`memory`]      | in-process queue            | in-process queue            | nothing    |

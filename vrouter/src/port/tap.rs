@@ -117,7 +117,7 @@ impl Queue {
             return self.tap.write(message).map(drop).map_err(reason);
         }
         let mut slices = [IoSlice::new(&[]); MAX_PIECES];
-        let own = area.pieces(&packet.frame, start, len);
+        let own = area.runs(&packet.frame, start, len);
         let members = self.gathering.members(slot).take(if gathered { WINDOW } else { 0 });
         let theirs = members.flat_map(|(slot, data)| {
             let member = &window[slot];

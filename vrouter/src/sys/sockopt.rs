@@ -1,4 +1,4 @@
-//! setsockopt, getsockopt and bind for AF_XDP sockets, which rustix does not cover.
+//! setsockopt, getsockopt and bind for AF_XDP and packet sockets, which rustix does not cover.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -37,9 +37,9 @@ pub(super) fn get<T: Plain>(fd: &OwnedFd, name: libc::c_int) -> Result<T, Errno>
     }
 }
 
-/// Binds to a device queue.
-pub(super) fn bind(fd: &OwnedFd, address: &libc::sockaddr_xdp) -> Result<(), Errno> {
-    let len = size_of::<libc::sockaddr_xdp>() as libc::socklen_t;
+/// Binds to an address of the socket's family.
+pub(super) fn bind<T: Copy>(fd: &OwnedFd, address: &T) -> Result<(), Errno> {
+    let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: `address` is valid for reads of `len` bytes.
     match unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(address).cast(), len) } {
         0 => Ok(()),

@@ -15,6 +15,7 @@ use encap::wire::ethernet::{self, MacAddr};
 use ipnet::IpNet;
 
 use super::queue::{MAX_ENTRIES, Queue};
+use super::whole::Whole;
 use crate::burst::LANES;
 use crate::frame::{FrameArea, HEADROOM};
 use crate::port::{PortQueue, packet_socket};
@@ -318,6 +319,18 @@ impl Device {
         }
         let (xdp, attached) = attach(ifindex, options, multi_buffer, &queues)?;
         let zero_copy = queues.first().is_some_and(|queue| queue.socket().zero_copy());
+        // With several transmit queues the kernel would choose another than the ring's.
+        let one_queue = channels.is_none_or(|channels| channels.tx_queues() == 1);
+        if let [queue] = &mut queues[..]
+            && is_veth
+            && one_queue
+        {
+            match Whole::open(ifindex) {
+                Ok(whole) => queue.send_super_packets_by(whole),
+                // They are cut up here instead.
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
         let (crossing, crossing_reason) = describe(attached, zero_copy, &xdp);
         let queues = queues.into_iter().map(|queue| queue as Box<dyn PortQueue>).collect();
         Ok((Device { xdp, crossing, crossing_reason, mac, mtu, multi_buffer, queues: count }, queues))

@@ -13,6 +13,7 @@
 
 mod device;
 mod queue;
+mod whole;
 
 pub use device::{Crossing, Device, DeviceError, DeviceOptions, Mode, Sharing, Tuning};
 pub use device::{largest_mtu, single_frame_mtu};

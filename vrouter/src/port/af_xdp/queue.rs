@@ -20,6 +20,7 @@ use crate::drop_reason::DropReason;
 use crate::frame::chain::Chain;
 use crate::frame::{Frame, FrameArea, FramePool, Lent};
 use crate::ids::PortId;
+use crate::port::af_xdp::whole::Whole;
 use crate::port::{KernelLosses, PortQueue, QueueIo, segments};
 use crate::sys::xsk::{Desc, XskSocket};
 
@@ -58,6 +59,8 @@ pub struct Queue {
     multi_buffer: bool,
     /// Senders on this device may leave checksums to it (veth).
     partial_checksums: bool,
+    /// The way for super-packets, where there is a better one than to cut them up.
+    whole: Option<Whole>,
     descs: Box<[Desc; LANES]>,
     addresses: Box<[u64; LANES]>,
 }
@@ -83,9 +86,15 @@ impl Queue {
             unfinished: None,
             multi_buffer,
             partial_checksums,
+            whole: None,
             descs: Box::new([Desc::default(); LANES]),
             addresses: Box::new([0; LANES]),
         }
+    }
+
+    /// Sends super-packets by `whole` from now on.
+    pub(super) fn send_super_packets_by(&mut self, whole: Whole) {
+        self.whole = Some(whole);
     }
 
     pub(super) fn socket(&self) -> &XskSocket {
@@ -186,6 +195,24 @@ impl Queue {
             let Some(next) = behind else { break };
             (frame, offset, len) = next;
         }
+    }
+
+    /// Sends a super-packet as it is, behind what is in the ring; whether that was possible.
+    #[inline]
+    fn send_whole(&mut self, packet: &TxPacket, pool: &mut FramePool, sent: &mut (u64, u64)) -> bool {
+        if self.whole.is_none() {
+            return false;
+        }
+        if self.unkicked > 0 {
+            self.kick(pool);
+        }
+        let area = pool.area();
+        let taken = self.unkicked == 0 && self.whole.as_ref().is_some_and(|whole| whole.send(area, packet));
+        if taken {
+            sent.0 += 1;
+            sent.1 += u64::from(packet.len) + area.chained_bytes(&packet.frame) as u64;
+        }
+        taken
     }
 
     /// Makes room for so many more entries in the transmit ring and in front of it, if it can.
@@ -297,6 +324,8 @@ impl PortQueue for Queue {
         for packet in batch.drain(..) {
             if packet.gso == Gso::default() {
                 self.send(packet, io, &mut sent);
+            } else if self.send_whole(&packet, io.pool, &mut sent) {
+                io.pool.free(packet.frame);
             } else {
                 segments::cut(packet, io, |packet, io| {
                     self.send(packet, io, &mut sent);
