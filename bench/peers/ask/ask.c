@@ -1,4 +1,4 @@
-/* Requests and responses, one at a time, and how long each took.
+/* Requests and responses, one at a time, and how long each took; floods of datagrams, and how many came.
  *
  *   ask serve PORT                      until it is killed: answers datagrams and closes connections to PORT,
  *                                       answers requests on connections to PORT + 1
@@ -6,10 +6,16 @@
  *   ask tcp ADDRESS PORT COUNT          a connection is made, and reset
  *   ask connections ADDRESS PORT SECONDS RATE    so many connections a second, 100 at a time: each sends a
  *                                       request of 100 bytes, gets 1,000 and is closed
+ *   ask flood ADDRESS PORT SECONDS SIZE SEGMENT    datagrams of SIZE bytes, as fast as they are taken; with a
+ *                                       SEGMENT other than 0 each send is of SIZE bytes in datagrams of SEGMENT
+ *                                       (UDP_SEGMENT, as QUIC senders do)
+ *   ask sink PORT SECONDS               counts what comes, from the first datagram on
  *
- * Prints the nanoseconds of each, one a line; of `connections`, how many were made and how many failed. */
+ * Prints the nanoseconds of each, one a line; of `connections`, how many were made and how many failed; of `flood`
+ * the bytes sent, of `sink` the bytes that came and the seconds between the first and the last. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <netinet/udp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,6 +174,50 @@ static int connections(struct sockaddr_in to, double seconds, double rate)
     return 0;
 }
 
+static int flood(struct sockaddr_in to, double seconds, size_t size, int segment)
+{
+    static char data[65536];
+    long sent = 0, end = now() + (long)(seconds * 1e9);
+    int fd;
+    CHECK(fd = socket(AF_INET, SOCK_DGRAM, 0));
+    CHECK(connect(fd, (void *)&to, sizeof to));
+    if (segment)
+        CHECK(setsockopt(fd, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment));
+    while (now() < end)
+        for (int i = 0; i < 32; i++) {
+            ssize_t n = send(fd, data, size, 0);
+            sent += n > 0 ? n : 0;
+        }
+    printf("%ld\n", sent);
+    return 0;
+}
+
+static int sink(const char *port, double seconds)
+{
+    static char data[65536];
+    struct sockaddr_in a = address_of("0.0.0.0", port);
+    struct timeval patience = { .tv_usec = 100000 };
+    int fd, one = 1, room = 8 << 20;
+    long bytes = 0, first = 0, last = 0, end = now() + (long)(seconds * 1e9);
+    CHECK(fd = socket(AF_INET, SOCK_DGRAM, 0));
+    CHECK(bind(fd, (void *)&a, sizeof a));
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+    setsockopt(fd, SOL_UDP, UDP_GRO, &one, sizeof one);
+    puts("ready");
+    fflush(stdout);
+    while ((last = now()) < end) {
+        ssize_t n = recv(fd, data, sizeof data, 0);
+        if (n <= 0)
+            continue;
+        if (!first)
+            first = now();
+        bytes += n;
+    }
+    printf("%ld %f\n", bytes, first ? (last - first) / 1e9 : 0.0);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && !strcmp(argv[1], "serve"))
@@ -178,6 +228,10 @@ int main(int argc, char **argv)
         return ask_tcp(address_of(argv[2], argv[3]), atol(argv[4]));
     if (argc == 6 && !strcmp(argv[1], "connections"))
         return connections(address_of(argv[2], argv[3]), atof(argv[4]), atof(argv[5]));
-    fprintf(stderr, "usage: ask serve PORT | udp|tcp ADDRESS PORT COUNT | connections ADDRESS PORT SECONDS RATE\n");
+    if (argc == 7 && !strcmp(argv[1], "flood"))
+        return flood(address_of(argv[2], argv[3]), atof(argv[4]), atol(argv[5]), atoi(argv[6]));
+    if (argc == 4 && !strcmp(argv[1], "sink"))
+        return sink(argv[2], atof(argv[3]));
+    fprintf(stderr, "usage: see the top of ask.c: serve PORT | udp|tcp ADDRESS PORT COUNT | ...\n");
     return 2;
 }
