@@ -268,10 +268,8 @@ mod tests {
         // Just before the packets leave their 28 bits, twice.
         for _ in 0..2 {
             let before = counted(&words)[1];
-            words[1].store(
-                words[1].load(Ordering::Relaxed) | (1 << 63) - PACKET & !(PACKET - 1),
-                Ordering::Relaxed,
-            );
+            let all_packets = ((1 << 63) - PACKET) & !(PACKET - 1);
+            words[1].fetch_or(all_packets, Ordering::Relaxed);
             let full = counted(&words)[1];
             count(&words, true, 7);
             let after = counted(&words)[1];
