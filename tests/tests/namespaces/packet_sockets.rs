@@ -115,6 +115,8 @@ fn the_host_keeps_what_is_its_own() {
 fn an_exclusive_one() {
     let exclusive = "sharing = \"exclusive\"\nmode = \"packet-socket\"";
     let net = net([&Attach::ALL, &[Attach::Tap]], "Never", [exclusive, MODE]);
+    // What it learned before the router ran.
+    net.nodes[0].netns.ip("neigh flush dev eth1");
     carried(&net);
     let [one, two] = &net.nodes;
     for (from, to) in [(one, two), (two, one)] {

@@ -9,7 +9,7 @@
 //! AF_XDP in copy mode carries frames of the device's MTU, one by one. A packet socket with virtio-net
 //! headers carries what the kernel's own stack gives and takes: up to 64 KiB in one piece, checksums left
 //! to the device. Each packet costs more, so that this pays where streams are what is carried. What is in
-//! a tunnel is cut up here all the same: the header has no words for it.
+//! a tunnel is cut up here all the same, and its checksums finished: the header has no words for it.
 //!
 //! Packets are copied by the kernel into and from the router's frames, many by one system call.
 
@@ -19,7 +19,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use crate::burst::{Burst, Gso, TxPacket};
+use crate::burst::{Burst, Checksum, Gso, TxPacket};
+use crate::checksum::complete;
 use crate::drop_reason::DropReason;
 use crate::frame::FramePool;
 use crate::ids::PortId;
@@ -184,8 +185,16 @@ impl PortQueue for Queue {
 
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
         let mut sent = (0, 0);
-        for packet in batch.drain(..) {
-            if packet.gso == Gso::default() || !virtio::is_tunnelled(&packet, io.pool.area()) {
+        for mut packet in batch.drain(..) {
+            let area = io.pool.area();
+            let plain = (packet.checksum, packet.gso) == (Checksum::Complete, Gso::default());
+            if plain || !virtio::is_tunnelled(&packet, area) {
+                self.stage(packet, io, &mut sent);
+            } else if packet.gso == Gso::default() {
+                // A device may pass it on as it is, and who receives it looks for no checksum to be
+                // finished inside a tunnel.
+                complete(area, &mut packet.frame, packet.offset + packet.len, packet.checksum);
+                packet.checksum = Checksum::Complete;
                 self.stage(packet, io, &mut sent);
             } else {
                 segments::cut(packet, io, |packet, io| self.stage(packet, io, &mut sent));

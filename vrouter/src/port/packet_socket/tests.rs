@@ -161,27 +161,47 @@ fn super_packets_come_whole() {
     });
 }
 
+/// The same in a tunnel, its checksum still left to be finished.
+fn tunnelled(inner: &[u8]) -> Vec<u8> {
+    let mut outer = vec![0x45, 0, 0, 0, 0, 9, 0x40, 0, 64, 4, 0, 0, 172, 16, 0, 1, 172, 16, 0, 2];
+    outer[2..4].copy_from_slice(&((inner.len() - 14 + 20) as u16).to_be_bytes());
+    let sum = encap::wire::checksum::checksum(&outer);
+    outer[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&inner[..14], &outer, &inner[14..]].concat()
+}
+
+const IN_TUNNEL: Checksum = Checksum::Partial { start: HEADROOM as u16 + 54, field: 16 };
+
 #[test]
 fn super_packets_in_a_tunnel_are_cut_up() {
     in_new_netns(|| {
         let mut pair = Pair::new(1500);
         let inner = super_packet(20_000);
-        let mut outer = vec![0x45, 0, 0, 0, 0, 9, 0x40, 0, 64, 4, 0, 0, 172, 16, 0, 1, 172, 16, 0, 2];
-        outer[2..4].copy_from_slice(&((inner.len() - 14 + 20) as u16).to_be_bytes());
-        let sum = encap::wire::checksum::checksum(&outer);
-        outer[10..12].copy_from_slice(&sum.to_be_bytes());
-        let bytes = [&inner[..14], &outer, &inner[14..]].concat();
-        let packet = TxPacket {
-            checksum: Checksum::Partial { start: HEADROOM as u16 + 54, field: 16 },
-            gso: Gso { kind: GsoKind::Tcp4, size: 1440 },
-            ..pair.packet(&bytes)
-        };
+        let gso = Gso { kind: GsoKind::Tcp4, size: 1440 };
+        let packet = TxPacket { checksum: IN_TUNNEL, gso, ..pair.packet(&tunnelled(&inner)) };
         let count = 20_000_usize.div_ceil(1440);
         assert_eq!(pair.send(vec![packet]).0, count as u64);
         let got = pair.receive(count);
         let data: Vec<u8> = got.iter().flat_map(|packet| pair.bytes(packet)[74..].to_vec()).collect();
         assert_eq!(data, inner[54..]);
         assert!(got.iter().all(|packet| packet.gso == Gso::default()));
+        pair.free(got);
+        pair.close();
+    });
+}
+
+#[test]
+fn checksums_in_a_tunnel_are_finished() {
+    in_new_netns(|| {
+        let mut pair = Pair::new(1500);
+        let packet = TxPacket { checksum: IN_TUNNEL, ..pair.packet(&tunnelled(&super_packet(100))) };
+        assert_eq!(pair.send(vec![packet]).0, 1);
+        let got = pair.receive(1);
+        assert_eq!(got[0].checksum, Checksum::Complete);
+        let bytes = pair.bytes(&got[0]);
+        let pseudo = encap::wire::checksum::pseudo_v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 6, 120);
+        let sum = encap::wire::checksum::sum(&bytes[54..]);
+        assert_eq!(encap::wire::checksum::fold(pseudo + sum), 0xffff);
         pair.free(got);
         pair.close();
     });
