@@ -136,7 +136,7 @@ impl Queue {
             'packets: for packet in rest {
                 let start = packet.offset - VIRTIO_HEADER_LEN as u16;
                 let mut end = count;
-                for piece in area.pieces(&packet.frame, start, packet.len + VIRTIO_HEADER_LEN as u16) {
+                for piece in area.runs(&packet.frame, start, packet.len + VIRTIO_HEADER_LEN as u16) {
                     let Some(buffer) = buffers.get_mut(end) else { break 'packets };
                     *buffer = IoSlice::new(piece);
                     end += 1;
