@@ -54,9 +54,9 @@ fn two_workers_and_an_uplink_of_two_queues() {
     carries_traffic("[0, 1]", 2);
 }
 
-/// Numbered datagrams of so many flows from one pod to another, one of each flow a millisecond, until
-/// told to stop. Returns how many were sent and came, and how many came behind a later one of their flow.
-fn stream(from: &Pod, to: &Pod, flows: usize, stop: &AtomicBool) -> (u64, u64, u64) {
+/// Numbered datagrams of so many flows from one pod to another, one of each flow in `every`, until told
+/// to stop. Returns how many were sent and came, and how many came behind a later one of their flow.
+fn stream(from: &Pod, to: &Pod, (flows, every): (usize, Duration), stop: &AtomicBool) -> (u64, u64, u64) {
     /// What comes while the receiving thread has to wait for a core.
     const BUFFER: usize = 8 << 20;
     let ip: IpAddr = to.ip4.into();
@@ -98,7 +98,7 @@ fn stream(from: &Pod, to: &Pod, flows: usize, stop: &AtomicBool) -> (u64, u64, u
                     socket.send_to(&bytes, (ip, 5000)).unwrap();
                 }
                 number += 1;
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::sleep(every);
             }
             number * flows as u64
         });
@@ -133,8 +133,11 @@ fn queues_move(attach: Attach, queues: u32) {
     }
     let before = [one, two].map(|node| sockets(&node.router));
     let stop = AtomicBool::new(false);
+    // So few that the shallowest ring holds what comes while a thread waits for a core, on a machine
+    // that does other work too: a tenth of a second.
+    let load = (8, Duration::from_millis(8));
     let streams = std::thread::scope(|scope| {
-        let streams = [(a, b), (b, a)].map(|(from, to)| scope.spawn(|| stream(from, to, 8, &stop)));
+        let streams = [(a, b), (b, a)].map(|(from, to)| scope.spawn(|| stream(from, to, load, &stop)));
         for round in 0..12 {
             std::thread::sleep(Duration::from_millis(150));
             for node in [one, two] {
@@ -198,8 +201,9 @@ fn flows_of_veths_with_several_queues_stay_in_order() {
     let [one, two] = &net.nodes;
     let (a, b) = (&one.pods[0], &two.pods[0]);
     let stop = AtomicBool::new(false);
+    let load = (32, Duration::from_millis(2));
     let streams = std::thread::scope(|scope| {
-        let streams = [(a, b), (b, a)].map(|(from, to)| scope.spawn(|| stream(from, to, 64, &stop)));
+        let streams = [(a, b), (b, a)].map(|(from, to)| scope.spawn(|| stream(from, to, load, &stop)));
         std::thread::sleep(Duration::from_secs(2));
         stop.store(true, Relaxed);
         streams.map(|stream| stream.join().unwrap())
