@@ -10,6 +10,8 @@ fn pods_and_the_nodes_own_stack_cross_it() {
     let mut net = TwoNodes::new([&Attach::ALL, &[Attach::Tap]]);
     net.nodes[0].config.uplinks[0].lines = "sharing = \"exclusive\"".to_owned();
     let net = net.start();
+    // What it learned before the router ran.
+    net.nodes[0].netns.ip("neigh flush dev eth1");
     let [one, two] = &net.nodes;
     let there = &two.pods[0];
     for pod in &one.pods {

@@ -111,6 +111,7 @@ fn the_kernel_cuts_them_up_the_same() {
     });
     let output = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
     let mut lines = std::io::BufRead::lines(output);
+    let mut wrong = 0;
     for number in 0..count {
         let (_, packet, size) = super_packet(number);
         let packet = aged(packet);
@@ -121,13 +122,48 @@ fn the_kernel_cuts_them_up_the_same() {
             ours.extend_from_slice(&packet[data..data + segment.len]);
             plan.finish(&segment, &mut ours).expect("one of its segments");
             let theirs = lines.next().expect("the script goes on").expect("text");
-            let ours: String = ours.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(&theirs[28..], ours, "super-packet {number}, {segment:?}");
+            let theirs = bytes(&theirs[28..]);
+            if theirs != ours {
+                // The kernel makes the checksum by difference, which once in some ten thousand packets
+                // comes out as one that no receiver takes.
+                assert!(sums_up(&ours) && !sums_up(&theirs), "super-packet {number}, {segment:?}");
+                let (start, protocol) = transport(&packet);
+                let at = start + if protocol == TCP { 16 } else { 6 };
+                let but_for_it = |packet: &[u8]| [&packet[..at], &packet[at + 2..]].concat();
+                assert_eq!(but_for_it(&theirs), but_for_it(&ours), "super-packet {number}, {segment:?}");
+                wrong += 1;
+            }
         }
         assert_eq!(lines.next().expect("the script goes on").expect("text"), "-");
     }
     writer.join().expect("no panic").expect("the script reads all");
     assert!(child.wait().expect("our own child").success());
+    println!("of {count} super-packets {wrong} segments have a wrong checksum by the kernel");
+    assert!(wrong <= count / 1000);
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).expect("text"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect()
+}
+
+/// Where the transport header of a packet without IP options begins, and its protocol.
+fn transport(packet: &[u8]) -> (usize, u8) {
+    if packet[0] >> 4 == 6 { (40, packet[6]) } else { (20, packet[9]) }
+}
+
+/// Whether a packet's transport checksum is right.
+fn sums_up(packet: &[u8]) -> bool {
+    let (start, protocol) = transport(packet);
+    let len = packet.len() - start;
+    let pseudo = if start == 40 {
+        let [from, to] = [8, 24].map(|at| *packet[at..].first_chunk::<16>().expect("an address"));
+        pseudo_sum6(from.into(), to.into(), protocol, len)
+    } else {
+        let [from, to] = [12, 16].map(|at| *packet[at..].first_chunk::<4>().expect("an address"));
+        pseudo_sum4(from.into(), to.into(), protocol, len)
+    };
+    internet_checksum(pseudo, &packet[start..]) == 0
 }
 
 /// Frames and bytes that came in at a pod's port.
