@@ -68,7 +68,7 @@ impl<A: Address> Fib<A> {
             arena: Arena::new(first),
             front: OnceLock::new(),
             front_pays: AtomicBool::new(false),
-            kernel: Chosen::new(Kernel::best()),
+            kernel: Chosen::new(Kernel::best::<A>()),
             family: PhantomData,
         }
     }

@@ -404,7 +404,7 @@ impl FramePool {
     ) -> (usize, usize) {
         let (area, frames) = self.stage(count);
         if !frames.is_sorted_by(|one, next| one.0 > next.0) {
-            frames.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+            frames.sort_unstable_by_key(|frame| core::cmp::Reverse(frame.0));
         }
         let mut frames = frames.iter_mut().rev().peekable();
         let (mut pieces, mut bytes) = (0, 0);

@@ -61,8 +61,8 @@ fn serve(mut v4: Library<Ipv4Addr>, mut v6: Library<Ipv6Addr>) {
     println!();
     for line in std::io::stdin().lines() {
         if line.expect("text") == "bulk" {
-            v4.bursts(Kernel::best());
-            v6.bursts(Kernel::best());
+            v4.bursts(Kernel::best::<Ipv4Addr>());
+            v6.bursts(Kernel::best::<Ipv6Addr>());
         } else {
             v4.round();
             v6.round();
@@ -79,10 +79,10 @@ fn all<A: Family>(json: bool, roots: [u8; 3], crates: Crates<A>) {
     if A::BITS == 32 {
         // Without room for the front; and with more groups than it can name.
         let limit = 60_000_000;
-        Library::of(json, routes.clone(), limit, "vrouter, lines only", group).bursts(Kernel::best());
+        Library::of(json, routes.clone(), limit, "vrouter, lines only", group).bursts(Kernel::best::<A>());
         let each = |i| GroupId::new(i as u32).expect("in range");
         Library::of(json, routes.clone(), usize::MAX, "vrouter, a group a route", each)
-            .bursts(Kernel::best());
+            .bursts(Kernel::best::<A>());
     }
     let traces = traffic::traces(&routes);
     let report = Report { json, who: String::new(), family: A::NUMBER, routes: routes.len() };
@@ -112,7 +112,7 @@ fn sizes<A: Family>(json: bool) {
         routes.truncate(count);
         routes.sort_unstable();
         let library = Library::of(json, routes, usize::MAX, "vrouter", group);
-        library.bursts(Kernel::best());
+        library.bursts(Kernel::best::<A>());
         library.singles();
         if count == all.len() {
             break;
