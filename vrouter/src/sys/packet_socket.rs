@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::error::{OsError, last_errno};
 use super::ifreq::device_name;
-use super::sockopt::set;
+use super::sockopt::{self, set};
 use super::tc_program::{MARK, OTHER_HOST};
 use super::tun::VIRTIO_HEADER_LEN;
 
@@ -222,15 +222,14 @@ fn attach(fd: &OwnedFd, filter: &[libc::sock_filter]) -> Result<(), Errno> {
 }
 
 fn bind(fd: &OwnedFd, ifindex: u32, protocol: u16) -> Result<(), Errno> {
-    // SAFETY: zeros are a valid `sockaddr_ll`.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = protocol;
-    address.sll_ifindex = ifindex.cast_signed();
-    let len = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: `address` is valid for reads of `len` bytes.
-    match unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) } {
-        0 => Ok(()),
-        _ => Err(last_errno()),
-    }
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol,
+        sll_ifindex: ifindex.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    sockopt::bind(fd, &address)
 }
