@@ -155,6 +155,19 @@ impl Router {
         self.vrctl(&["apply", "-f", &file.to_string_lossy()]);
     }
 
+    /// What it counted: that says more of a lost packet than any log. A router that is stuck is not waited for.
+    fn tell_counters(&self) {
+        for what in ["drops", "ports"].into_iter().filter(|_| self.child.is_some()) {
+            let vrctl = self.vrctl_command(&["-o", "wide", "show", what]);
+            let told =
+                Command::new("timeout").arg("5").arg(vrctl.get_program()).args(vrctl.get_args()).output();
+            eprintln!(
+                "--- its {what}\n{}",
+                told.map(|told| String::from_utf8_lossy(&told.stdout).into_owned()).unwrap_or_default()
+            );
+        }
+    }
+
     fn vrctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(binary("vrctl"));
         command.arg("--api").arg(format!("unix:{}/api.sock", self.dir.display())).args(arguments);
@@ -229,6 +242,7 @@ impl Drop for Router {
             for line in tail.iter().rev() {
                 eprintln!("{line}");
             }
+            self.tell_counters();
         }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
