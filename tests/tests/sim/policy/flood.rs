@@ -30,8 +30,18 @@ fn opens(node: &mut Node, from: &str, to: &str, ports: (u16, u16)) -> bool {
         && node.send(from, to, TCP, &segment(ports, ACK, 1001, 5001, &[])).is_ok()
 }
 
-/// The flood enters at `port`; each of its frames is that of a number.
-fn flood(port: &str, frame: impl Fn(&Node, &mut Dice) -> Vec<u8>) {
+/// A SYN between the flooder and anybody outside, as it enters at `port`.
+fn syn(node: &Node, port: &str, dice: &mut Dice) -> Vec<u8> {
+    let (own, far) =
+        (node.address("flooder"), std::net::Ipv4Addr::from(0x0a63_0000 | dice.below(1 << 16) as u32));
+    let ports = (1024 + dice.below(60_000) as u16, 1 + dice.below(60_000) as u16);
+    let (from, to) = if port == "flooder" { (own, far.into()) } else { (far.into(), own) };
+    let (ethertype, packet) = ip(from, to, TCP, &segment(ports, SYN, 1, 0, &[]));
+    node.wrap(port, ethertype, &packet)
+}
+
+/// The flood enters at `port`.
+fn flood(port: &str) {
     let mut node = Node::with(FLOWS, 8192);
     node.pod("web", "10.1.0.1", &[("app", "web")]);
     node.pod("flooder", "10.1.0.2", &[]);
@@ -47,7 +57,7 @@ fn flood(port: &str, frame: impl Fn(&Node, &mut Dice) -> Vec<u8>) {
     for step in 0..SECONDS * 8 {
         for at in 0..CLIENTS {
             for _ in 0..FLOOD / CLIENTS {
-                let frame = frame(&node, &mut dice);
+                let frame = syn(&node, port, &mut dice);
                 node.lab.send(port, &frame);
             }
             node.lab.run();
@@ -74,23 +84,11 @@ fn flood(port: &str, frame: impl Fn(&Node, &mut Dice) -> Vec<u8>) {
 
 #[test]
 fn a_pods_syn_flood_harms_nobody_else() {
-    flood("flooder", |node, dice| {
-        let far = std::net::Ipv4Addr::from(0x0a63_0000 | dice.below(1 << 16) as u32);
-        let ports = (1024 + dice.below(60_000) as u16, 1 + dice.below(60_000) as u16);
-        let (ethertype, packet) =
-            ip(node.address("flooder"), far.into(), TCP, &segment(ports, SYN, 1, 0, &[]));
-        node.wrap("flooder", ethertype, &packet)
-    });
+    flood("flooder");
 }
 
 /// The flooder is its victim here: what comes from the network is charged to the pod that it is for.
 #[test]
 fn a_syn_flood_from_the_network_against_one_pod_harms_no_other() {
-    flood("up", |node, dice| {
-        let far = std::net::Ipv4Addr::from(0x0a63_0000 | dice.below(1 << 16) as u32);
-        let ports = (1024 + dice.below(60_000) as u16, 1 + dice.below(60_000) as u16);
-        let (ethertype, packet) =
-            ip(far.into(), node.address("flooder"), TCP, &segment(ports, SYN, 1, 0, &[]));
-        node.wrap("up", ethertype, &packet)
-    });
+    flood("up");
 }
