@@ -21,34 +21,52 @@ use crate::burst::{Burst, lanes};
 use crate::drop_reason::DropReason;
 use crate::pipeline::state::WorkerState;
 
-/// Packets remembered at a time; a later one may take the place of an earlier one.
-const SLOTS: usize = 1024;
+/// Buckets of the table, and packets that each remembers at a time.
+const BUCKETS: usize = 256;
+const WAYS: usize = 4;
 /// How long a first fragment is remembered, in milliseconds: as long as Linux waits for the others.
 const MEMORY_MS: u64 = 30_000;
 
-/// First fragments that have passed, by a hash of what the fragments of a packet have in common.
+/// A packet whose first fragment has passed.
+#[derive(Clone, Copy, Default, Debug)]
+struct Passed {
+    /// Hash of what its fragments have in common.
+    key: u64,
+    until_ms: u64,
+    /// Who has let it pass, as bits of [`Word`]. One entry holds both: were they two, they would
+    /// now and then meet in one place, and the second word would wipe out the first.
+    words: u8,
+}
+
+/// First fragments that have passed.
 #[derive(Debug)]
 pub(super) struct FirstFragments {
-    slots: Box<[(u64, u64)]>,
+    buckets: Box<[[Passed; WAYS]]>,
     seed: u64,
 }
 
 impl FirstFragments {
     pub(super) fn new(seed: u64) -> Self {
-        FirstFragments { slots: vec![(0, 0); SLOTS].into(), seed: seed | 1 }
+        FirstFragments { buckets: vec![[Passed::default(); WAYS]; BUCKETS].into(), seed: seed | 1 }
     }
 
-    fn slot(&mut self, key: u64) -> &mut (u64, u64) {
-        &mut self.slots[key as usize % SLOTS]
+    /// Takes the place of the packet that is nearest to its end, if there are too many.
+    fn remember(&mut self, key: u64, word: Word, now_ms: u64) {
+        let bucket = &mut self.buckets[key as usize % BUCKETS];
+        let place = match bucket.iter().position(|passed| passed.key == key) {
+            Some(place) => place,
+            None => (0..WAYS).min_by_key(|&place| bucket[place].until_ms).unwrap_or(0),
+        };
+        let passed = &mut bucket[place];
+        let known = passed.key == key && now_ms < passed.until_ms;
+        let words = if known { passed.words } else { 0 } | word as u8;
+        *passed = Passed { key, until_ms: now_ms + MEMORY_MS, words };
     }
 
-    fn remember(&mut self, key: u64, now_ms: u64) {
-        *self.slot(key) = (key, now_ms + MEMORY_MS);
-    }
-
-    fn has_passed(&mut self, key: u64, now_ms: u64) -> bool {
-        let (of, until) = *self.slot(key);
-        of == key && now_ms < until
+    fn has_passed(&self, key: u64, word: Word, now_ms: u64) -> bool {
+        let bucket = &self.buckets[key as usize % BUCKETS];
+        let mut of_this_packet = bucket.iter().filter(|passed| passed.key == key);
+        of_this_packet.any(|passed| passed.words & word as u8 != 0 && now_ms < passed.until_ms)
     }
 
     fn hash(&self, words: impl Iterator<Item = u64>) -> u64 {
@@ -82,9 +100,9 @@ fn fragment(burst: &Burst, lane: usize, ip: &[u8]) -> Option<Fragment> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Word {
     /// That of the source's policy.
-    OfSource = 0x55,
+    OfSource = 1,
     /// That of both policies.
-    OfBoth = 0xaa,
+    OfBoth = 2,
 }
 
 /// Lets later fragments share the lot of the first. All of `mask` are fragments.
@@ -99,14 +117,14 @@ pub(super) fn run(burst: &mut Burst, mask: u64, word: Word, state: &mut WorkerSt
         let passes = match (found, addresses) {
             (Some(Fragment { id, offset }), Some(addresses)) => {
                 let words = addresses.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word));
-                let own = u64::from(id) << 16 | u64::from(number) << 8 | word as u64;
+                let own = u64::from(id) << 8 | u64::from(number);
                 let key = state.flows.fragments.hash(words.chain([own]));
                 if offset == 0 {
-                    state.flows.fragments.remember(key, now_ms);
+                    state.flows.fragments.remember(key, word, now_ms);
                     true
                 } else {
                     let overwrites_flags = number == protocol::TCP && offset == 8;
-                    !overwrites_flags && state.flows.fragments.has_passed(key, now_ms)
+                    !overwrites_flags && state.flows.fragments.has_passed(key, word, now_ms)
                 }
             }
             _ => false,
@@ -114,5 +132,48 @@ pub(super) fn run(burst: &mut Burst, mask: u64, word: Word, state: &mut WorkerSt
         if !passes {
             state.drop_packet(burst, lane, DropReason::FragmentUnknown);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fragments of a packet that come in different bursts: both words are there for the later ones.
+    #[test]
+    fn one_word_on_a_packet_does_not_wipe_out_the_other() {
+        let mut fragments = FirstFragments::new(0x1234_5678_9abc_def1);
+        for id in 0..10_000_u64 {
+            let key = fragments.hash([0x0a4d_010a_0a4d_020a, id << 8 | 17].into_iter());
+            assert!(!fragments.has_passed(key, Word::OfSource, id));
+            fragments.remember(key, Word::OfSource, id);
+            assert!(!fragments.has_passed(key, Word::OfBoth, id));
+            fragments.remember(key, Word::OfBoth, id);
+            assert!(fragments.has_passed(key, Word::OfSource, id), "packet {id}");
+            assert!(fragments.has_passed(key, Word::OfBoth, id), "packet {id}");
+        }
+    }
+
+    /// A word of long ago is none, for a packet whose identification comes round again.
+    #[test]
+    fn words_end_with_their_time() {
+        let mut fragments = FirstFragments::new(1);
+        fragments.remember(7, Word::OfSource, 0);
+        assert!(fragments.has_passed(7, Word::OfSource, MEMORY_MS - 1));
+        assert!(!fragments.has_passed(7, Word::OfSource, MEMORY_MS));
+        fragments.remember(7, Word::OfBoth, MEMORY_MS);
+        assert!(!fragments.has_passed(7, Word::OfSource, MEMORY_MS));
+    }
+
+    /// Packets that share a bucket leave each other in peace until it is full; then the oldest goes.
+    #[test]
+    fn a_full_bucket_forgets_its_oldest() {
+        let mut fragments = FirstFragments::new(1);
+        let key = |n: usize| (3 + n * BUCKETS) as u64;
+        for n in 0..=WAYS {
+            fragments.remember(key(n), Word::OfSource, n as u64);
+        }
+        let known: Vec<bool> = (0..=WAYS).map(|n| fragments.has_passed(key(n), Word::OfSource, 10)).collect();
+        assert_eq!(known, [false, true, true, true, true]);
     }
 }
