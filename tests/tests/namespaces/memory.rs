@@ -22,14 +22,14 @@ fn a_plan_is_right_within_a_tenth() {
     for (memory, cores, attach, routes) in [
         ("frames = 16384\nflows = 65536", "[0]", Attach::Tap, 0),
         ("frames = 32768\nflows = 1000000", "[0]", Attach::Tap, 0),
-        ("frames = 16384\nflows = 262144", "[0, 1]", Attach::Veth, 2_000_u32),
+        ("frames = 16384\nflows = 262144", "[0, 1]", Attach::Veth, 10_000_u32),
     ] {
         let mut net = TwoNodes::new([&[attach; 6], &[]]);
         let config = &mut net.nodes[0].config;
         config.memory = memory.to_owned();
         config.workers = format!("cores = {cores}");
         config.routes.extend((0..routes).map(|number| Route {
-            prefix: format!("{}/24", Ipv4Addr::from(0x1400_0000 + (number << 10))),
+            prefix: format!("{}/24", Ipv4Addr::from(0x1400_0000 + (number << 9))),
             via: "172.30.5.12".to_owned(),
         }));
         let net = net.start();

@@ -135,6 +135,52 @@ fn every_idle_mode_makes_progress() {
     }
 }
 
+/// The packet that ends a worker's sleep meets what control has changed meanwhile.
+#[test]
+fn a_change_is_in_force_for_the_packet_that_ends_a_sleep() {
+    for idle in [IdleMode::Adaptive, IdleMode::Interrupt] {
+        let (mut lab, ends) = router(2, 1, idle);
+        let threads = lab.router.start().unwrap();
+        let to = Ipv4Addr::new(10, 1, 0, 50);
+        for round in 0..60_u32 {
+            let start = Instant::now();
+            // Memory ports make a sleep a nap: the worker is between two of them, or in one.
+            let naps = || lab.router.workers()[0].counters.run.sleeps.get();
+            let before = naps();
+            while naps() < before + 2 {
+                assert!(start.elapsed() < LONG, "{idle:?}: the worker does not sleep");
+                std::thread::yield_now();
+            }
+            let second = to.to_string();
+            let own = address(2).to_string();
+            let addresses = [own.as_str(), second.as_str()];
+            let has = round % 2 == 0;
+            lab.apply([vrouter::Event::PutPort(pod_spec(
+                "pod2",
+                mac(2),
+                &addresses[..1 + usize::from(has)],
+            ))]);
+            // The second one shows that the first has been dealt with.
+            for (to, number) in [(to, 2 * round), (address(2), 2 * round + 1)] {
+                let packet = packet::udp4((address(1), 1000), (to, 53), &number.to_be_bytes());
+                let frame = packet::ethernet(GATEWAY_MAC, mac(1), 0x0800, &packet);
+                assert!(ends[0][0].send(&frame));
+            }
+            let mut came = Vec::new();
+            while came.last() != Some(&(2 * round + 1)) {
+                assert!(start.elapsed() < LONG, "{idle:?}: {came:?}");
+                match ends[1][0].receive() {
+                    Some(packet) => came.push(u32::from_be_bytes(packet.bytes[42..46].try_into().unwrap())),
+                    None => std::thread::yield_now(),
+                }
+            }
+            assert_eq!(came.len(), 1 + usize::from(has), "{idle:?}, round {round}: {came:?}");
+        }
+        drop(threads);
+        lab.check_conservation();
+    }
+}
+
 #[test]
 fn a_stop_under_load_gives_every_frame_back() {
     for _ in 0..10 {

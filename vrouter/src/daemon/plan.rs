@@ -19,6 +19,7 @@ use crate::control::{Encap, Event, PortRole, PortSpec, RouteSpec, RouteTarget};
 use crate::counters::WorkerCounters;
 use crate::daemon::check;
 use crate::daemon::node::NodeError;
+use crate::daemon::resources::Resources;
 use crate::ids::{MAX_PORTS, Timestamp};
 use crate::port::memory::MemoryPort;
 use crate::router::{Router, RouterError};
@@ -149,6 +150,9 @@ pub fn plan(config: &Config, demand: Demand) -> Result<Plan, NodeError> {
         let now = resident_bytes();
         now.saturating_sub(core::mem::replace(&mut last, now))
     };
+    // The node keeps them by name, beside the tables made of them.
+    let named = Resources::of_config(config);
+    parts.push(Part { name: format!("{} pools and routes of the file", named.0.len()), bytes: grown() });
     let mut router = Router::builder()
         .workers(demand.workers)
         .frames(*config.memory.frames)
@@ -169,6 +173,7 @@ pub fn plan(config: &Config, demand: Demand) -> Result<Plan, NodeError> {
     add(format!("{} pods", demand.pods), grown());
     add_routes(&mut router, demand.routes)?;
     add(format!("{} routes", demand.routes), grown());
+    drop(named);
     let needed = check::frames_needed(config);
     Ok(Plan { parts, available, frames: (needed, *config.memory.frames) })
 }

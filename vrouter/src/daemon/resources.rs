@@ -10,6 +10,7 @@ use api::{EncapMode, Kind, Problem, Resource, RouteEncap, RouteType};
 use fib::{AnyPrefix, RouteSource};
 use ipnet::IpNet;
 
+use crate::config::Config;
 use crate::control::engine::net_prefix;
 use crate::control::{Encap, Event, IpipMode, Pool, RouteSpec, RouteTarget};
 use crate::daemon::node::{Node, NodeError};
@@ -28,7 +29,22 @@ pub struct Given {
 #[derive(Clone, Debug, Default)]
 pub struct Resources(pub BTreeMap<(String, String), Given>);
 
+/// The resources that a configuration file gives.
+fn named_by(config: &Config) -> impl Iterator<Item = Resource> {
+    let pools = config.pools.iter().map(|pool| Resource::IpPool(pool.resource.clone()));
+    pools.chain(config.routes.iter().map(|route| Resource::Route(route.resource.clone())))
+}
+
 impl Resources {
+    /// Those of the configuration.
+    pub fn of_config(config: &Config) -> Self {
+        let mut out = Self::default();
+        for resource in named_by(config) {
+            out.put(resource, Origin::Config);
+        }
+        out
+    }
+
     fn key(resource: &Resource) -> (String, String) {
         (resource.kind().as_str().to_owned(), resource.full_name())
     }
@@ -130,10 +146,7 @@ impl Node {
                 self.router.apply(Event::BindPort { port, vrf })?;
             }
         }
-        let mut next = Resources::default();
-        for resource in self.all_configured() {
-            next.put(resource, Origin::Config);
-        }
+        let mut next = Resources::of_config(&self.config);
         let applied: Vec<(String, String)> = self
             .store
             .state()
@@ -156,13 +169,8 @@ impl Node {
         self.put_in_force(next)
     }
 
-    fn all_configured(&self) -> Vec<Resource> {
-        let pools = self.config.pools.iter().map(|pool| Resource::IpPool(pool.resource.clone()));
-        pools.chain(self.config.routes.iter().map(|route| Resource::Route(route.resource.clone()))).collect()
-    }
-
     fn configured(&self, kind: Kind, name: &str) -> Option<Resource> {
-        self.all_configured().into_iter().find(|resource| resource.kind() == kind && resource.name() == name)
+        named_by(&self.config).find(|resource| resource.kind() == kind && resource.name() == name)
     }
 
     /// The resources in force with others among them, and what becomes of each of these.
