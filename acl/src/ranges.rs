@@ -66,37 +66,27 @@ impl RangeTable {
         Some((Self::from_intervals(&cuts, &by_interval), classes))
     }
 
+    /// `cuts` are where intervals begin, from 0 on; `classes` those of the intervals.
     fn from_intervals(cuts: &[u32], classes: &[u16]) -> Self {
         let mut table = RangeTable { page_of: Box::new([0; 256]), pages: Vec::new() };
-        let mut known: HashMap<[u16; 256], u16> = HashMap::new();
-        let mut uniform: HashMap<u16, u16> = HashMap::new();
+        let end = |interval: usize| cuts.get(interval + 1).copied().unwrap_or(0x1_0000);
         let mut interval = 0;
         for high in 0..256_u32 {
-            while cuts.get(interval + 1).is_some_and(|cut| *cut <= high << 8) {
-                interval += 1;
-            }
-            // Most high octets have no boundary: pages cost as many as there are, not 256.
-            let whole = cuts.get(interval + 1).is_none_or(|cut| *cut >= (high + 1) << 8);
-            if whole && let Some(id) = uniform.get(&classes[interval]) {
-                table.page_of[high as usize] = *id;
-                continue;
-            }
             let mut page = [0; 256];
-            for (low, class) in page.iter_mut().enumerate() {
-                let value = high << 8 | low as u32;
-                while cuts.get(interval + 1).is_some_and(|cut| *cut <= value) {
+            let mut value = high << 8;
+            let next_page = value + 256;
+            while value < next_page {
+                while end(interval) <= value {
                     interval += 1;
                 }
-                *class = classes[interval];
+                let until = end(interval).min(next_page);
+                page[(value & 255) as usize..][..(until - value) as usize].fill(classes[interval]);
+                value = until;
             }
-            let next = table.pages.len() as u16;
-            let id = *known.entry(page).or_insert(next);
-            if id == next {
+            let known = table.pages.iter().rposition(|known| *known == page);
+            table.page_of[high as usize] = known.unwrap_or(table.pages.len()) as u16;
+            if known.is_none() {
                 table.pages.push(page);
-            }
-            table.page_of[high as usize] = id;
-            if whole {
-                uniform.insert(classes[interval], id);
             }
         }
         table
