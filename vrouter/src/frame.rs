@@ -442,10 +442,15 @@ impl FramePool {
         if frame.is_none() {
             return;
         }
+        let first = self.local.len();
         while let Some(next) = self.store.area.unlink(&mut frame) {
             self.push(core::mem::replace(&mut frame, next));
         }
         self.push(frame);
+        // They come out again as they went in, next to each other where they were.
+        if let Some(chain) = self.local.get_mut(first..) {
+            chain.reverse();
+        }
     }
 
     /// Has the frames that [`alloc`](Self::alloc) will yield next brought into the cache, for who
@@ -528,6 +533,20 @@ mod tests {
         assert_eq!(store.area().bytes(&frame, 2000, 48).len(), 48);
         assert!(store.area().bytes(&frame, 2000, 49).is_empty());
         store.free(frame);
+    }
+
+    #[test]
+    fn a_chain_that_was_one_piece_is_one_when_it_comes_back() {
+        let mut pool = FramePool::new(store(64));
+        let mut room = [IoSliceMut::new(&mut [])];
+        assert_eq!(pool.stage_room(8, 0, &mut room), (1, 8 * 2048));
+        let mut chain = chain::Chain::new(pool.alloc().unwrap());
+        for _ in 1..8 {
+            let frame = pool.alloc().unwrap();
+            chain.append(pool.area(), frame, 0, 2048);
+        }
+        pool.free(chain.finish());
+        assert!(pool.stage(8).1.windows(2).all(|two| two[0].0 == two[1].0 + 1));
     }
 
     #[test]

@@ -118,8 +118,8 @@ fn dress(port: usize, mut bytes: Vec<u8>, arg: u8) -> WirePacket {
         [.., start, field] if arg & 8 != 0 => Some((u16::from(start), u16::from(field))),
         _ => None,
     };
-    // What stands in front of it on a tap or packet socket may say anything.
-    if let (true, Some((_, header))) = (arg & 16 != 0, bytes.split_last_chunk()) {
+    // What stands in front of it on a tap or packet socket may say anything; the corpus has two bytes behind it.
+    if let (true, Some((_, [header @ .., _, _]))) = (arg & 16 != 0, bytes.split_last_chunk::<12>()) {
         let (checksum, gso) = offload_of(header);
         let partial_checksum = match checksum {
             Checksum::Partial { start, field } => Some((start - HEADROOM as u16, field)),

@@ -1,8 +1,9 @@
-"""Has the kernel cut super-packets up: writes each into a tap behind a virtio header, and prints what comes out of
-a veth without offloads, one line of hex for each frame, with a line `-` behind each super-packet.
+"""Has the kernel cut super-packets up: writes each into a tap behind a virtio header, and tells what comes out of
+a veth without offloads.
 
-    lines of stdin: GSO TYPE, HEADER LENGTH, SEGMENT SIZE, CHECKSUM START, CHECKSUM OFFSET, SEGMENTS, FRAME IN HEX
-    frame: from the Ethernet header on, the destination MAC left to be filled in
+    stdin:  for each a line GSO TYPE, HEADER LENGTH, SEGMENT SIZE, CHECKSUM START, CHECKSUM OFFSET, SEGMENTS, BYTES,
+            and so many bytes: the frame, from the Ethernet header on, the destination MAC left to be filled in
+    stdout: for each frame two bytes, its length, and the frame; behind each super-packet two zeros
 """
 import fcntl
 import os
@@ -43,16 +44,18 @@ wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
 wire.bind(("v1", 0))
 wire.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)
 wire.settimeout(5)
-for line in sys.stdin:
-    kind, header, size, start, field, segments, frame = line.split()
-    frame = mac + bytes.fromhex(frame)[6:]
-    virtio = struct.pack("BBHHHHH", 1, int(kind), int(header), int(size), int(start), int(field), 0)
-    os.write(tap, virtio + frame)
-    for _ in range(int(segments)):
+told = sys.stdout.buffer
+for line in iter(sys.stdin.buffer.readline, b""):
+    kind, header, size, start, field, segments, length = map(int, line.split())
+    frame = mac + sys.stdin.buffer.read(length)[6:]
+    os.write(tap, struct.pack("BBHHHHH", 1, kind, header, size, start, field, 0) + frame)
+    for _ in range(segments):
         while True:
             got, address = wire.recvfrom(65536)
             # What the kernel says of itself is not the subject.
             if address[2] != socket.PACKET_OUTGOING and got[:6] == b"\x02\0\0\0\0\x02":
                 break
-        print(got.hex())
-    print("-")
+        told.write(struct.pack("<H", len(got)))
+        told.write(got)
+    told.write(b"\0\0")
+    told.flush()

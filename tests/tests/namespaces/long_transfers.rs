@@ -41,10 +41,14 @@ fn all_pairs(mode: &str) {
             transfer(&format!("node to its {}", pod.attach.word()), &one.netns, &pod.netns, pod.ips());
         }
     }
-    for from in [&pods[0], &pods[2]] {
+    for (from, netns) in [
+        (pods[0].attach.word(), &pods[0].netns),
+        (pods[2].attach.word(), &pods[2].netns),
+        ("node", &one.netns),
+    ] {
         for to in &two.pods {
-            let what = format!("{} to {} across, IPIP {mode}", from.attach.word(), to.attach.word());
-            transfer(&what, &from.netns, &to.netns, to.ips());
+            let what = format!("{from} to {} across, IPIP {mode}", to.attach.word());
+            transfer(&what, netns, &to.netns, to.ips());
         }
     }
     for pod in pods.iter().chain(&two.pods) {

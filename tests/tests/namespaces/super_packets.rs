@@ -1,7 +1,7 @@
 //! Super-packets with the kernel at both ends: it cuts them up as we do, and what its stacks exchange
 //! through the router travels in them.
 
-use std::io::Write;
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use vrouter_tests::testbed::{Attach, Capture, Testbed, TwoNodes, checksum_errors
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// One super-packet: its line for the script, and the packet from its network header on.
-fn super_packet(number: u32) -> (String, Vec<u8>, u16) {
+/// One super-packet: what the script is told, the packet from its network header on, the bytes of a segment.
+fn super_packet(number: u32) -> (Vec<u8>, Vec<u8>, u16) {
     let mut state = number.wrapping_mul(0x9e37_79b9) | 1;
     let mut random = move |below: u32| {
         state ^= state << 13;
@@ -72,10 +72,10 @@ fn super_packet(number: u32) -> (String, Vec<u8>, u16) {
         1
     };
     let frame = ethernet([0; 6], [2, 0, 0, 0, 0, 1], ethertype, &packet);
-    let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
     let segments = len.div_ceil(u32::from(size));
-    let line = format!("{} {} {size} {start} {field} {segments} {hex}\n", kind | ecn, start + header);
-    (line, packet, size)
+    let (kind, header, bytes) = (kind | ecn, start + header, frame.len());
+    let line = format!("{kind} {header} {size} {start} {field} {segments} {bytes}\n");
+    ([line.as_bytes(), &frame].concat(), packet, size)
 }
 
 /// The packet one hop on.
@@ -105,12 +105,19 @@ fn the_kernel_cuts_them_up_the_same() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("python3 can be started");
-    let mut input = child.stdin.take().expect("it is piped");
+    let mut input = BufWriter::new(child.stdin.take().expect("it is piped"));
     let writer = std::thread::spawn(move || {
-        (0..count).try_for_each(|number| input.write_all(super_packet(number).0.as_bytes()))
+        (0..count).try_for_each(|number| input.write_all(&super_packet(number).0))?;
+        input.flush()
     });
-    let output = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
-    let mut lines = std::io::BufRead::lines(output);
+    let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut next_frame = move || {
+        let mut len = [0; 2];
+        output.read_exact(&mut len).expect("the script goes on");
+        let mut frame = vec![0; u16::from_le_bytes(len).into()];
+        output.read_exact(&mut frame).expect("the script goes on");
+        frame
+    };
     let mut wrong = 0;
     for number in 0..count {
         let (_, packet, size) = super_packet(number);
@@ -121,30 +128,25 @@ fn the_kernel_cuts_them_up_the_same() {
             let mut ours = vec![0; plan.header_len()];
             ours.extend_from_slice(&packet[data..data + segment.len]);
             plan.finish(&segment, &mut ours).expect("one of its segments");
-            let theirs = lines.next().expect("the script goes on").expect("text");
-            let theirs = bytes(&theirs[28..]);
+            let frame = next_frame();
+            let theirs = frame.get(14..).expect("a segment");
             if theirs != ours {
                 // The kernel makes the checksum by difference, which once in some ten thousand packets
                 // comes out as one that no receiver takes.
-                assert!(sums_up(&ours) && !sums_up(&theirs), "super-packet {number}, {segment:?}");
+                assert!(sums_up(&ours) && !sums_up(theirs), "super-packet {number}, {segment:?}");
                 let (start, protocol) = transport(&packet);
                 let at = start + if protocol == TCP { 16 } else { 6 };
                 let but_for_it = |packet: &[u8]| [&packet[..at], &packet[at + 2..]].concat();
-                assert_eq!(but_for_it(&theirs), but_for_it(&ours), "super-packet {number}, {segment:?}");
+                assert_eq!(but_for_it(theirs), but_for_it(&ours), "super-packet {number}, {segment:?}");
                 wrong += 1;
             }
         }
-        assert_eq!(lines.next().expect("the script goes on").expect("text"), "-");
+        assert_eq!(next_frame(), [], "super-packet {number} has no more segments");
     }
     writer.join().expect("no panic").expect("the script reads all");
     assert!(child.wait().expect("our own child").success());
     println!("of {count} super-packets {wrong} segments have a wrong checksum by the kernel");
     assert!(wrong <= count / 1000);
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    let pairs = hex.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).expect("text"));
-    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect()
 }
 
 /// Where the transport header of a packet without IP options begins, and its protocol.

@@ -12,7 +12,6 @@
 //!   device_xdp   maps + program + link of a device     affinity  worker on a core
 //!   flow_memory  of flows, kept for a successor
 //!   huge_pages   for tables of routes                  tsc       cycle counter
-//!   packet_sender  super-packets past AF_XDP
 //! ```
 //!
 //! Everything here is thin: it names each step in its errors, holds kernel objects
@@ -32,7 +31,6 @@ pub(crate) mod flow_memory;
 pub(crate) mod huge_pages;
 pub(crate) mod ifreq;
 pub(crate) mod netns;
-pub(crate) mod packet_sender;
 pub(crate) mod packet_socket;
 mod plain;
 mod ring;

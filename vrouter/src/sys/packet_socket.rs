@@ -1,11 +1,11 @@
 //! Packet sockets of one device, whose frames carry a virtio-net header as those of taps do.
 //!
 //! ```text
-//!   receive, send:  | VirtioHeader, 12 bytes | Ethernet frame, up to 64 KiB with GSO |   many a call
+//!   receive, send:  | VirtioHeader, 10 bytes | Ethernet frame, up to 64 KiB with GSO |   many a call
 //! ```
 //!
-//! Two sockets make a [`PacketSocket`]. One is bound to a protocol and receives; the other is bound to
-//! none and sends, so that the kernel reads the protocol of each frame from its header.
+//! Two sockets make a [`PacketSocket`]. One is bound to a protocol and receives; the other, a [`Sender`],
+//! is bound to none, so that the kernel reads the protocol of each frame from its header.
 //!
 //! Source: packet(7); `net/packet/af_packet.c`.
 
@@ -18,7 +18,6 @@ use super::error::{OsError, last_errno};
 use super::ifreq::device_name;
 use super::sockopt::{self, set};
 use super::tc_program::{MARK, OTHER_HOST};
-use super::tun::VIRTIO_HEADER_LEN;
 
 /// Most messages of a call.
 pub(crate) const MESSAGES: usize = 64;
@@ -27,7 +26,6 @@ const SOCKET_BUFFER: libc::c_int = 8 << 20;
 
 // Not in the libc crate (linux/if_packet.h, linux/filter.h).
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
-const PACKET_VNET_HDR_SZ: libc::c_int = 24;
 const SKF_AD_OFF: i32 = -0x1000;
 const SKF_AD_PKTTYPE: i32 = 4;
 const SKF_AD_MARK: i32 = 20;
@@ -84,40 +82,17 @@ fn op(code: u32, skip: u8, k: u32) -> libc::sock_filter {
 #[derive(Debug)]
 pub(crate) struct PacketSocket {
     rx: OwnedFd,
-    tx: OwnedFd,
+    tx: Sender,
 }
 
 impl PacketSocket {
     /// Opens the sockets on the device `ifindex` of the calling thread's network namespace.
     ///
     /// # Errors
-    /// Each names the step and the device. `ENOPROTOOPT`: Linux 6.6 is needed.
+    /// Each names the step and the device. `EPERM`: CAP_NET_RAW or CAP_NET_ADMIN is missing.
     pub(crate) fn open(ifindex: u32, receives: Receives) -> Result<Self, OsError> {
-        let failed = |step: &str, errno: Errno, hint| {
-            OsError::new(format!("{step} of {}", device_name(ifindex)), errno).hint(hint)
-        };
-        let open = |protocol: u16, filter: &[libc::sock_filter]| {
-            let fd = socket().map_err(|errno| {
-                let hint = if errno == Errno::PERM { "CAP_NET_RAW is missing" } else { "" };
-                failed("open a packet socket", errno, hint)
-            })?;
-            let header_len = VIRTIO_HEADER_LEN as libc::c_int;
-            set(&fd, libc::SOL_PACKET, PACKET_VNET_HDR_SZ, &header_len)
-                .map_err(|errno| failed("ask for virtio headers", errno, "Linux 6.6 is needed"))?;
-            set(&fd, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1)
-                .map_err(|errno| failed("ignore what leaves", errno, ""))?;
-            for option in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {
-                set(&fd, libc::SOL_SOCKET, option, &SOCKET_BUFFER)
-                    .map_err(|errno| failed("set the socket buffers", errno, "CAP_NET_ADMIN is missing"))?;
-            }
-            if !filter.is_empty() {
-                attach(&fd, filter).map_err(|errno| failed("filter the packets", errno, ""))?;
-            }
-            // From here on it receives.
-            bind(&fd, ifindex, protocol).map_err(|errno| failed("bind to packets", errno, ""))?;
-            Ok::<_, OsError>(fd)
-        };
-        Ok(Self { rx: open(receives.protocol(), &receives.filter())?, tx: open(0, &[])? })
+        let rx = open(ifindex, receives.protocol(), libc::SO_RCVBUFFORCE, &receives.filter())?;
+        Ok(Self { rx, tx: Sender::open(ifindex)? })
     }
 
     /// Receives up to as many packets as `lens` has places, each with its header into `each` buffers
@@ -156,28 +131,9 @@ impl PacketSocket {
         Ok(rustix::io::readv(&self.rx, buffers)?)
     }
 
-    /// Sends packets, each with its header: message `n` is the buffers from where the one before ends
-    /// to `ends[n]`. Returns how many the kernel took, from the first.
-    ///
-    /// # Errors
-    /// Why the first was refused. `WouldBlock`, `ENOBUFS`: too much waits. `EMSGSIZE`: longer than the
-    /// device's MTU. `EINVAL`: a malformed header. `ENETDOWN`, `ENXIO`: the device is down or gone.
+    /// As [`Sender::send`].
     pub(crate) fn send(&self, buffers: &[IoSlice<'_>], ends: &[u16]) -> Result<usize, Errno> {
-        let mut headers = empty_headers();
-        let count = ends.len().min(MESSAGES);
-        let mut start = 0;
-        for (header, end) in headers.iter_mut().zip(ends) {
-            let message = buffers.get(start..usize::from(*end)).unwrap_or(&[]);
-            start = usize::from(*end);
-            // `IoSlice` has the layout of `iovec`, which sending does not write to.
-            header.msg_hdr.msg_iov = message.as_ptr().cast_mut().cast();
-            header.msg_hdr.msg_iovlen = message.len() as _;
-        }
-        let fd = self.tx.as_raw_fd();
-        // SAFETY: the first `count` headers lead to buffers that are valid for reads and borrowed until
-        // the call returns; there is no address and no control data.
-        let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count as _, libc::MSG_DONTWAIT as _) };
-        usize::try_from(sent).map_err(|_| last_errno())
+        self.tx.send(buffers, ends)
     }
 
     /// Packets lost because the receive buffer was full, since the last call.
@@ -199,10 +155,91 @@ impl AsFd for PacketSocket {
     }
 }
 
+/// A socket that sends to one device.
+///
+/// Unlike AF_XDP it can leave checksums and segmentation to the kernel, which has the device do them or,
+/// where the device cannot, does them itself in one go.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    fd: OwnedFd,
+}
+
+impl Sender {
+    /// A sender to the device `ifindex` of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// As [`PacketSocket::open`].
+    pub(crate) fn open(ifindex: u32) -> Result<Self, OsError> {
+        Ok(Self { fd: open(ifindex, 0, libc::SO_SNDBUFFORCE, &[])? })
+    }
+
+    /// Sends packets, each with its header: message `n` is the buffers from where the one before ends
+    /// to `ends[n]`. Returns how many the kernel took, from the first.
+    ///
+    /// # Errors
+    /// Why the first was refused. `WouldBlock`, `ENOBUFS`: too much waits. `EMSGSIZE`: longer than the
+    /// device's MTU. `EINVAL`: a malformed header. `ENETDOWN`, `ENXIO`: the device is down or gone.
+    pub(crate) fn send(&self, buffers: &[IoSlice<'_>], ends: &[u16]) -> Result<usize, Errno> {
+        if let [end] = *ends {
+            let message = buffers.get(..usize::from(end)).unwrap_or(&[]);
+            return rustix::io::writev(&self.fd, message).map(|_| 1);
+        }
+        let mut headers = empty_headers();
+        let count = ends.len().min(MESSAGES);
+        let mut start = 0;
+        for (header, end) in headers.iter_mut().zip(ends) {
+            let message = buffers.get(start..usize::from(*end)).unwrap_or(&[]);
+            start = usize::from(*end);
+            // `IoSlice` has the layout of `iovec`, which sending does not write to.
+            header.msg_hdr.msg_iov = message.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_iovlen = message.len() as _;
+        }
+        let fd = self.fd.as_raw_fd();
+        // SAFETY: the first `count` headers lead to buffers that are valid for reads and borrowed until
+        // the call returns; there is no address and no control data.
+        let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count as _, libc::MSG_DONTWAIT as _) };
+        usize::try_from(sent).map_err(|_| last_errno())
+    }
+}
+
 fn empty_headers() -> [libc::mmsghdr; MESSAGES] {
     // SAFETY: zeros are a message without buffers, address and control data.
     unsafe { std::mem::zeroed() }
 }
+
+/// A socket bound to a protocol of a device, 0 being none, with room in the buffer that `direction` names.
+fn open(
+    ifindex: u32,
+    protocol: u16,
+    direction: libc::c_int,
+    filter: &[libc::sock_filter],
+) -> Result<OwnedFd, OsError> {
+    let failed = |step: &str, errno: Errno| {
+        let missing = match errno {
+            Errno::PERM if step == OPEN => "CAP_NET_RAW is missing",
+            Errno::PERM => "CAP_NET_ADMIN is missing",
+            _ => "",
+        };
+        OsError::new(format!("{step} of {}", device_name(ifindex)), errno).hint(missing)
+    };
+    let fd = socket().map_err(|errno| failed(OPEN, errno))?;
+    let one: libc::c_int = 1;
+    set(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &one)
+        .map_err(|errno| failed("ask for virtio headers", errno))?;
+    set(&fd, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &one)
+        .map_err(|errno| failed("ignore what leaves", errno))?;
+    set(&fd, libc::SOL_SOCKET, direction, &SOCKET_BUFFER)
+        .map_err(|errno| failed("set the socket buffer", errno))?;
+    if !filter.is_empty() {
+        attach(&fd, filter).map_err(|errno| failed("filter the packets", errno))?;
+    }
+    // From here on it receives.
+    bind(&fd, ifindex, protocol).map_err(|errno| failed("bind to packets", errno))?;
+    Ok(fd)
+}
+
+/// The step of [`open`] that needs CAP_NET_RAW.
+const OPEN: &str = "open a packet socket";
 
 /// A socket that receives nothing yet.
 fn socket() -> Result<OwnedFd, Errno> {

@@ -1,7 +1,7 @@
 //! Tap devices: made or adopted by name, read and written with a virtio header.
 //!
 //! ```text
-//!   read, write:  | VirtioHeader, 12 bytes | Ethernet frame, up to 64 KiB with GSO |
+//!   read, write:  | VirtioHeader, 10 bytes | Ethernet frame, up to 64 KiB with GSO |
 //! ```
 //!
 //! A tap is made in the network namespace of the calling thread; its descriptor works
@@ -24,10 +24,10 @@ use super::ifreq::{decode_ethernet, encode_ethernet, encode_name, request};
 const TUNSETSTEERINGEBPF: libc::Ioctl = 0x8004_54e0_u32 as libc::Ioctl;
 
 /// Bytes of [`VirtioHeader`] in front of every frame.
-pub(crate) const VIRTIO_HEADER_LEN: usize = 12;
+pub(crate) const VIRTIO_HEADER_LEN: usize = 10;
 
-/// The header in front of each frame (`struct virtio_net_hdr_mrg_rxbuf`), all fields in
-/// the machine's byte order.
+/// The header in front of each frame (`struct virtio_net_hdr`), all fields in the machine's
+/// byte order.
 ///
 /// | byte | field | meaning |
 /// |---|---|---|
@@ -37,7 +37,6 @@ pub(crate) const VIRTIO_HEADER_LEN: usize = 12;
 /// | 4 | gso_size | payload bytes of a segment |
 /// | 6 | csum_start | where the checksummed part begins, from the frame's start |
 /// | 8 | csum_offset | where the checksum lies, from `csum_start` |
-/// | 10 | num_buffers | not used by taps |
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct VirtioHeader {
     pub(crate) flags: u8,
@@ -46,7 +45,6 @@ pub(crate) struct VirtioHeader {
     pub(crate) gso_size: u16,
     pub(crate) csum_start: u16,
     pub(crate) csum_offset: u16,
-    pub(crate) num_buffers: u16,
 }
 
 impl VirtioHeader {
@@ -71,7 +69,6 @@ impl VirtioHeader {
             gso_size: field(4),
             csum_start: field(6),
             csum_offset: field(8),
-            num_buffers: field(10),
         }
     }
 
@@ -81,8 +78,7 @@ impl VirtioHeader {
         let [c, d] = self.gso_size.to_ne_bytes();
         let [e, f] = self.csum_start.to_ne_bytes();
         let [g, h] = self.csum_offset.to_ne_bytes();
-        let [i, j] = self.num_buffers.to_ne_bytes();
-        [self.flags, self.gso_type, a, b, c, d, e, f, g, h, i, j]
+        [self.flags, self.gso_type, a, b, c, d, e, f, g, h]
     }
 }
 

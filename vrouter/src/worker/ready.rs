@@ -39,6 +39,8 @@ pub struct ReadySet {
     on_readiness: usize,
     /// Queues that cannot be waited on.
     unwaitable: usize,
+    /// What ended a block has not been looked at.
+    woken: bool,
 }
 
 impl ReadySet {
@@ -56,6 +58,7 @@ impl ReadySet {
             waited: vec![Waited::Not; super::Worker::MAX_QUEUES],
             on_readiness: 0,
             unwaitable: 0,
+            woken: false,
         })
     }
 
@@ -96,10 +99,10 @@ impl ReadySet {
         self.events.clear();
     }
 
-    /// Looks which queues are ready, without blocking.
+    /// Looks which queues are ready, without blocking. What has just ended a block is known already.
     #[inline]
     pub fn collect(&mut self) {
-        if self.on_readiness > 0 {
+        if !core::mem::take(&mut self.woken) && self.on_readiness > 0 {
             self.wait(Duration::ZERO);
         }
     }
@@ -118,6 +121,7 @@ impl ReadySet {
     /// Blocks until something is ready or the time is over.
     pub fn block(&mut self, timeout: Duration) {
         self.wait(timeout);
+        self.woken = true;
     }
 
     fn wait(&mut self, timeout: Duration) {

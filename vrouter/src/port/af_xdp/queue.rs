@@ -199,7 +199,7 @@ impl Queue {
 
     /// Sends a super-packet as it is, behind what is in the ring; whether that was possible.
     #[inline]
-    fn send_whole(&mut self, packet: &TxPacket, pool: &mut FramePool, sent: &mut (u64, u64)) -> bool {
+    fn send_whole(&mut self, packet: &mut TxPacket, pool: &mut FramePool, sent: &mut (u64, u64)) -> bool {
         if self.whole.is_none() {
             return false;
         }
@@ -321,10 +321,10 @@ impl PortQueue for Queue {
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
         self.reap(io.pool);
         let mut sent = (0, 0);
-        for packet in batch.drain(..) {
+        for mut packet in batch.drain(..) {
             if packet.gso == Gso::default() {
                 self.send(packet, io, &mut sent);
-            } else if self.send_whole(&packet, io.pool, &mut sent) {
+            } else if self.send_whole(&mut packet, io.pool, &mut sent) {
                 io.pool.free(packet.frame);
             } else {
                 segments::cut(packet, io, |packet, io| {

@@ -14,20 +14,16 @@ use std::io::IoSlice;
 
 use crate::burst::TxPacket;
 use crate::frame::FrameArea;
-use crate::frame::chain::{MAX_PACKET, frames_for};
+use crate::port::messages::{self, MAX_FRAMES};
 use crate::port::virtio;
 use crate::sys::OsError;
-use crate::sys::packet_sender::PacketSender;
-
-/// Bytes of the header in front: without its last field, which packet sockets do not have by default.
-const HEADER_LEN: usize = 10;
-/// The header, and the frames of the longest packet.
-const MAX_PIECES: usize = 1 + frames_for(MAX_PACKET, 2048);
+use crate::sys::packet_socket::Sender;
+use crate::sys::tun::VIRTIO_HEADER_LEN;
 
 /// Sends super-packets as they are.
 #[derive(Debug)]
 pub(super) struct Whole {
-    socket: PacketSender,
+    socket: Sender,
 }
 
 impl Whole {
@@ -36,23 +32,22 @@ impl Whole {
     /// # Errors
     /// What opening a packet socket says.
     pub(super) fn open(ifindex: u32) -> Result<Self, OsError> {
-        Ok(Whole { socket: PacketSender::open(ifindex)? })
+        Ok(Whole { socket: Sender::open(ifindex)? })
     }
 
     /// Sends a super-packet; whether the kernel took it. If not, it is still to be cut up.
-    pub(super) fn send(&self, area: &FrameArea, packet: &TxPacket) -> bool {
+    pub(super) fn send(&self, area: &FrameArea, packet: &mut TxPacket) -> bool {
         if virtio::is_tunnelled(packet, area) {
             return false;
         }
-        let header = virtio::header_of(packet, area).to_bytes();
-        let mut slices = [IoSlice::new(&[]); MAX_PIECES];
-        slices[0] = IoSlice::new(&header[..HEADER_LEN]);
-        let mut count = 1;
-        for (slice, piece) in slices[1..].iter_mut().zip(area.runs(&packet.frame, packet.offset, packet.len))
-        {
+        let Ok(start) = messages::put_header(packet, area) else { return false };
+        let mut slices = [IoSlice::new(&[]); MAX_FRAMES];
+        let mut count = 0;
+        let pieces = area.runs(&packet.frame, start, packet.len + VIRTIO_HEADER_LEN as u16);
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
             *slice = IoSlice::new(piece);
             count += 1;
         }
-        self.socket.send(&slices[..count]).is_ok()
+        self.socket.send(&slices[..count], &[count as u16]).is_ok()
     }
 }

@@ -36,7 +36,7 @@ fn frames_pass_both_ways_with_their_header_root() {
         assert_eq!(socket.receive(|f| f[12..14] == [0x88, 0xb5]), frame(1));
         let two = frame(2);
         let parts = [IoSlice::new(&header), IoSlice::new(&two[..20]), IoSlice::new(&[9; 40])];
-        assert_eq!(tap.writev(&parts).unwrap(), 72);
+        assert_eq!(tap.writev(&parts).unwrap(), 70);
         assert_eq!(socket.receive(|f| f[12..14] == [0x88, 0xb5])[20..], [9; 40]);
 
         let mut buffer = [0; 2048];
@@ -55,7 +55,7 @@ fn frames_pass_both_ways_with_their_header_root() {
         let len = within(PATIENCE, || {
             tap.readv(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut rest)]).ok()
         });
-        assert_eq!(len, Some(72));
+        assert_eq!(len, Some(70));
         assert_eq!(rest[..60], frame(4));
     });
 }
@@ -167,7 +167,6 @@ fn header_bytes() {
         gso_size: 1460,
         csum_start: 34,
         csum_offset: 16,
-        num_buffers: 0,
     };
     let bytes = header.to_bytes();
     assert_eq!(bytes[..2], [1, 1]);
