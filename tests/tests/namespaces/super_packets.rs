@@ -2,12 +2,13 @@
 //! through the router travels in them.
 
 use std::io::{BufReader, BufWriter, Read, Write};
+use std::net::UdpSocket;
 use std::process::Stdio;
 use std::time::Duration;
 
 use encap::segment::Segmenter;
 use vrouter_tests::packet::{Ip4, ethernet, internet_checksum, ip6, pseudo_sum4, pseudo_sum6};
-use vrouter_tests::testbed::{Attach, Capture, Testbed, TwoNodes, checksum_errors, tcp_transfer};
+use vrouter_tests::testbed::{Attach, Capture, Testbed, TwoNodes, checksum_errors, ping, tcp_transfer};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -257,4 +258,76 @@ fn a_veth_takes_them_whole() {
             assert_eq!(node.router.drops(reason), 0, "{reason}");
         }
     }
+}
+
+/// Sends of twenty datagrams at once (`UDP_SEGMENT`), as QUIC senders make them: each datagram arrives by itself
+/// at a receiver that knows nothing of this.
+fn datagrams_of_one_send(attach: [&[Attach]; 2], across: bool, mode: &str) {
+    const SENDS: usize = 10;
+    const DATAGRAMS: usize = 20;
+    const SIZE: usize = 1200;
+    const LAST: usize = 700;
+    let net = TwoNodes::new(attach).ipip_mode(mode).start();
+    let from = &net.nodes[0].pods[0];
+    let to = if across { &net.nodes[1].pods[0] } else { &net.nodes[0].pods[1] };
+    for ip in to.ips() {
+        assert_eq!(ping(&from.netns, ip, 1).received, 1, "neighbours know each other");
+        let receiver = to.netns.enter(|| UdpSocket::bind((ip, 0))).expect("any port is free");
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout above 0");
+        let port = receiver.local_addr().expect("it is bound").port();
+        let family = if ip.is_ipv6() { "AF_INET6" } else { "AF_INET" };
+        let script = format!(
+            "import socket, time\n\
+             out = socket.socket(socket.{family}, socket.SOCK_DGRAM)\n\
+             out.setsockopt(17, 103, {SIZE})\n\
+             data = bytes((i * 7 + i // 251) % 256 for i in range({}))\n\
+             for number in range({SENDS}):\n\
+             \x20   out.sendto(bytes([number]) + data[1:], ('{ip}', {port}))\n\
+             \x20   time.sleep(0.02)\n",
+            (DATAGRAMS - 1) * SIZE + LAST
+        );
+        let mut sender = from.netns.command("python3").args(["-c", &script]).spawn().expect("python3 starts");
+        for number in 0..SENDS * DATAGRAMS {
+            let (send, first) = (number / DATAGRAMS, number % DATAGRAMS * SIZE);
+            let len = if number % DATAGRAMS == DATAGRAMS - 1 { LAST } else { SIZE };
+            let mut wanted: Vec<u8> = (first..first + len).map(|i| (i * 7 + i / 251) as u8).collect();
+            if first == 0 {
+                wanted[0] = send as u8;
+            }
+            let mut datagram = [0; 2 * SIZE];
+            let got = receiver.recv(&mut datagram);
+            let got = got.unwrap_or_else(|error| panic!("datagram {number} to {ip}: {error}"));
+            assert!(
+                datagram[..got] == wanted,
+                "datagram {number} to {ip} has {got} bytes, or others than sent"
+            );
+        }
+        assert!(sender.wait().expect("our own child").success());
+    }
+    for pod in [from, to] {
+        assert_eq!(checksum_errors(&pod.netns), 0, "{} refused packets", pod.name);
+    }
+    let (packets, bytes) = received(&net, 0, &from.name);
+    assert!(bytes / packets.max(1) > 5000, "{bytes} bytes in {packets} packets: not whole");
+    for node in &net.nodes {
+        for reason in
+            ["bad-segmentation-offload", "too-big-for-port", "length-mismatch", "no-frame", "tx-full"]
+        {
+            assert_eq!(node.router.drops(reason), 0, "{reason}");
+        }
+    }
+}
+
+#[test]
+fn datagrams_of_one_send_on_one_node() {
+    datagrams_of_one_send([&[Attach::Tap, Attach::Tap], &[]], false, "Never");
+    datagrams_of_one_send([&[Attach::Tap, Attach::Veth], &[]], false, "Never");
+}
+
+#[test]
+fn datagrams_of_one_send_across_nodes() {
+    for mode in ["Never", "Always"] {
+        datagrams_of_one_send([&[Attach::Tap], &[Attach::Tap]], true, mode);
+    }
+    datagrams_of_one_send([&[Attach::Tap], &[Attach::Veth]], true, "Never");
 }
