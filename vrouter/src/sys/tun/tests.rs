@@ -75,9 +75,9 @@ fn offloads_leave_the_checksum_to_us_root() {
             let mut buffer = vec![0; 4096];
             within(PATIENCE, || {
                 let len = tap.read(&mut buffer).ok()?;
-                let header = VirtioHeader::from_bytes(buffer[..12].try_into().unwrap());
-                let ours = buffer[24..26] == [8, 0] && len == 12 + 14 + 28 + 100;
-                ours.then_some(header)
+                let (header, frame) = buffer[..len].split_first_chunk().unwrap();
+                let ours = frame[12..14] == [8, 0] && frame.len() == 14 + 28 + 100;
+                ours.then(|| VirtioHeader::from_bytes(header))
             })
             .unwrap()
         };
