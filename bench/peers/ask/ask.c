@@ -10,16 +10,20 @@
  *                                       SEGMENT other than 0 each send is of SIZE bytes in datagrams of SEGMENT
  *                                       (UDP_SEGMENT, as QUIC senders do)
  *   ask sink PORT SECONDS               counts what comes, from the first datagram on
+ *   ask wake COUNT                      no network: core 0 asks core 1, which polls and answers at once, and blocks
+ *                                       meanwhile, so that it takes as long as to wake a task of another core
  *
  * Prints the nanoseconds of each, one a line; of `connections`, how many were made and how many failed; of `flood`
  * the bytes sent, of `sink` the bytes that came and the seconds between the first and the last. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/udp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
@@ -218,8 +222,43 @@ static int sink(const char *port, double seconds)
     return 0;
 }
 
+static void stay_on(int core)
+{
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    CPU_SET(core, &cores);
+    CHECK(sched_setaffinity(0, sizeof cores, &cores));
+}
+
+static int ask_wake(long count)
+{
+    int request, answer;
+    unsigned long one = 1, read_back;
+    CHECK(request = eventfd(0, EFD_NONBLOCK));
+    CHECK(answer = eventfd(0, 0));
+    stay_on(1);
+    if (fork() == 0) {
+        while (count > 0)
+            if (read(request, &read_back, sizeof read_back) > 0) {
+                CHECK(write(answer, &one, sizeof one));
+                count--;
+            }
+        _exit(0);
+    }
+    stay_on(0);
+    while (count-- > 0) {
+        long start = now();
+        CHECK(write(request, &one, sizeof one));
+        CHECK(read(answer, &read_back, sizeof read_back));
+        printf("%ld\n", now() - start);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && !strcmp(argv[1], "wake"))
+        return ask_wake(atol(argv[2]));
     if (argc == 3 && !strcmp(argv[1], "serve"))
         return serve(argv[2]);
     if (argc == 5 && !strcmp(argv[1], "udp"))
