@@ -1,7 +1,6 @@
 //! Traffic between namespaces, judged by what arrives.
 //!
-//! Bytes are drawn from a seeded generator on both sides, so that a receiver knows each byte that it
-//! must see.
+//! Both sides draw their bytes from seeded generators, so that a receiver knows each byte that it must see.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -160,31 +159,50 @@ impl Noise {
     }
 }
 
-/// Block size of transfers; both sides draw their bytes in such blocks.
+/// Block size of transfers.
 const BLOCK: usize = 64 * 1024;
 
+/// What a transfer carries: blocks, each from another place of the same noise, so that long transfers cost the
+/// machine little beside what they are to test, and no block is like its neighbours.
+struct Blocks {
+    noise: Vec<u8>,
+    places: Noise,
+}
+
+impl Blocks {
+    fn new(seed: u64) -> Self {
+        let mut noise = vec![0; 2 * BLOCK];
+        Noise(seed).fill(&mut noise);
+        Self { noise, places: Noise(seed) }
+    }
+
+    /// The next block, `len` bytes of it.
+    fn next(&mut self, len: usize) -> &[u8] {
+        let mut place = [0; 8];
+        self.places.fill(&mut place);
+        let place = u64::from_le_bytes(place) as usize % BLOCK;
+        &self.noise[place..place + len]
+    }
+}
+
 fn send(mut stream: &TcpStream, seed: u64, bytes: usize) -> Result<(), String> {
-    let mut noise = Noise(seed);
-    let mut block = vec![0; BLOCK];
+    let mut blocks = Blocks::new(seed);
     for offset in (0..bytes).step_by(BLOCK) {
-        let len = BLOCK.min(bytes - offset);
-        noise.fill(&mut block);
-        stream.write_all(&block[..len]).map_err(|error| format!("sending at byte {offset}: {error}"))?;
+        let block = blocks.next(BLOCK.min(bytes - offset));
+        stream.write_all(block).map_err(|error| format!("sending at byte {offset}: {error}"))?;
     }
     Ok(())
 }
 
 fn receive(mut stream: &TcpStream, seed: u64, bytes: usize) -> Result<(), String> {
-    let mut noise = Noise(seed);
-    let mut wanted = vec![0; BLOCK];
+    let mut blocks = Blocks::new(seed);
     let mut block = vec![0; BLOCK];
     for offset in (0..bytes).step_by(BLOCK) {
         let len = BLOCK.min(bytes - offset);
-        noise.fill(&mut wanted);
         stream
             .read_exact(&mut block[..len])
             .map_err(|error| format!("receiving at byte {offset}: {error}"))?;
-        if block[..len] != wanted[..len] {
+        if block[..len] != *blocks.next(len) {
             return Err(format!("other bytes than were sent, in {offset}..{}", offset + len));
         }
     }
