@@ -4,8 +4,10 @@
 //!   node1 172.30.5.11 ── switch ── 172.30.5.1 fabric 172.30.6.1 ── MTU 1400 ── 172.30.6.12 node2
 //! ```
 
+use std::time::Duration;
+
 use serde_json::Value;
-use vrouter_tests::testbed::{Attach, Route, TwoNodes, Uplink};
+use vrouter_tests::testbed::{Attach, Route, TcpSession, TwoNodes, Uplink, checksum_errors, within};
 
 #[test]
 fn a_tunnel_learns_the_mtu_of_its_path() {
@@ -48,4 +50,39 @@ fn a_tunnel_learns_the_mtu_of_its_path() {
     assert!(shown["path_mtu_seconds"].as_u64().is_some_and(|left| (500..=600).contains(&left)), "{shown}");
     let decision = one.router.vrctl_json(&["route", "get", &to.to_string()]);
     assert_eq!(decision["mtu"], 1380, "{decision:#}");
+}
+
+/// Its super-packets are told of by the segment that no longer fits, and cut into smaller ones from then on.
+#[test]
+fn a_stream_goes_on_where_its_path_becomes_narrower() {
+    for mode in ["Never", "Always"] {
+        let net = TwoNodes::new([&[Attach::Tap], &[Attach::Tap]]).ipip_mode(mode).start();
+        let [one, two] = &net.nodes;
+        let (from, to) = (&one.pods[0], &two.pods[0]);
+        let mut streams = to.ips().map(|ip| TcpSession::open(&from.netns, &to.netns, ip));
+        streams.iter_mut().for_each(|stream| stream.exchange(2_000_000));
+        let reasons = ["fragmentation-needed", "packet-too-big"];
+        let refused =
+            || [one, two].map(|node| reasons.map(|reason| node.router.drops(reason)).iter().sum::<u64>());
+        assert_eq!(refused(), [0, 0], "{mode}");
+        for (node, port) in [(one, "node1"), (two, "node2")] {
+            net.switch.netns.ip(&format!("link set {port} mtu 1300"));
+            node.netns.ip("link set eth1 mtu 1300");
+        }
+        for node in [one, two] {
+            within(Duration::from_secs(10), "the port has the new MTU", || {
+                let port = node.router.port(|port| port["role"] == "uplink");
+                (port["mtu"] == 1300).then_some(())
+            });
+        }
+        for stream in &mut streams {
+            let before = refused();
+            stream.exchange(2_000_000);
+            let after = refused();
+            assert!((0..2).all(|node| after[node] > before[node]), "{mode}: {before:?}, {after:?}");
+        }
+        for pod in [from, to] {
+            assert_eq!(checksum_errors(&pod.netns), 0, "{} refused packets", pod.name);
+        }
+    }
 }
