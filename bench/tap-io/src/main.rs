@@ -22,7 +22,7 @@ use io_uring::{IoUring, opcode, types};
 /// Packets of one turn.
 const BATCH: usize = 64;
 /// Bytes of the virtio-net header.
-const HEADER: usize = 12;
+const HEADER: usize = 10;
 /// Bytes of a frame of the router that a packet can have, and frames for 64 KiB.
 const PIECE: usize = 1792;
 const PIECES: usize = 37;
