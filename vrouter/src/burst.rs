@@ -234,6 +234,9 @@ pub struct Burst {
     /// Lanes whose packet is a chain of frames. Until the network header is parsed, `ip_len` holds the
     /// bytes of all its frames from there on.
     pub chained: u64,
+    /// Lanes whose network header lies in the worker's columns, where parse has put it, as it is in the
+    /// frame.
+    pub(crate) in_columns: u64,
     /// Lanes with a checksum or segmentation still to be done.
     offloaded: u64,
     /// Per-packet facts.
@@ -286,6 +289,7 @@ impl Default for Burst {
             unfit: 0,
             traced: 0,
             chained: 0,
+            in_columns: 0,
             offloaded: 0,
             len: 0,
             meta: Meta {
@@ -337,6 +341,7 @@ impl Burst {
         self.unfit = 0;
         self.traced = 0;
         self.chained = 0;
+        self.in_columns = 0;
         self.offloaded = 0;
         // Two fixed numbers, so that a small burst costs little and a large one no call.
         match usize::from(self.len) {

@@ -7,10 +7,11 @@
 //! ```
 //!
 //! Stages that check or change the same fact of all 64 lanes are plain loops over arrays; the
-//! compiler turns them into vector instructions as wide as it may use. Nothing here chooses an
-//! instruction by hand, and both copies are the same safe Rust, so they give the same answers.
+//! compiler turns them into vector instructions as wide as it may use. But for one instruction that every
+//! CPU has, nothing here chooses them by hand, and both copies are the same Rust, so they give the same
+//! answers.
 
-#![allow(unsafe_code, reason = "calls of functions that need CPU features")]
+#![allow(unsafe_code, reason = "calls of functions that need CPU features, an instruction of SSE2")]
 
 /// Lanes of a mask.
 const LANES: usize = u64::BITS as usize;
@@ -88,18 +89,38 @@ pub(crate) fn each(over: u64, work: impl FnMut(usize)) {
 #[inline(always)]
 pub(crate) fn mask(over: u64, test: impl Fn(usize) -> bool) -> u64 {
     over & match groups(over) {
-        1 => bits(&core::array::from_fn::<_, GROUP, _>(|lane| u8::from(test(lane)))),
-        _ => bits(&core::array::from_fn::<_, LANES, _>(|lane| u8::from(test(lane)))),
+        1 => bits::<GROUP>(test),
+        _ => bits::<LANES>(test),
     }
 }
 
-/// Bytes of zero or one as bits.
+/// The first `N` lanes that pass a test.
 #[inline(always)]
-fn bits(passes: &[u8]) -> u64 {
-    let (eights, _) = passes.as_chunks::<8>();
-    // The product brings the lowest bit of byte n to bit 56 + n.
-    let byte = |eight: &[u8; 8]| u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-    eights.iter().enumerate().fold(0, |mask, (n, eight)| mask | byte(eight) << (8 * n))
+fn bits<const N: usize>(test: impl Fn(usize) -> bool) -> u64 {
+    let mut passes = [0_u8; N];
+    // A loop rather than `from_fn`, which is not always made part of its caller.
+    for (lane, passes) in passes.iter_mut().enumerate() {
+        *passes = u8::from(test(lane)).wrapping_neg();
+    }
+    let (groups, _) = passes.as_chunks::<GROUP>();
+    groups.iter().enumerate().fold(0, |mask, (n, group)| mask | u64::from(highest_bits(group)) << (GROUP * n))
+}
+
+/// The highest bit of each byte. The compiler knows what this instruction does: where bytes come from a
+/// comparison of wide registers, the bits of its result are taken and there are no bytes.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+fn highest_bits(bytes: &[u8; GROUP]) -> u16 {
+    use core::arch::x86_64::{_mm_loadu_si128, _mm_movemask_epi8};
+    // SAFETY: sixteen bytes are the size of the register; every x86-64 CPU has SSE2.
+    unsafe { _mm_movemask_epi8(_mm_loadu_si128(bytes.as_ptr().cast())) as u16 }
+}
+
+/// The highest bit of each byte.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline(always)]
+fn highest_bits(bytes: &[u8; GROUP]) -> u16 {
+    bytes.iter().enumerate().fold(0, |bits, (n, byte)| bits | u16::from(byte >> 7) << n)
 }
 
 #[cfg(test)]

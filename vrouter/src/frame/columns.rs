@@ -42,6 +42,15 @@ impl Default for Columns {
     }
 }
 
+impl Columns {
+    /// The words of one lane.
+    #[inline(always)]
+    pub fn of(&self, lane: usize) -> [u32; 4] {
+        let [a, b, c, d] = &self.0;
+        [a[lane], b[lane], c[lane], d[lane]]
+    }
+}
+
 /// What is read where there is nothing to read; pieces reach no further behind `at`.
 static ZEROES: [u8; 256] = [0; 256];
 
@@ -73,7 +82,8 @@ impl FrameArea {
     /// Whether `reach` bytes from `at` on lie within a frame.
     #[inline(always)]
     fn holds(&self, frame: &Frame, at: u16, reach: usize) -> bool {
-        (frame.index() < self.count as usize) & (usize::from(at) + reach <= self.frame_size as usize)
+        // In 32 bits, so that sixteen lanes fit a register.
+        ((frame.index() as u32) < self.count) & (u32::from(at) + reach as u32 <= self.frame_size)
     }
 
     fn columns_scalar<const N: usize>(
@@ -134,11 +144,13 @@ impl FrameArea {
         instead: *mut u8,
     ) -> [*mut u8; GROUP] {
         let base = self.memory.base().as_ptr();
-        core::array::from_fn(|row| {
-            let lane = first + row;
+        let (held, frames, at) = (held >> first, &frames[first..first + GROUP], &at[first..first + GROUP]);
+        let mut rows = [instead; GROUP];
+        for (lane, row) in rows.iter_mut().enumerate() {
             let place = (frames[lane].index() << self.shift) + usize::from(at[lane]);
-            if held >> lane & 1 == 1 { base.wrapping_add(place) } else { instead }
-        })
+            *row = if held >> lane & 1 == 1 { base.wrapping_add(place) } else { instead };
+        }
+        rows
     }
 
     /// Writes sixteen bytes of each packet in `mask`, at `at[lane]`. Returns the lanes that were

@@ -41,6 +41,7 @@ fn packets(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     }
     strip(&mut burst.meta, mask);
     burst.v4 &= !mask;
+    burst.in_columns &= !mask;
     burst.decapsulated |= mask;
 
     let ordinary = parse::plain::inner(burst, mask, state.pool.area());

@@ -85,5 +85,7 @@ pub(super) fn run(point: HookPoint, burst: &mut Burst, tables: &Tables, state: &
         hook.stage.run(burst, &mut HookContext { tables, state });
     }
     state.hooks = hooks;
+    // They may have changed what parse has read.
+    burst.in_columns = 0;
     state.lap(PathStage::Hooks);
 }

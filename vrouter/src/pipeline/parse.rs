@@ -22,7 +22,7 @@ mod tests;
 use encap::wire::ethernet::{self, EtherType};
 use encap::wire::{checksum, icmpv6, ipv4, ipv6, ipv6_ext, protocol};
 
-use self::plain::{Gate, Ordinary};
+use self::plain::Gate;
 use crate::burst::{Burst, Checksum, Gso, are_few, lanes};
 use crate::drop_reason::DropReason;
 use crate::frame::FrameArea;
@@ -83,12 +83,12 @@ fn from_port(
     asked: &mut Asked,
     state: &mut WorkerState,
 ) {
-    let ordinary = match mask & !burst.offloaded() {
-        few if are_few(few) => Ordinary::default(),
-        many => {
-            let routes = tables.vrf(port.vrf).map_or(&tables.fib4, |vrf| &vrf.fib4);
-            plain::packets(burst, many, &Gate::of(port), routes, state.pool.area(), &mut state.columns)
-        }
+    let (whole, gate) = (mask & !burst.offloaded() & !burst.chained, Gate::of(port));
+    let ordinary = if are_few(whole) {
+        plain::few(burst, whole, &gate, state.pool.area())
+    } else {
+        let routes = tables.vrf(port.vrf).map_or(&tables.fib4, |vrf| &vrf.fib4);
+        plain::packets(burst, whole, &gate, routes, state.pool.area(), &mut state.columns)
     };
     let (mut v4, mut v6, mut ip_in_ip) = (ordinary.v4, ordinary.v6, ordinary.ip_in_ip);
     for lane in lanes(mask & !(v4 | v6)) {

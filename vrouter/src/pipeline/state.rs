@@ -100,7 +100,8 @@ pub struct WorkerState {
     spare: Vec<Box<Burst>>,
     /// What the flow and policy stages know of the burst.
     pub flows: Box<FlowState>,
-    /// Where stages read headers to; of no meaning between them.
+    /// Where stages read headers to; of no meaning between them, but for the second one of lanes in
+    /// [`Burst::in_columns`], up to `ttl_mtu`.
     pub(super) columns: Box<[Columns; 3]>,
     /// Ways that `lookup` found and that are as they were.
     pub ways: Box<Ways>,

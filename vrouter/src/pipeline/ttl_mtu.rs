@@ -21,8 +21,12 @@ use encap::wire::checksum;
 pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     let aging = !(burst.originated | burst.from_host | burst.to_host);
     let plain = burst.alive & aging & !burst.offloaded() & !burst.traced;
-    let plain = if are_few(plain) { 0 } else { fits(&burst.meta, plain) };
-    let aged = age(burst, plain, state);
+    let aged = if are_few(plain) {
+        lanes(plain).fold(0, |aged, lane| aged | u64::from(age_one(burst, lane, state)) << lane)
+    } else {
+        let fitting = fits(&burst.meta, plain);
+        age(burst, fitting, state)
+    };
     for lane in lanes(burst.alive & !aged) {
         let v4 = burst.v4 >> lane & 1 == 1;
         let ages = aging >> lane & 1 == 1;
@@ -70,12 +74,33 @@ fn age(burst: &mut Burst, mask: u64, state: &mut WorkerState) -> u64 {
         return 0;
     }
     let (area, v4) = (state.pool.area(), burst.v4);
+    let known = mask & !burst.in_columns == 0;
     let (frames, meta) = burst.frames_mut();
-    let [start, ..] = &mut *state.columns;
-    area.columns(frames, &meta.l3, [0], mask, core::array::from_mut(start));
+    let [start, parsed, _] = &mut *state.columns;
+    if !known {
+        area.columns(frames, &meta.l3, [0], mask, core::array::from_mut(start));
+    }
+    let start = if known { parsed } else { start };
     let (mut words, mut places) = ([0; LANES], [0; LANES]);
     let living = aged(start, mask, v4, &meta.l3, &mut words, &mut places);
     area.put_words(frames, &places, living, &words)
+}
+
+/// The same for one packet, if it needs no cutting: whether it was aged.
+#[inline]
+fn age_one(burst: &mut Burst, lane: usize, state: &mut WorkerState) -> bool {
+    let (v4, meta) = (burst.v4 >> lane & 1 == 1, &burst.meta);
+    if meta.ip_len[lane] > meta.mtu[lane] {
+        return false;
+    }
+    let at = meta.l3[lane].wrapping_add(if v4 { 8 } else { 4 });
+    let Some(word) = state.pool.area().header_mut::<4>(burst.frame_mut(lane), at) else { return false };
+    let old = u32::from_le_bytes(*word);
+    let (hops, aged) = if v4 { (old & 0xff, aged_v4(old)) } else { (old >> 24, old.wrapping_sub(1 << 24)) };
+    if hops > 1 {
+        *word = aged.to_le_bytes();
+    }
+    hops > 1
 }
 
 vector::widest! {

@@ -16,3 +16,19 @@ pub(crate) fn now() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
+
+/// Whether the counter runs evenly, whatever the processor does to save power.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn is_steady() -> bool {
+    use core::arch::x86_64::__cpuid;
+    const POWER: u32 = 0x8000_0007;
+    const INVARIANT_TSC: u32 = 1 << 8;
+    // Under Miri, which has no such instruction, nothing is asked.
+    !cfg!(miri) && __cpuid(0x8000_0000).eax >= POWER && __cpuid(POWER).edx & INVARIANT_TSC != 0
+}
+
+/// There is none: what [`now`] reads is the system's clock.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn is_steady() -> bool {
+    false
+}

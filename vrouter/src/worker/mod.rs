@@ -20,6 +20,7 @@ mod ownership;
 pub mod probe;
 pub mod ready;
 pub mod rebalance;
+mod turn_clock;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use moving::Moving;
 use probe::Prober;
 use ready::ReadySet;
 use rebalance::Rebalance;
+use turn_clock::TurnClock;
 
 /// How often a worker asks its queues for the kernel's counters, two system calls each, and may begin
 /// a probe.
@@ -196,8 +198,9 @@ impl Worker {
     pub fn run(&mut self) {
         self.in_thread = true;
         self.come_online();
+        let mut clock = TurnClock::new();
         while !self.stop {
-            let now = crate::clock::now();
+            let now = clock.now();
             let moved = self.turn(now);
             if moved > 0 {
                 self.idle.worked();

@@ -94,19 +94,22 @@ proptest! {
         let port = port(role);
         let gate = Gate::of(&port);
         let routes = fib::FibWriter::new().reader();
-        let mut pool = FramePool::new(FrameStore::new(FrameArea::new(2, 2048).unwrap()));
-        let mut bursts = [Burst::default(), Burst::default()];
+        let mut pool = FramePool::new(FrameStore::new(FrameArea::new(3, 2048).unwrap()));
+        let mut bursts = [Burst::default(), Burst::default(), Burst::default()];
         for burst in &mut bursts {
             let mut frame = pool.alloc().unwrap();
             pool.area().chunk_mut(&mut frame)[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(&bytes);
             burst.push(frame, HEADROOM as u16, bytes.len() as u16, PortId(0)).unwrap();
         }
-        let [short, long] = &mut bursts;
+        let [short, alone, long] = &mut bursts;
         let passed = plain::packets(short, short.alive, &gate, &routes, pool.area(), &mut Default::default());
+        let passed_alone = plain::few(alone, alone.alive, &gate, pool.area());
+        prop_assert_eq!(passed, passed_alone);
         let kind = packet(long, 0, &port, pool.area());
         if passed.v4 | passed.v6 != 0 {
             prop_assert_eq!(Ok(kind_of(passed)), kind, "{:02x?}", bytes);
             prop_assert_eq!(facts(short), facts(long));
+            prop_assert_eq!(facts(alone), facts(long));
         }
         for burst in &mut bursts {
             let frame = burst.take(0);
