@@ -58,6 +58,18 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let missing = vrouter::missing_cpu_features();
+    if missing.is_empty() {
+        return obey();
+    }
+    let (level, missing) = (vrouter::CPU_LEVEL, missing.join(", "));
+    eprintln!("error: this program is for CPUs of level {level}, and this one has no {missing}");
+    ExitCode::FAILURE
+}
+
+/// Apart from `main`, so that nothing of it runs before the CPU is known to have its instructions.
+#[inline(never)]
+fn obey() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

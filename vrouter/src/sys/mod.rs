@@ -12,6 +12,7 @@
 //!   device_xdp   maps + program + link of a device     affinity  worker on a core
 //!   flow_memory  of flows, kept for a successor
 //!   huge_pages   for tables of routes                  tsc       cycle counter
+//!   cpu       what programs are compiled for and it lacks
 //! ```
 //!
 //! Everything here is thin: it names each step in its errors, holds kernel objects
@@ -24,6 +25,7 @@
 pub(crate) mod affinity;
 pub(crate) mod bpf;
 mod bpf_asm;
+pub(crate) mod cpu;
 pub(crate) mod device_xdp;
 mod error;
 pub(crate) mod ethtool;

@@ -1,5 +1,8 @@
 //! The processor's time stamp counter.
 
+#[cfg(target_arch = "x86_64")]
+use super::cpu::cpuid;
+
 /// The counter now: cycles of the nominal frequency. On other processors than x86-64
 /// nanoseconds, so "cycles" are those of a 1 GHz clock there.
 #[cfg(target_arch = "x86_64")]
@@ -20,11 +23,10 @@ pub(crate) fn now() -> u64 {
 /// Whether the counter runs evenly, whatever the processor does to save power.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn is_steady() -> bool {
-    use core::arch::x86_64::__cpuid;
     const POWER: u32 = 0x8000_0007;
     const INVARIANT_TSC: u32 = 1 << 8;
-    // Under Miri, which has no such instruction, nothing is asked.
-    !cfg!(miri) && __cpuid(0x8000_0000).eax >= POWER && __cpuid(POWER).edx & INVARIANT_TSC != 0
+    // Miri has no such instruction.
+    !cfg!(miri) && cpuid(0x8000_0000, 0)[0] >= POWER && cpuid(POWER, 0)[3] & INVARIANT_TSC != 0
 }
 
 /// There is none: what [`now`] reads is the system's clock.

@@ -45,6 +45,18 @@ use cli::{Cli, PodVerb, PolicyVerb, RouteVerb, Verb, WorkersVerb};
 use failure::Failure;
 
 fn main() -> ExitCode {
+    let missing = vrouter::missing_cpu_features();
+    if missing.is_empty() {
+        return obey();
+    }
+    let (level, missing) = (vrouter::CPU_LEVEL, missing.join(", "));
+    eprintln!("vrctl: this program is for CPUs of level {level}, and this one has no {missing}");
+    ExitCode::FAILURE
+}
+
+/// Apart from `main`, so that nothing of it runs before the CPU is known to have its instructions.
+#[inline(never)]
+fn obey() -> ExitCode {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
