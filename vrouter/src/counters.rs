@@ -202,7 +202,7 @@ impl Probe {
 pub struct LoopCounters {
     /// Turns of the worker's loop.
     pub loops: Counter,
-    /// Turns that moved at least one packet.
+    /// Turns that moved at least one packet; several at one reading of the clock are one.
     pub busy_loops: Counter,
     /// Bursts received.
     pub bursts: Counter,

@@ -69,18 +69,16 @@ impl TxStage {
         queue
     }
 
-    /// Takes a port with packets and its batch; give the batch back by [`restore`](Self::restore).
+    /// Takes a port with packets; its batch, which is to be emptied, by [`batch_of`](Self::batch_of).
     #[inline]
-    pub fn next_batch(&mut self) -> Option<(PortId, Vec<TxPacket>)> {
-        let port = self.dirty.pop()?;
-        Some((port, core::mem::take(&mut self.by_port[port.index()])))
+    pub fn next_port(&mut self) -> Option<PortId> {
+        self.dirty.pop()
     }
 
-    /// Returns an emptied batch, so that its memory is used again.
+    /// The batch of a port that [`next_port`](Self::next_port) has named.
     #[inline]
-    pub fn restore(&mut self, port: PortId, batch: Vec<TxPacket>) {
-        debug_assert!(batch.is_empty());
-        self.by_port[port.index()] = batch;
+    pub fn batch_of(&mut self, port: PortId) -> &mut Vec<TxPacket> {
+        &mut self.by_port[port.index()]
     }
 }
 

@@ -24,7 +24,8 @@ fn missing(features: Features) -> Vec<&'static str> {
 fn features() -> Features {
     let [_, _, ecx1, _] = cpuid(1, 0);
     let [_, ebx7, ..] = if cpuid(0, 0)[0] >= 7 { cpuid(7, 0) } else { [0; 4] };
-    let [_, _, extended, _] = if cpuid(0x8000_0000, 0)[0] > 0x8000_0000 { cpuid(0x8000_0001, 0) } else { [0; 4] };
+    let [_, _, extended, _] =
+        if cpuid(0x8000_0000, 0)[0] > 0x8000_0000 { cpuid(0x8000_0001, 0) } else { [0; 4] };
     let bit = |word: u32, n: u32| word >> n & 1 == 1;
     // The kernel has to save the wide registers too.
     let saved = bit(ecx1, 27) && saved_state() & 6 == 6;

@@ -200,28 +200,41 @@ impl<T: Copy> Consumer<T> {
         self.available_seen()
     }
 
+    /// Copies the oldest entries to `out`, as many as there are and fit, and leaves them; how many.
+    #[inline]
+    pub(super) fn look(&mut self, out: &mut [T]) -> usize {
+        self.available();
+        self.copy(out)
+    }
+
     /// Moves the oldest entries into `out`, as many as there are and fit; how many.
     #[inline]
     pub(super) fn pop(&mut self, out: &mut [T]) -> usize {
         if self.available_seen() < out.len() {
             self.available();
         }
-        let count = self.available_seen().min(out.len());
-        if count == 0 {
-            return 0;
+        let count = self.copy(out);
+        if count > 0 {
+            self.consumed = self.consumed.wrapping_add(count as u32);
+            self.ring.consumer().store(self.consumed, Ordering::Release);
         }
+        count
+    }
+
+    /// Copies the oldest of the entries that have been seen.
+    #[inline]
+    fn copy(&self, out: &mut [T]) -> usize {
+        let count = self.available_seen().min(out.len());
         let (start, first) = self.ring.runs(self.consumed, count);
         let entries = self.ring.entries.as_ptr();
-        // SAFETY: both runs lie inside the entries, since `start + first` and
-        // `count - first` are at most the ring's size; the kernel does not write these
-        // entries again before the release store below. `T` is plain integers, for
-        // which every bit pattern is valid.
+        // SAFETY: both runs lie inside the entries, since `start + first` and `count - first` are at most the
+        // ring's size, and inside `out`; the kernel does not write these entries again before `pop` has stored
+        // that they are consumed, which releases them. `T` is plain integers, for which every bit pattern is
+        // valid.
         unsafe {
             entries.add(start).copy_to_nonoverlapping(out.as_mut_ptr(), first);
             entries.copy_to_nonoverlapping(out.as_mut_ptr().add(first), count - first);
         }
-        self.consumed = self.consumed.wrapping_add(count as u32);
-        self.ring.consumer().store(self.consumed, Ordering::Release);
         count
     }
 }
@@ -257,8 +270,11 @@ mod tests {
             assert_eq!(pushed, items.len().min((SIZE as u64 - (next_in - next_out)) as usize));
             next_in += pushed as u64;
             assert_eq!(consumer.available() as u64, next_in - next_out);
+            let mut shown = [0; 16];
+            let looked = consumer.look(&mut shown[..round * 7 % 13]);
             let mut out = [0; 16];
             let popped = consumer.pop(&mut out[..round * 7 % 13]);
+            assert_eq!((looked, shown), (popped, out));
             assert_eq!(popped, (round * 7 % 13).min((next_in - next_out) as usize));
             for value in &out[..popped] {
                 assert_eq!(*value, next_out);

@@ -254,6 +254,12 @@ impl XskSocket {
         self.rx.pop(out)
     }
 
+    /// Shows the packets that [`rx_peek`](Self::rx_peek) will yield next, oldest first; how many entries.
+    #[inline]
+    pub(crate) fn rx_look(&mut self, out: &mut [Desc]) -> usize {
+        self.rx.look(out)
+    }
+
     /// Received packets that wait.
     #[inline]
     pub(crate) fn rx_waiting(&mut self) -> usize {

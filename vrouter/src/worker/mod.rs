@@ -28,7 +28,7 @@ use std::sync::mpsc::Sender;
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::burst::{Burst, TxPacket, lanes};
+use crate::burst::{Burst, lanes};
 use crate::counters::LoopCounters;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
@@ -50,6 +50,11 @@ use turn_clock::TurnClock;
 /// How often a worker asks its queues for the kernel's counters, two system calls each, and may begin
 /// a probe.
 const SURVEY: Duration = Duration::from_millis(500);
+
+/// Turns with packets, one after another, from which on several share one reading of the clock.
+const STREAK: u32 = 16;
+/// Packets after which the clock is read anew all the same.
+const SHARED: u32 = 16;
 
 /// No queue of ours.
 const NO_QUEUE: u16 = u16::MAX;
@@ -94,7 +99,7 @@ struct OwnedQueue {
     booked: KernelLosses,
 }
 
-/// A turn that is over but for the time it took.
+/// A turn that is over but for the time it took, or several at one reading of the clock.
 #[derive(Clone, Copy)]
 struct Turn {
     began: Timestamp,
@@ -121,6 +126,8 @@ pub struct Worker {
     /// Tables were adopted since the last turn began.
     adopted: bool,
     last_turn: Option<Turn>,
+    /// Turns with packets since the last one without.
+    streak: u32,
     /// Bursts received in this turn.
     bursts: u32,
     /// Whether the worker reads the clock itself: only then may it let time pass.
@@ -179,6 +186,7 @@ impl Worker {
             stop: false,
             adopted: false,
             last_turn: None,
+            streak: 0,
             bursts: 0,
             in_thread: false,
             moving: None,
@@ -200,7 +208,7 @@ impl Worker {
         self.come_online();
         let mut clock = TurnClock::new();
         while !self.stop {
-            let now = clock.now();
+            let now = if self.shares_reading() { self.state.now } else { clock.now() };
             let moved = self.turn(now);
             if moved > 0 {
                 self.idle.worked();
@@ -220,8 +228,15 @@ impl Worker {
         moved
     }
 
+    /// Whether a turn needs no reading of the clock of its own: many with few packets follow one another.
+    /// A turn without packets is told from them by its time, so it takes a streak.
+    #[inline]
+    fn shares_reading(&self) -> bool {
+        self.streak >= STREAK && self.last_turn.is_some_and(|turn| turn.packets < SHARED)
+    }
+
     fn turn(&mut self, now: Timestamp) -> usize {
-        self.account(now);
+        let begun = self.account(now);
         self.state.now = now;
         self.adopted |= self.subscriber.refresh();
         let changed = core::mem::take(&mut self.adopted);
@@ -233,7 +248,7 @@ impl Worker {
         if self.moving.is_some() {
             // What waits may wait a little longer; tables that changed are looked at then.
             self.adopted |= changed;
-            self.last_turn = None;
+            (self.last_turn, self.streak) = (None, 0);
             return self.rebalance();
         }
         let mut moved = self.release_held(changed);
@@ -250,8 +265,10 @@ impl Worker {
             }
             self.survey(now);
         }
-        let bursts = core::mem::take(&mut self.bursts).max(1);
-        self.last_turn = Some(Turn { began: now, packets: moved as u32, bursts });
+        let bursts = core::mem::take(&mut self.bursts);
+        let (packets, before) = begun.map_or((0, 0), |turn| (turn.packets, turn.bursts));
+        self.last_turn = Some(Turn { began: now, packets: packets + moved as u32, bursts: before + bursts });
+        self.streak = if moved > 0 { self.streak.saturating_add(1) } else { 0 };
         self.state.counters.run.free_frames.set(self.state.pool.local_frames() as u64);
         moved
     }
@@ -347,29 +364,32 @@ impl Worker {
 
     /// Transmits what the stages queued.
     fn flush(&mut self) {
-        while let Some((port, mut batch)) = self.state.tx.next_batch() {
+        while let Some(port) = self.state.tx.next_port() {
             match self.tx_queue[port.index()] {
-                NO_QUEUE => self.hand_over(port, &mut batch),
+                NO_QUEUE => self.hand_over(port),
                 index => {
-                    let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
-                    let (packets, bytes) = self.queues[index as usize].queue.tx_burst(&mut batch, &mut io);
-                    let counters = self.state.counters.port(port);
+                    let WorkerState { tx, pool, counters, .. } = &mut self.state;
+                    let batch = tx.batch_of(port);
+                    let queue = &mut self.queues[index as usize].queue;
+                    let (packets, bytes) = queue.tx_burst(batch, &mut QueueIo { pool, counters });
+                    debug_assert!(batch.is_empty(), "packets stay with the port");
+                    let counters = counters.port(port);
                     counters.tx_packets.add(packets);
                     counters.tx_bytes.add(bytes);
                 }
             }
-            self.state.tx.restore(port, batch);
         }
     }
 
     /// Gives packets to the worker that owns a transmit queue of the port.
-    fn hand_over(&mut self, port: PortId, batch: &mut Vec<TxPacket>) {
+    fn hand_over(&mut self, port: PortId) {
         let owner = self.owners.of(port);
-        for packet in batch.drain(..) {
+        let WorkerState { tx, pool, counters, .. } = &mut self.state;
+        for packet in tx.batch_of(port).drain(..) {
             let refused = match owner {
                 Some(owner) if owner != self.id => match self.handoffs.send(owner, port, packet) {
                     Ok(()) => {
-                        self.state.counters.run.handoffs.add(1);
+                        counters.run.handoffs.add(1);
                         continue;
                     }
                     Err(packet) => (packet, DropReason::HandoffFull),
@@ -377,8 +397,8 @@ impl Worker {
                 _ => (packet, DropReason::PortDown),
             };
             let (packet, reason) = refused;
-            self.state.counters.drops(packet.in_port, reason).add(1);
-            self.state.pool.free(packet.frame);
+            counters.drops(packet.in_port, reason).add(1);
+            pool.free(packet.frame);
         }
         self.handoffs.wake_receivers();
     }
@@ -431,14 +451,20 @@ impl Worker {
         self.handoffs.bell().announce_awake();
     }
 
-    /// Books the time since the last turn as busy or idle.
-    fn account(&mut self, now: Timestamp) {
+    /// Books the time since the last turn as busy or idle. Where no time has passed in a thread, as the clock
+    /// has not been read, returns what the turn goes on with.
+    fn account(&mut self, now: Timestamp) -> Option<Turn> {
         let run = &self.state.counters.run;
         run.loops.add(1);
-        let Some(Turn { began, packets, bursts }) = self.last_turn else { return };
+        let turn = self.last_turn?;
+        if self.in_thread && turn.began == now {
+            return Some(turn);
+        }
+        let Turn { began, packets, bursts } = turn;
         let ns = now.since(began).as_nanos() as u64;
         run.total_ns.add(ns);
-        book(run, &mut self.prober, probe::Turn { packets, bursts, ns });
+        book(run, &mut self.prober, probe::Turn { packets, bursts: bursts.max(1), ns });
+        None
     }
 
     /// Gives every frame back. To be called when all workers have stopped: until then

@@ -50,6 +50,8 @@ pub struct Queue {
     batch: usize,
     filled: usize,
     sending: usize,
+    /// Entries at the begin of the receive ring whose headers were fetched when they were last looked at.
+    fetched: usize,
     /// Entries of `descs` that are not in the transmit ring yet.
     staged: usize,
     /// Entries that the kernel has not been told of, or did not take when it was.
@@ -87,6 +89,7 @@ impl Queue {
             multi_buffer,
             partial_checksums,
             whole: None,
+            fetched: 0,
             descs: Box::new([Desc::default(); LANES]),
             addresses: Box::new([0; LANES]),
         }
@@ -270,6 +273,13 @@ impl Queue {
             self.reap(pool);
         }
     }
+
+    /// Has the headers fetched that the next burst will begin with, while this one is handled.
+    #[inline]
+    fn fetch_ahead(&mut self) {
+        self.fetched = self.socket.rx_look(&mut self.descs[..self.batch]);
+        self.descs[..self.fetched].iter().for_each(|desc| self.lent.prefetch(desc.addr));
+    }
 }
 
 impl PortQueue for Queue {
@@ -283,9 +293,10 @@ impl PortQueue for Queue {
         if received == 0 && self.sending > 0 {
             self.tend(io.pool);
         }
-        // The kernel has written them on another core, as a rule: one wait for all of them, not one
-        // after another.
-        self.descs[..received].iter().for_each(|desc| self.lent.prefetch(desc.addr));
+        // The kernel has written them on another core, as a rule: one wait for all of them that were not
+        // fetched ahead, not one after another.
+        let fetched = self.fetched.min(received);
+        self.descs[fetched..received].iter().for_each(|desc| self.lent.prefetch(desc.addr));
         let mut pushed = 0;
         for desc in &self.descs[..received] {
             let Some((frame, offset)) = self.lent.take_back(desc.addr) else { continue };
@@ -314,6 +325,10 @@ impl PortQueue for Queue {
                 }
                 Err(frame) => io.pool.free(frame),
             }
+        }
+        self.fetched = 0;
+        if received == self.batch {
+            self.fetch_ahead();
         }
         pushed
     }
