@@ -31,5 +31,5 @@ pub mod worker;
 pub use control::{Event, PortSpec};
 pub use port::memory::MemoryPort;
 pub use router::Router;
-pub use sys::cpu::{LEVEL as CPU_LEVEL, missing_features as missing_cpu_features};
+pub use sys::cpu::{TOO_OLD as CPU_TOO_OLD, is_too_old as cpu_is_too_old};
 pub use worker::idle::IdleMode;

@@ -1,76 +1,103 @@
-//! What the programs were compiled for and the CPU may not have.
+//! Whether the CPU has what the programs were compiled for.
+//!
+//! The question has to be asked by instructions that every CPU has, although it is compiled like all else:
+//! so it is comparisons of words and nothing more, no tables, text or allocation, which the compiler would
+//! move by wide registers. The standard library's detection is of no use here, since it takes what a program
+//! is compiled for as given.
+//!
+//! Source: psABI for x86-64, 3.1.1 (levels); Intel SDM, CPUID.
 
-/// A level of x86-64 that programs are compiled for (psABI 3.1.1).
-pub const LEVEL: &str = if cfg!(target_feature = "avx2") { "x86-64-v3" } else { "x86-64" };
+/// What `/proc/cpuinfo` lists of a CPU of level x86-64-v3, beyond the first level: leaf of CPUID, bit.
+#[cfg(target_arch = "x86_64")]
+const FEATURES: [(&str, Leaf, u32); 15] = [
+    ("pni", Leaf::OneEcx, 0),
+    ("ssse3", Leaf::OneEcx, 9),
+    ("fma", Leaf::OneEcx, 12),
+    ("cx16", Leaf::OneEcx, 13),
+    ("sse4_1", Leaf::OneEcx, 19),
+    ("sse4_2", Leaf::OneEcx, 20),
+    ("movbe", Leaf::OneEcx, 22),
+    ("popcnt", Leaf::OneEcx, 23),
+    ("avx", Leaf::OneEcx, 28),
+    ("f16c", Leaf::OneEcx, 29),
+    ("bmi1", Leaf::SevenEbx, 3),
+    ("avx2", Leaf::SevenEbx, 5),
+    ("bmi2", Leaf::SevenEbx, 8),
+    ("lahf_lm", Leaf::ExtendedEcx, 0),
+    ("abm", Leaf::ExtendedEcx, 5),
+];
+/// The kernel has switched the saving of more registers on, which shows which ones.
+#[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
+const OSXSAVE: u32 = 1 << 27;
+/// Registers of 16 and of 32 bytes, in what the kernel saves (XCR0).
+#[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
+const WIDE: u64 = 6;
 
-/// Features of the CPU that this program was compiled to use and that are not there, as `/proc/cpuinfo`
-/// names them. To be asked before anything else is done: what is missing would end the program by a signal
-/// that says nothing.
-///
-/// The standard library's detection takes what a program is compiled for as given, so the CPU is asked itself.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leaf {
+    OneEcx,
+    SevenEbx,
+    ExtendedEcx,
+}
+
+/// The bits of a leaf that have to be there.
+#[cfg(target_arch = "x86_64")]
+const fn needed(leaf: Leaf) -> u32 {
+    let (mut bits, mut at) = (0, 0);
+    while at < FEATURES.len() {
+        if FEATURES[at].1 as u8 == leaf as u8 {
+            bits |= 1 << FEATURES[at].2;
+        }
+        at += 1;
+    }
+    bits
+}
+
+/// What to say of a CPU that is too old.
+pub const TOO_OLD: &str = "this program was compiled for CPUs of level x86-64-v3 (AVX2, BMI, FMA, MOVBE, F16C; Intel \
+since 2013, AMD since 2015), and this one has not all of that; see /proc/cpuinfo. `RUSTFLAGS= cargo build --release` \
+builds programs for it.\n";
+
+/// Whether the CPU is too old for what this program was compiled for. To be asked before anything else is done:
+/// an instruction that is missing would end the program by a signal that says nothing.
 #[inline(never)]
-pub fn missing_features() -> Vec<&'static str> {
-    if cfg!(target_feature = "avx2") { missing(features()) } else { Vec::new() }
+pub fn is_too_old() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
+    {
+        const ONE: u32 = needed(Leaf::OneEcx) | OSXSAVE;
+        const SEVEN: u32 = needed(Leaf::SevenEbx);
+        const EXTENDED: u32 = needed(Leaf::ExtendedEcx);
+        cpuid(0, 0).eax < 7
+            || cpuid(1, 0).ecx & ONE != ONE
+            || cpuid(7, 0).ebx & SEVEN != SEVEN
+            || cpuid(0x8000_0000, 0).eax < 0x8000_0001
+            || cpuid(0x8000_0001, 0).ecx & EXTENDED != EXTENDED
+            || saved_state() & WIDE != WIDE
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "avx2")))]
+    {
+        false
+    }
 }
 
-/// Names of the features of x86-64-v3 beyond the first level, and whether they are there.
-type Features = [(&'static str, bool); 14];
-
-fn missing(features: Features) -> Vec<&'static str> {
-    features.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect()
-}
-
+/// A leaf of what the CPU says of itself.
 #[cfg(target_arch = "x86_64")]
-fn features() -> Features {
-    let [_, _, ecx1, _] = cpuid(1, 0);
-    let [_, ebx7, ..] = if cpuid(0, 0)[0] >= 7 { cpuid(7, 0) } else { [0; 4] };
-    let [_, _, extended, _] =
-        if cpuid(0x8000_0000, 0)[0] > 0x8000_0000 { cpuid(0x8000_0001, 0) } else { [0; 4] };
-    let bit = |word: u32, n: u32| word >> n & 1 == 1;
-    // The kernel has to save the wide registers too.
-    let saved = bit(ecx1, 27) && saved_state() & 6 == 6;
-    [
-        ("cx16", bit(ecx1, 13)),
-        ("lahf_lm", bit(extended, 0)),
-        ("popcnt", bit(ecx1, 23)),
-        ("pni", bit(ecx1, 0)),
-        ("ssse3", bit(ecx1, 9)),
-        ("sse4_1", bit(ecx1, 19)),
-        ("sse4_2", bit(ecx1, 20)),
-        ("movbe", bit(ecx1, 22)),
-        ("f16c", bit(ecx1, 29) && saved),
-        ("fma", bit(ecx1, 12) && saved),
-        ("avx2", bit(ebx7, 5) && bit(ecx1, 28) && saved),
-        ("bmi1", bit(ebx7, 3)),
-        ("bmi2", bit(ebx7, 8)),
-        ("abm", bit(extended, 5)),
-    ]
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn features() -> Features {
-    [("", true); 14]
-}
-
-/// EAX, EBX, ECX and EDX of a leaf.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn cpuid(leaf: u32, part: u32) -> [u32; 4] {
+#[inline(always)]
+pub(super) fn cpuid(leaf: u32, part: u32) -> core::arch::x86_64::CpuidResult {
     #[allow(unused_unsafe, reason = "unsafe in the oldest toolchain that builds this")]
-    // SAFETY: every x86-64 CPU has CPUID; leaves that it does not know are zeroes or the highest one's.
-    let leaf = unsafe { core::arch::x86_64::__cpuid_count(leaf, part) };
-    [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]
+    // SAFETY: every x86-64 CPU has CPUID; leaves that it does not know are zeroes or another's.
+    unsafe {
+        core::arch::x86_64::__cpuid_count(leaf, part)
+    }
 }
 
 /// The registers that the kernel saves (XCR0). To be asked only where CPUID shows OSXSAVE.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
+#[inline(always)]
 fn saved_state() -> u64 {
-    #[target_feature(enable = "xsave")]
-    fn read() -> u64 {
-        // SAFETY: there is XCR0 where there is the instruction.
-        unsafe { core::arch::x86_64::_xgetbv(0) }
-    }
-    // SAFETY: OSXSAVE, which the caller has seen, says that the instruction may be used.
-    unsafe { read() }
+    // SAFETY: OSXSAVE, which the caller has seen, says that the instruction may be used, and that there is XCR0.
+    unsafe { core::arch::x86_64::_xgetbv(0) }
 }
 
 #[cfg(test)]
@@ -83,18 +110,15 @@ mod tests {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap();
         let flags = info.lines().find(|line| line.starts_with("flags")).unwrap();
         let flags: Vec<_> = flags.split_whitespace().collect();
-        for (name, there) in features() {
-            assert_eq!(there, flags.contains(&name), "{name}");
+        for (name, leaf, bit) in FEATURES {
+            let word = match leaf {
+                Leaf::OneEcx => cpuid(1, 0).ecx,
+                Leaf::SevenEbx => cpuid(7, 0).ebx,
+                Leaf::ExtendedEcx => cpuid(0x8000_0001, 0).ecx,
+            };
+            assert_eq!(word >> bit & 1 == 1, flags.contains(&name), "{name}");
+            assert_eq!(needed(leaf) >> bit & 1, 1, "{name}");
         }
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let mut features = [("there", true); 14];
-        assert!(missing(features).is_empty());
-        features[3] = ("popcnt", false);
-        features[10] = ("avx2", false);
-        assert_eq!(missing(features), ["popcnt", "avx2"]);
-        assert!(missing_features().is_empty(), "this very program runs");
+        assert!(!is_too_old(), "this very program runs");
     }
 }

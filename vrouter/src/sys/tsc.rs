@@ -26,7 +26,7 @@ pub(crate) fn is_steady() -> bool {
     const POWER: u32 = 0x8000_0007;
     const INVARIANT_TSC: u32 = 1 << 8;
     // Miri has no such instruction.
-    !cfg!(miri) && cpuid(0x8000_0000, 0)[0] >= POWER && cpuid(POWER, 0)[3] & INVARIANT_TSC != 0
+    !cfg!(miri) && cpuid(0x8000_0000, 0).eax >= POWER && cpuid(POWER, 0).edx & INVARIANT_TSC != 0
 }
 
 /// There is none: what [`now`] reads is the system's clock.
