@@ -45,17 +45,29 @@ wire.bind(("v1", 0))
 wire.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)
 wire.settimeout(5)
 told = sys.stdout.buffer
+
+
+def segments_of(packet, count):
+    """What becomes of a super-packet; None where not all of it came: a busy kernel's own queues overflow."""
+    os.write(tap, packet)
+    frames = []
+    while len(frames) < count:
+        try:
+            got, address = wire.recvfrom(65536)
+        except TimeoutError:
+            return None
+        # What the kernel says of itself is not the subject.
+        if address[2] != socket.PACKET_OUTGOING and got[:6] == b"\x02\0\0\0\0\x02":
+            frames.append(got)
+    return frames
+
+
 for line in iter(sys.stdin.buffer.readline, b""):
     kind, header, size, start, field, segments, length = map(int, line.split())
-    frame = mac + sys.stdin.buffer.read(length)[6:]
-    os.write(tap, struct.pack("BBHHHHH", 1, kind, header, size, start, field, 0) + frame)
-    for _ in range(segments):
-        while True:
-            got, address = wire.recvfrom(65536)
-            # What the kernel says of itself is not the subject.
-            if address[2] != socket.PACKET_OUTGOING and got[:6] == b"\x02\0\0\0\0\x02":
-                break
-        told.write(struct.pack("<H", len(got)))
-        told.write(got)
+    packet = struct.pack("BBHHHHH", 1, kind, header, size, start, field, 0)
+    packet += mac + sys.stdin.buffer.read(length)[6:]
+    tries = (segments_of(packet, segments) for _ in range(3))
+    for frame in next(frames for frames in tries if frames):
+        told.write(struct.pack("<H", len(frame)) + frame)
     told.write(b"\0\0")
     told.flush()

@@ -112,11 +112,12 @@ fn the_kernel_cuts_them_up_the_same() {
         input.flush()
     });
     let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
-    let mut next_frame = move || {
+    let mut next_frame = move |number: u32| {
+        let ended = |error| panic!("the script ends at super-packet {number}: {error}");
         let mut len = [0; 2];
-        output.read_exact(&mut len).expect("the script goes on");
+        output.read_exact(&mut len).unwrap_or_else(ended);
         let mut frame = vec![0; u16::from_le_bytes(len).into()];
-        output.read_exact(&mut frame).expect("the script goes on");
+        output.read_exact(&mut frame).unwrap_or_else(ended);
         frame
     };
     let mut wrong = 0;
@@ -129,7 +130,7 @@ fn the_kernel_cuts_them_up_the_same() {
             let mut ours = vec![0; plan.header_len()];
             ours.extend_from_slice(&packet[data..data + segment.len]);
             plan.finish(&segment, &mut ours).expect("one of its segments");
-            let frame = next_frame();
+            let frame = next_frame(number);
             let theirs = frame.get(14..).expect("a segment");
             if theirs != ours {
                 // The kernel makes the checksum by difference, which once in some ten thousand packets
@@ -142,7 +143,7 @@ fn the_kernel_cuts_them_up_the_same() {
                 wrong += 1;
             }
         }
-        assert!(next_frame().is_empty(), "super-packet {number} has no more segments");
+        assert!(next_frame(number).is_empty(), "super-packet {number} has no more segments");
     }
     writer.join().expect("no panic").expect("the script reads all");
     assert!(child.wait().expect("our own child").success());
