@@ -41,9 +41,10 @@
 //! * **Opening and removing** happen under the lock of the key's first bucket, so a key is never there twice; where it
 //!   lies in another bucket, that one is locked too, in order of numbers.
 //! * **Tracking** locks the entry alone (bit 0 of its state) for the few dozen instructions of one packet; but not for a
-//!   datagram that changes nothing except the counters of its direction, which have a word of their own. Locks are
-//!   ordered buckets before entries; no section under a lock loops over other threads' work. What was found taken is
-//!   counted ([`Conntrack::contention`]).
+//!   datagram that changes nothing except the counters of its direction, which have a word of their own, and for a
+//!   segment that changes nothing but windows and counters only the words of its connection (`tcp::connection`), so that
+//!   one line is written. Locks are ordered buckets, entries, connections; no section under a lock loops over other
+//!   threads' work. What was found taken is counted ([`Conntrack::contention`]).
 //! * **Order of memory.** An entry is written before its state (release), the state before the tag that leads to it
 //!   (release); readers load the tag, then the state (acquire), then the key. Freeing changes the incarnation before the
 //!   words are used again (release fence); readers compare it after the key (acquire fence). A verdict is stored before

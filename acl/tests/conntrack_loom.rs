@@ -7,9 +7,9 @@
 
 mod conntrack;
 
-use acl::conntrack::{Conntrack, Opened, Settings, SideVerdict};
+use acl::conntrack::{Conntrack, Opened, Phase, Settings, SideVerdict, TcpSegment, Tuple};
 use acl::{Action, Direction, RuleId, Verdict};
-use conntrack::{UDP, Worker, allowed, tick, v4};
+use conntrack::{ACK, FIN, SYN, TCP, UDP, Worker, allowed, segment, tick, v4};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -146,5 +146,92 @@ fn counters_of_both_directions_are_kept() {
         other.join().unwrap();
         let shown = table.get(flow, tick(0)).unwrap();
         assert_eq!((shown.original.packets, shown.reply.packets), (2, 2));
+    });
+}
+
+/// A connection up to ESTABLISHED: the opener has sent up to 11, the peer up to 21.
+fn connected(table: &Conntrack) -> Tuple {
+    let tuple = v4(1, 2, 3, 4, TCP);
+    Worker::new(table).connect(&tuple, 1, tick(0)).unwrap();
+    tuple
+}
+
+fn data(seq: u32, ack: u32) -> TcpSegment {
+    TcpSegment { payload: 100, ..segment(ACK, seq, ack) }
+}
+
+/// Whether a segment is found to fit.
+fn fits(table: &Conntrack, tuple: &Tuple, segment: &TcpSegment) -> bool {
+    let mut worker = Worker::new(table);
+    worker.packet(tuple, Some(segment), tick(0));
+    worker.found.hit == 1
+}
+
+/// Both ends send data at the same time, in the common case that leaves the flow's own lock alone: what each sent is
+/// known, so that the other may acknowledge it, and nothing beyond.
+#[test]
+fn segments_of_both_directions_are_kept() {
+    explore(Some(3), || {
+        let table = small(1);
+        let tuple = connected(&table);
+        let other = thread::spawn({
+            let table = table.clone();
+            move || assert!(fits(&table, &tuple.reversed(), &data(21, 11)))
+        });
+        assert!(fits(&table, &tuple, &data(11, 21)));
+        other.join().unwrap();
+        assert!(!fits(&table, &tuple, &segment(ACK, 111, 122)));
+        assert!(!fits(&table, &tuple.reversed(), &segment(ACK, 121, 112)));
+        assert!(fits(&table, &tuple, &segment(ACK, 111, 121)));
+        assert!(fits(&table, &tuple.reversed(), &segment(ACK, 121, 111)));
+        let (flow, _) = table.find(&tuple, tick(0)).unwrap();
+        let shown = table.get(flow, tick(0)).unwrap();
+        assert_eq!((shown.original.packets, shown.reply.packets), (4, 3));
+    });
+}
+
+/// One end sends data while the other closes, which takes the flow's own lock.
+#[test]
+fn a_connection_that_closes_keeps_what_was_sent_meanwhile() {
+    explore(Some(3), || {
+        let table = small(1);
+        let tuple = connected(&table);
+        let other = thread::spawn({
+            let table = table.clone();
+            move || assert!(fits(&table, &tuple.reversed(), &segment(FIN | ACK, 21, 11)))
+        });
+        assert!(fits(&table, &tuple, &data(11, 21)));
+        other.join().unwrap();
+        let phase = || {
+            let (flow, _) = table.find(&tuple, tick(0)).unwrap();
+            table.get(flow, tick(0)).unwrap().phase
+        };
+        assert_eq!(phase(), Phase::TcpFinWait);
+        assert!(fits(&table, &tuple.reversed(), &segment(ACK, 22, 111)));
+        assert!(fits(&table, &tuple, &segment(ACK, 111, 22)));
+        assert_eq!(phase(), Phase::TcpCloseWait);
+    });
+}
+
+/// A connection is removed, and its entry given to another one, while a segment of it is under way: the new one starts
+/// as every other does.
+#[test]
+fn a_late_segment_leaves_the_next_connection_alone() {
+    explore(Some(2), || {
+        let table = small(1);
+        let tuple = connected(&table);
+        let (flow, _) = table.find(&tuple, tick(0)).unwrap();
+        let other = thread::spawn({
+            let table = table.clone();
+            move || Worker::new(&table).packet(&tuple, Some(&data(11, 21)), tick(0))
+        });
+        assert!(table.remove(flow));
+        let next = v4(1, 2, 3, 5, TCP);
+        Worker::new(&table).send(&next, Some(&segment(SYN, 10, 0)), 1, tick(0)).unwrap();
+        other.join().unwrap();
+        assert!(fits(&table, &next.reversed(), &segment(SYN | ACK, 20, 11)));
+        assert!(fits(&table, &next, &data(11, 21)));
+        assert!(!fits(&table, &next.reversed(), &segment(ACK, 21, 112)));
+        assert!(fits(&table, &next.reversed(), &segment(ACK, 21, 111)));
     });
 }

@@ -37,6 +37,8 @@ const LOCK: u64 = 1;
 pub(super) const INCARNATION: u64 = 0xffff_fffe;
 pub(super) const LAST_SHIFT: u32 = 32;
 pub(super) const PHASE_SHIFT: u32 = 56;
+const SEEN: u64 = (Tick::MASK as u64) << LAST_SHIFT;
+const PHASE: u64 = 31 << PHASE_SHIFT;
 /// Deny bits of the egress and the ingress verdict.
 const DENIED_SHIFT: u32 = 61;
 pub(super) const DENIED: u64 = 3 << DENIED_SHIFT;
@@ -107,6 +109,13 @@ impl State {
     #[inline(always)]
     pub(super) fn expired(self, now: Tick, timeouts: &[u32; 32]) -> bool {
         now.since(self.last_seen()) >= timeouts[self.phase_number()]
+    }
+
+    /// Whether this is the flow `id`, not locked, in this phase and seen at this time.
+    #[inline(always)]
+    pub(super) fn is_settled(self, id: FlowId, phase: Phase, seen: Tick) -> bool {
+        let wanted = State(id.0 & INCARNATION).with(phase, seen).0;
+        (self.0 ^ wanted) & (LOCK | INCARNATION | SEEN | PHASE) == 0
     }
 
     #[inline(always)]

@@ -16,6 +16,7 @@ use super::error::Refused;
 use super::hash::{Hash, Key};
 use super::phase::{Phase, Tick};
 use super::table::{Hit, View};
+use super::tcp::connection::Connection;
 
 /// A flow to be opened.
 pub(super) struct Opening {
@@ -150,10 +151,11 @@ impl<'a> View<'a> {
 
     /// Writes the entry, then leads to it. The first bucket of the key is locked.
     fn place(&self, into: &Locked<'_>, slot: usize, opening: &Opening, number: u32) -> State {
-        let words = opening.protocol.into_iter().chain(opening.counted);
-        for (word, value) in self.parts.body(number).iter().zip(words) {
-            word.store(value, Ordering::Relaxed);
-        }
+        let (words, counters) = self.protocol(number);
+        // Who still has the words of the entry's last flow gives them back first.
+        let connection = Connection(words).lock(self.parts.contention());
+        counters.iter().zip(opening.counted).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+        connection.write(opening.protocol);
         let sides = Sides::new(opening.egress, opening.ingress);
         let Some(entry) = self.entry(number) else { return State(0) };
         let state = entry.open(&opening.key, sides, opening.phase, opening.seen);

@@ -25,7 +25,7 @@ use super::memory::{Layout, Line, Parts};
 use super::phase::{Phase, Tick};
 use super::protocol::{SCTP, TCP, UDP, UDPLITE};
 use super::table::{Fixed, View};
-use super::tcp::Tcp;
+use super::tcp::{Tcp, connection};
 
 /// What became of the flows that were left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -82,7 +82,8 @@ impl View<'_> {
             let [a, b, c, d, counted @ ..] = body;
             let [sent, answered, packets, _] = counted;
             let mut protocol = [a, b, c, d];
-            if state.is_locked() && key.protocol() == TCP {
+            let locked = state.is_locked() || d & connection::LOCK != 0;
+            if locked && key.protocol() == TCP {
                 let mut tcp = Tcp::unpack(protocol);
                 tcp.unchecked = true;
                 protocol = tcp.pack();

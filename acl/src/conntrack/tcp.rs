@@ -20,6 +20,7 @@
 //!   word 1   side 1: the same
 //!   word 2   largest window it offered, in 16 bytes 26 | scale 4 | offered a scale 1 | acknowledged 1    side 0 || side 1
 //!   word 3   last segment: end 32 | window 16 | scale 4 | had a scale 1 | kind 3 | side 1 || FIN 1 | FIN 1 | not checked 1
+//!            | 3 | locked 1 (connection.rs)
 //! ```
 
 use super::error::Invalid;
@@ -27,6 +28,7 @@ use super::headers::TcpSegment;
 use super::phase::Phase;
 use super::window::{ACK_SLACK, Fit, after, before};
 
+pub(super) mod connection;
 pub(super) mod established;
 
 pub(super) const FIN: u8 = 0x01;

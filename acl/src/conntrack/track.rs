@@ -8,7 +8,8 @@ use super::headers::Headers;
 use super::phase::{Phase, Tick};
 use super::sctp::{Sctp, SctpPacket};
 use super::table::View;
-use super::tcp::established::acknowledgment;
+use super::tcp::connection::Connection;
+use super::tcp::established::is_plain;
 use super::tcp::{Step, Tcp};
 use super::{icmp, lanes, protocol};
 
@@ -54,25 +55,27 @@ impl View<'_> {
         }
     }
 
-    /// Applies the packets of `mask` to their flows.
+    /// Applies the packets of `mask` to their flows, in their order.
     pub(super) fn track(&self, headers: &Headers, mask: u64, now: Tick, found: &mut Found) {
         let tracked = mask & found.hit & !found.related;
         let mut ahead = lanes(tracked);
         for lane in ahead.by_ref().take(AHEAD) {
             self.parts.fetch_body(found.flow[lane].entry());
         }
-        let mut others = 0;
         for lane in lanes(tracked) {
             if let Some(lane) = ahead.next() {
                 self.parts.fetch_body(found.flow[lane].entry());
             }
-            match self.settled(headers, lane, found.flow[lane], found.reply >> lane & 1 != 0, now) {
+            let (id, reply) = (found.flow[lane], found.reply >> lane & 1 != 0);
+            let verdicts = match headers.protocol[lane] {
+                protocol::TCP => self.settled_segment(headers, lane, id, reply, now),
+                protocol::UDP => self.settled_datagram(headers, lane, id, reply, now),
+                _ => None,
+            };
+            match verdicts {
                 Some(verdicts) => found.verdicts[lane] = verdicts,
-                None => others |= 1 << lane,
+                None => self.apply(headers, lane, now, found),
             }
-        }
-        for lane in lanes(others) {
-            self.apply(headers, lane, now, found);
         }
     }
 
@@ -83,10 +86,14 @@ impl View<'_> {
     /// Packets of one direction come to one worker at a time. Where they do not, or where the entry has been given to
     /// another flow within the last instructions, a count is wrong, and nothing else.
     #[inline(always)]
-    fn settled(&self, headers: &Headers, lane: usize, id: FlowId, reply: bool, now: Tick) -> Option<u64> {
-        if headers.protocol[lane] != protocol::UDP {
-            return None;
-        }
+    fn settled_datagram(
+        &self,
+        headers: &Headers,
+        lane: usize,
+        id: FlowId,
+        reply: bool,
+        now: Tick,
+    ) -> Option<u64> {
         let entry = self.entry(id.entry())?;
         let state = entry.state();
         let phase = state.phase_number();
@@ -98,8 +105,40 @@ impl View<'_> {
         Some(entry.verdicts())
     }
 
-    /// Applies a packet to its flow, which is locked for it.
+    /// A segment that changes nothing of its flow but windows and counters, for which only the connection's words are
+    /// locked: nearly all of an established connection. Returns the flow's verdicts; nothing where the flow has to be
+    /// locked.
     #[inline(always)]
+    fn settled_segment(
+        &self,
+        headers: &Headers,
+        lane: usize,
+        id: FlowId,
+        reply: bool,
+        now: Tick,
+    ) -> Option<u64> {
+        if !is_plain(headers.kind[lane]) {
+            return None;
+        }
+        let entry = self.entry(id.entry())?;
+        let (words, counters) = self.protocol(id.entry());
+        let connection = Connection(words).try_lock()?;
+        if !entry.state().is_settled(id, Phase::TcpEstablished, now) {
+            connection.unlock();
+            return None;
+        }
+        let Some(after) = connection.advance(reply, &headers.tcp(lane)) else {
+            connection.unlock();
+            return None;
+        };
+        count(counters, reply, headers.len[lane]);
+        let verdicts = entry.verdicts();
+        connection.unlock_with(after.last);
+        Some(verdicts)
+    }
+
+    /// Applies a packet to its flow, which is locked for it.
+    #[inline(never)]
     fn apply(&self, headers: &Headers, lane: usize, now: Tick, found: &mut Found) {
         let bit = 1 << lane;
         let id = found.flow[lane];
@@ -146,18 +185,10 @@ impl View<'_> {
     fn step(&self, headers: &Headers, lane: usize, number: u32, phase: Phase, reply: bool) -> Step {
         match headers.protocol[lane] {
             protocol::TCP => {
-                let (words, _) = self.protocol(number);
-                let before = core::array::from_fn(|at| words[at].load(Ordering::Relaxed));
-                let segment = headers.tcp(lane);
-                if phase == Phase::TcpEstablished
-                    && let Some(after) = acknowledgment(before, reply, &segment)
-                {
-                    words.iter().zip(after).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
-                    return Step::Pass(phase);
-                }
-                let mut tcp = Tcp::unpack(before);
-                let step = tcp.segment(phase, reply, &segment, &self.fixed.tcp);
-                words.iter().zip(tcp.pack()).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+                let connection = Connection(self.protocol(number).0).lock(self.parts.contention());
+                let mut tcp = Tcp::unpack(connection.read());
+                let step = tcp.segment(phase, reply, &headers.tcp(lane), &self.fixed.tcp);
+                connection.write(tcp.pack());
                 step
             }
             protocol::UDP | protocol::UDPLITE => Step::Pass(if reply { Phase::UdpReplied } else { phase }),
@@ -175,7 +206,7 @@ impl View<'_> {
 
     /// The protocol's words of a body, and those of the counters.
     #[inline(always)]
-    fn protocol(&self, number: u32) -> (&[AtomicU64; 4], &[AtomicU64; 4]) {
+    pub(super) fn protocol(&self, number: u32) -> (&[AtomicU64; 4], &[AtomicU64; 4]) {
         let (halves, _) = self.parts.body(number).as_chunks();
         (&halves[0], &halves[1])
     }
