@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p vrouter-acl --bench list` measures generated lists; `-- make DIR` writes them, and headers for them,
 //! as files; `-- run RULES HEADERS ROUNDS` measures files, as `bench/peers/acl` does beside DPDK's rte_acl. Each line
-//! says: packets a second, time of the build, memory. FORM=trees, tables or vectors in the environment takes that form
+//! says: packets a second, time of the build, memory. FORM=trees, words, tables or vectors in the environment takes that form
 //! instead of the one that is thought best.
 //!
 //! Lists are made at random after ClassBench's kinds: `acl` (long prefixes), `ipc` (the same with more prefixes and some
@@ -130,6 +130,7 @@ fn measure(name: &str, rules: &[ListRule], headers: &[Header], rounds: usize) {
     let start = Instant::now();
     let list = match std::env::var("FORM").as_deref() {
         Ok("trees") => RuleList::of_trees(rules),
+        Ok("words") => RuleList::of_words(rules),
         Ok("tables") => RuleList::of_tables(rules),
         Ok("vectors") => RuleList::of_vectors(rules),
         _ => RuleList::new(rules),

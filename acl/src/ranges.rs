@@ -26,6 +26,11 @@ impl RangeTable {
         self.pages[usize::from(self.page_of[usize::from(value >> 8)])][usize::from(value & 255)]
     }
 
+    /// The page of each high octet, and the pages.
+    pub(crate) fn parts(&self) -> (&[u16; 256], &[[u16; 256]]) {
+        (&self.page_of, &self.pages)
+    }
+
     /// A table over `conditions`, its classes numbered from `first`, and of every class the conditions
     /// that hold, sorted. `None` if there were more than 16 bits can number.
     pub(crate) fn build(conditions: &[&Ranges], first: u16) -> Option<(Self, Vec<Vec<u32>>)> {

@@ -13,8 +13,8 @@
 //! may be cut, since a leaf compares whole rules again. A burst goes through a tree level by level, so
 //! that the reads of its packets overlap.
 //!
-//! A short list whose rules overlap much, as firewalls' do, has few combinations of addresses instead,
-//! and takes the form of tables (`tables`); a longer one of that kind the form of bit vectors (`vectors`).
+//! A list whose rules overlap much, as firewalls' do, takes another form: up to 127 rules one word of bits a field
+//! (`short`); more with few combinations of addresses tables (`tables`), the rest bit vectors (`vectors`).
 //!
 //! Sources: Gupta, McKeown, Packet Classification using Hierarchical Intelligent Cuttings, Hot
 //! Interconnects 1999; Vamanan et al., EffiCuts, SIGCOMM 2010 (trees by width); Li et al., CutSplit,
@@ -25,6 +25,7 @@ mod avx512;
 mod block;
 mod build;
 mod classes;
+mod short;
 mod tables;
 mod vectors;
 
@@ -34,6 +35,7 @@ use ipnet::Ipv4Net;
 
 use block::Block;
 use build::{Built, build, packets};
+use short::Short;
 use tables::Tables;
 use vectors::Vectors;
 
@@ -155,6 +157,8 @@ pub struct RuleList {
     blocks: Box<[Block]>,
     /// What a packet costs in trees, in compared blocks.
     cost: f64,
+    /// In place of trees, for short lists.
+    short: Option<Short>,
     /// In place of trees, for lists of few combinations.
     tables: Option<Tables>,
     /// In place of trees, for lists that overlap much.
@@ -170,6 +174,9 @@ impl RuleList {
         if trees.cost <= COST_OF_TABLES {
             return trees;
         }
+        if let Some(short) = Short::build(rules) {
+            return Self::with_short(short);
+        }
         if let Some(tables) = Tables::build(rules) {
             return RuleList { tables: Some(tables), ..Self::of_trees(&[]) };
         }
@@ -177,6 +184,15 @@ impl RuleList {
             Some(vectors) if vectors.cost(packets(rules)) < trees.cost => Self::with_vectors(vectors),
             _ => trees,
         }
+    }
+
+    /// A list in the form of words of bits, unless it is too long.
+    pub fn of_words(rules: &[ListRule]) -> Self {
+        Short::build(rules).map_or_else(|| Self::of_trees(rules), Self::with_short)
+    }
+
+    fn with_short(short: Short) -> Self {
+        RuleList { short: Some(short), ..Self::of_trees(&[]) }
     }
 
     /// A list in the form of tables, unless these are too large.
@@ -201,6 +217,7 @@ impl RuleList {
         let Built { cost, roots, nodes, blocks } = build(rules);
         RuleList {
             cost,
+            short: None,
             tables: None,
             vectors: None,
             roots,
@@ -214,6 +231,9 @@ impl RuleList {
     /// The number of the first rule that matches each of the first `count` packets, or [`NO_RULE`].
     pub fn lookup(&self, keys: &ListKeys, count: usize, first: &mut [u32; BURST]) {
         let count = count.min(BURST);
+        if let Some(short) = &self.short {
+            return short.lookup(keys, count, first);
+        }
         if let Some(tables) = &self.tables {
             return tables.lookup(keys, count, first);
         }
@@ -230,6 +250,9 @@ impl RuleList {
     /// The same without vector instructions.
     pub fn lookup_scalar(&self, keys: &ListKeys, count: usize, first: &mut [u32; BURST]) {
         let count = count.min(BURST);
+        if let Some(short) = &self.short {
+            return short.lookup(keys, count, first);
+        }
         if let Some(tables) = &self.tables {
             return tables.lookup(keys, count, first);
         }
@@ -255,8 +278,9 @@ impl RuleList {
 
     /// Bytes of the compiled list.
     pub fn memory(&self) -> usize {
+        let short = self.short.as_ref().map_or(0, Short::memory);
         let tables = self.tables.as_ref().map_or(0, Tables::memory);
         let vectors = self.vectors.as_ref().map_or(0, Vectors::memory);
-        tables + vectors + size_of_val(&*self.nodes) + size_of_val(&*self.blocks)
+        short + tables + vectors + size_of_val(&*self.nodes) + size_of_val(&*self.blocks)
     }
 }

@@ -22,8 +22,9 @@ fn brute_force(rules: &[ListRule], key: Key) -> u32 {
 }
 
 fn check(rules: &[ListRule], keys: &[Key]) {
-    let forms = [RuleList::of_trees(rules), RuleList::of_tables(rules), RuleList::of_vectors(rules)];
-    forms.iter().for_each(|list| check_form(list, rules, keys));
+    let forms: [fn(&[ListRule]) -> RuleList; 5] =
+        [RuleList::new, RuleList::of_trees, RuleList::of_words, RuleList::of_tables, RuleList::of_vectors];
+    forms.iter().for_each(|of| check_form(&of(rules), rules, keys));
 }
 
 fn check_form(list: &RuleList, rules: &[ListRule], keys: &[Key]) {
@@ -119,6 +120,7 @@ proptest! {
     fn random_lists(
         rules in prop_oneof![
             2 => prop::collection::vec(rule(), 0..40),
+            1 => prop::collection::vec(rule(), 120..132),
             2 => prop::collection::vec(rule(), 100..600),
             1 => prop::collection::vec(rule(), 1020..1100),
         ],
