@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 use vrouter::burst::{Burst, LANES, TxPacket};
+use vrouter::clock;
 use vrouter::counters::WorkerCounters;
 use vrouter::frame::{FrameArea, FramePool, FrameStore};
 use vrouter::ids::{PortId, Timestamp};
@@ -88,7 +89,8 @@ impl Rig {
             router.neighbor(sink, address, NeighborState::Usable(mac));
         }
         router.commit().expect("the routes fit");
-        let mut rig = Rig { router, clock: Timestamp::from_millis(1000), sink, ports };
+        // The clock that a thread goes on by, so that flows which are opened here have not expired there.
+        let mut rig = Rig { router, clock: clock::now(), sink, ports };
         let warm_up = ports.warm_up().max(workload.packets().len() / ports.burst) + openings + 2;
         (0..warm_up).for_each(|_| {
             rig.turn();
