@@ -88,7 +88,7 @@ impl Short {
         }
         let field = |pick: fn(&ListRule) -> RangeInclusive<u16>| Field::build(rules.iter().map(pick));
         let mut protocols = Box::new([0_u128; 256]);
-        for (number, row) in (0_u8..).zip(protocols.iter_mut()) {
+        for (number, row) in (0..=u8::MAX).zip(protocols.iter_mut()) {
             let holds = |rule: &ListRule| (number ^ rule.protocol.0) & rule.protocol.1 == 0;
             *row = rules.iter().enumerate().fold(0, |row, (at, rule)| row | u128::from(holds(rule)) << at);
         }
