@@ -51,6 +51,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "millions of items")]
     fn whole_huge_pages_are_told_about_once() {
         for len in [2 << 20, (2 << 20) + 1, 5 << 20] {
             let mut next = 0_u16;
@@ -69,6 +70,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "millions of items")]
     fn others_are_not_told_about() {
         assert_eq!(allocate((1 << 20) - 1, Some(note), || 7_u16).len(), (1 << 20) - 1);
         assert_eq!(allocate(1 << 24, None, || 7_u16).len(), 1 << 24);

@@ -6,7 +6,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fib::{Address, FibWriter, GroupId, Kernel, NO_ROUTE, Prefix};
 
-const FLAPS: u32 = 10_000;
+const FLAPS: u32 = if cfg!(miri) { 30 } else { 10_000 };
 
 /// Ends the readers even when the writer's side fails.
 struct DoneOnDrop<'a>(&'a AtomicBool);

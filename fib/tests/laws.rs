@@ -234,7 +234,7 @@ macro_rules! laws {
             use super::*;
 
             proptest! {
-                #![proptest_config(ProptestConfig::with_cases(64))]
+                #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 64 }))]
 
                 #[test]
                 fn every_change_follows_the_oracle(steps in vec(step::<$family>(), 1..60)) {
