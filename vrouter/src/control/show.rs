@@ -2,8 +2,8 @@
 //!
 //! Everything is read from the RIB, the FIB and the desired state at the time of the
 //! call; nothing is kept for display. A walk through all routes is done in steps
-//! ([`Engine::prefixes_from`], then [`Engine::routes_to`] each prefix), so that the engine can
-//! work in between.
+//! ([`OrderedPrefixes`](crate::control::OrderedPrefixes), then [`Engine::routes_to`] each prefix), so
+//! that the engine can work in between.
 
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -12,7 +12,7 @@ use fib::{Address, AnyPrefix, Candidate, GroupId, Lost, Prefix, Rib, RouteSource
 
 use crate::control::adjacency::Hop;
 use crate::control::desired::IpipMode;
-use crate::control::engine::{Engine, Family, Vrf};
+use crate::control::engine::{Engine, Vrf};
 use crate::control::groups::FamilyIndex;
 use crate::control::neighbors::NeighborEntry;
 use crate::control::next_hop::Path;
@@ -66,30 +66,7 @@ pub struct GroupView {
     pub hops: Vec<(Hop, u64)>,
 }
 
-/// How far a walk through the prefixes of all routes has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Walk {
-    v4: usize,
-    v6: usize,
-}
-
 impl Engine {
-    /// Appends to `out` those of the next `step` places of a VRF's RIB whose prefix `wanted` lets
-    /// pass, in no order. Returns whether the walk goes on.
-    pub fn prefixes_from(
-        &self,
-        vrf: VrfId,
-        walk: &mut Walk,
-        step: usize,
-        wanted: impl Fn(&AnyPrefix) -> bool,
-        out: &mut Vec<AnyPrefix>,
-    ) -> bool {
-        let Some(Vrf { v4, v6 }) = self.vrfs.get(vrf.index()) else { return false };
-        let more4 = v4.prefixes_from(&mut walk.v4, step, &wanted, out);
-        let more6 = !more4 && v6.prefixes_from(&mut walk.v6, step, &wanted, out);
-        more4 || more6
-    }
-
     /// All candidates of exactly this prefix in a VRF, the best first.
     pub fn routes_to(&self, vrf: VrfId, prefix: &AnyPrefix) -> Vec<RouteView> {
         let Some(Vrf { v4, v6 }) = self.vrfs.get(vrf.index()) else { return Vec::new() };
@@ -268,21 +245,5 @@ impl Engine {
     /// The MTU of a port.
     pub fn port_mtu(&self, id: PortId) -> Option<u32> {
         Some(self.desired.ports.get(self.port_name(id)?)?.mtu)
-    }
-}
-
-impl<A: Address> Family<A> {
-    fn prefixes_from(
-        &self,
-        from: &mut usize,
-        step: usize,
-        wanted: impl Fn(&AnyPrefix) -> bool,
-        out: &mut Vec<AnyPrefix>,
-    ) -> bool {
-        let end = self.rib.positions().min(from.saturating_add(step));
-        let prefixes = (*from..end).filter_map(|position| self.rib.prefix_at(position)).map(self.wrap);
-        out.extend(prefixes.filter(wanted));
-        *from = end;
-        end < self.rib.positions()
     }
 }

@@ -152,7 +152,7 @@ pub fn plan(config: &Config, demand: Demand) -> Result<Plan, NodeError> {
     };
     // The node keeps them by name, beside the tables made of them.
     let named = Resources::of_config(config);
-    parts.push(Part { name: format!("{} pools and routes of the file", named.0.len()), bytes: grown() });
+    parts.push(Part { name: format!("{} pools and routes of the file", named.count()), bytes: grown() });
     let mut router = Router::builder()
         .workers(demand.workers)
         .frames(*config.memory.frames)

@@ -4,7 +4,7 @@
 //! restart, above what the configuration file says under the same name. A text is
 //! applied whole or not at all, judged as the set that would result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{EncapMode, Kind, Problem, Resource, RouteEncap, RouteType};
 use fib::{AnyPrefix, RouteSource};
@@ -25,9 +25,17 @@ pub struct Given {
     pub origin: Origin,
 }
 
-/// All resources, by kind and name: `namespace/name` where the kind belongs to namespaces.
+/// A route resource by what the engine knows it by, then by metric and name: the first of a VRF and
+/// prefix is in force.
+type RouteKey = (String, AnyPrefix, u32, String);
+
+/// All resources.
 #[derive(Clone, Debug, Default)]
-pub struct Resources(pub BTreeMap<(String, String), Given>);
+pub struct Resources {
+    /// By kind and name: `namespace/name` where the kind belongs to namespaces.
+    by_name: BTreeMap<(String, String), Given>,
+    routes: BTreeSet<RouteKey>,
+}
 
 /// The resources that a configuration file gives.
 fn named_by(config: &Config) -> impl Iterator<Item = Resource> {
@@ -56,25 +64,51 @@ impl Resources {
         (kind.as_str().to_owned(), name)
     }
 
+    fn route_key(resource: &Resource) -> Option<RouteKey> {
+        let Resource::Route(route) = resource else { return None };
+        let spec = &route.spec;
+        Some((spec.vrf.clone(), net_prefix(spec.prefix), spec.metric, resource.name().to_owned()))
+    }
+
     fn put(&mut self, resource: Resource, origin: Origin) -> Option<Given> {
-        self.0.insert(Self::key(&resource), Given { resource, origin })
+        let route = Self::route_key(&resource);
+        let former = self.by_name.insert(Self::key(&resource), Given { resource, origin });
+        if let Some(former) = former.as_ref().and_then(|former| Self::route_key(&former.resource)) {
+            self.routes.remove(&former);
+        }
+        self.routes.extend(route);
+        former
+    }
+
+    /// Takes out the resource of this kind and name.
+    fn remove(&mut self, kind: Kind, name: &str) -> Option<Given> {
+        let removed = self.by_name.remove(&Self::key_of(kind, name))?;
+        if let Some(route) = Self::route_key(&removed.resource) {
+            self.routes.remove(&route);
+        }
+        Some(removed)
     }
 
     /// The resource of this kind and name.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Given> {
-        self.0.get(&Self::key_of(kind, name))
+        self.by_name.get(&Self::key_of(kind, name))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.by_name.len()
     }
 
     /// Every resource of a kind.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Given> {
-        self.0.iter().filter(move |((of, _), _)| of == kind.as_str()).map(|(_, given)| given)
+        self.by_name.iter().filter(move |((of, _), _)| of == kind.as_str()).map(|(_, given)| given)
     }
 
     /// What the engine is told of: every pool, and of each prefix the route with the
     /// lowest metric. By VRF and prefix, which is what the engine knows them by.
     fn in_force(&self) -> BTreeMap<(&str, &str, IpNet), &Resource> {
         let mut out: BTreeMap<(&str, &str, IpNet), &Resource> = BTreeMap::new();
-        for ((kind, _), given) in &self.0 {
+        for ((kind, _), given) in &self.by_name {
             match &given.resource {
                 Resource::IpPool(pool) => drop(out.insert((kind, "", pool.spec.cidr), &given.resource)),
                 Resource::Route(route) => {
@@ -92,36 +126,28 @@ impl Resources {
 
     /// The route resource that stands behind the engine's static route to a prefix.
     pub fn route_in_force(&self, vrf: &str, prefix: &AnyPrefix) -> Option<&Given> {
-        self.routes()
-            .filter(|(_, route)| route.spec.vrf == vrf && net_prefix(route.spec.prefix) == *prefix)
-            .min_by_key(|(_, route)| route.spec.metric)
-            .map(|(given, _)| given)
+        let first = (vrf.to_owned(), *prefix, 0, String::new());
+        let (of, to, _, name) = self.routes.range(first..).next()?;
+        if of == vrf && to == prefix { self.get(Kind::Route, name) } else { None }
     }
 
     /// Route resources that another one of the same prefix keeps out of the engine.
     pub fn shadowed(&self) -> impl Iterator<Item = &Given> {
-        let in_force = self.in_force();
-        self.routes().filter_map(move |(given, route)| {
-            let best = in_force.get(&(Kind::Route.as_str(), route.spec.vrf.as_str(), route.spec.prefix))?;
-            (best.name() != given.resource.name()).then_some(given)
-        })
-    }
-
-    fn routes(&self) -> impl Iterator<Item = (&Given, &api::Route)> {
-        self.of_kind(Kind::Route).filter_map(|given| match &given.resource {
-            Resource::Route(route) => Some((given, route)),
-            _ => None,
+        let others = self.routes.iter().zip(self.routes.iter().skip(1));
+        others.filter_map(|(before, (vrf, prefix, _, name))| {
+            let shadowed = before.0 == *vrf && before.1 == *prefix;
+            shadowed.then(|| self.get(Kind::Route, name)).flatten()
         })
     }
 
     /// Resources of policy, by key.
     pub fn of_policy(&self) -> impl Iterator<Item = (&(String, String), &Resource)> {
-        let all = self.0.iter().map(|(key, given)| (key, &given.resource));
+        let all = self.by_name.iter().map(|(key, given)| (key, &given.resource));
         all.filter(|(_, resource)| !matches!(resource, Resource::IpPool(_) | Resource::Route(_)))
     }
 
     fn problems(&self) -> Vec<Problem> {
-        api::check_set(self.0.values().map(|given| &given.resource))
+        api::check_set(self.by_name.values().map(|given| &given.resource))
     }
 }
 
@@ -223,7 +249,7 @@ impl Node {
     ) -> Result<Resources, Vec<Problem>> {
         let (mut next, _) = self.with_resources(resources);
         for (kind, name) in deleted {
-            if next.0.remove(&Resources::key_of(*kind, name)).is_none() {
+            if next.remove(*kind, name).is_none() {
                 return Err(vec![Problem::new("", format!("there is no {kind} {name}"), "")]);
             }
         }
@@ -271,8 +297,7 @@ impl Node {
     pub async fn delete_resource(&mut self, kind: Kind, name: &str) -> Result<u64, NodeError> {
         let mut next = self.resources.clone();
         let removed = next
-            .0
-            .remove(&Resources::key_of(kind, name))
+            .remove(kind, name)
             .ok_or_else(|| NodeError::NotFound(format!("there is no {kind} {name}")))?;
         if removed.origin == Origin::Config {
             return Err(NodeError::InUse(format!(
@@ -421,5 +446,50 @@ fn announcement(resource: &Resource) -> Event {
             },
         }),
         other => Event::PutPolicy(Box::new(other.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(name: &str, prefix: &str, metric: u32) -> Resource {
+        let text = format!(
+            "apiVersion: vrouter.io/v1\nkind: Route\nmetadata:\n  name: {name}\nspec:\n  prefix: {prefix}\n  \
+             type: blackhole\n  metric: {metric}\n"
+        );
+        api::read(&text).remove(0).outcome.unwrap()
+    }
+
+    #[test]
+    fn of_the_routes_to_a_prefix_the_lowest_metric_is_in_force_and_the_first_name() {
+        let mut resources = Resources::default();
+        let in_force = |resources: &Resources, prefix: &str| {
+            let given = resources.route_in_force("", &net_prefix(prefix.parse().unwrap()));
+            given.map(|given| given.resource.name().to_owned())
+        };
+        let shadowed = |resources: &Resources| -> Vec<String> {
+            resources.shadowed().map(|given| given.resource.name().to_owned()).collect()
+        };
+        for (name, prefix, metric) in
+            [("c", "10.0.0.0/8", 5), ("b", "10.0.0.0/8", 5), ("d", "10.0.0.0/8", 7), ("a", "10.0.0.0/16", 9)]
+        {
+            resources.put(route(name, prefix, metric), Origin::Config);
+        }
+        assert_eq!(in_force(&resources, "10.0.0.0/8").as_deref(), Some("b"));
+        assert_eq!(in_force(&resources, "10.0.0.0/16").as_deref(), Some("a"));
+        assert_eq!(in_force(&resources, "10.0.0.0/12"), None);
+        assert_eq!(shadowed(&resources), ["c", "d"]);
+        // Another metric, another prefix, gone.
+        resources.put(route("d", "10.0.0.0/8", 1), Origin::Api);
+        assert_eq!(in_force(&resources, "10.0.0.0/8").as_deref(), Some("d"));
+        assert_eq!(shadowed(&resources), ["b", "c"]);
+        resources.put(route("d", "10.0.0.0/12", 1), Origin::Api);
+        assert!(resources.remove(Kind::Route, "b").is_some());
+        assert_eq!(in_force(&resources, "10.0.0.0/8").as_deref(), Some("c"));
+        assert_eq!(in_force(&resources, "10.0.0.0/12").as_deref(), Some("d"));
+        assert!(shadowed(&resources).is_empty() && resources.remove(Kind::Route, "b").is_none());
+        let engine: Vec<&str> = resources.in_force().values().map(|resource| resource.name()).collect();
+        assert_eq!(engine, ["c", "d", "a"]);
     }
 }

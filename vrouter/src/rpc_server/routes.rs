@@ -12,7 +12,7 @@ use tonic::Status;
 
 use crate::control::adjacency::Hop;
 use crate::control::engine::net_prefix;
-use crate::control::{GroupView, NextHop, PathView, RouteView, Walk};
+use crate::control::{GroupView, NextHop, OrderedPrefixes, PathView, RouteView};
 use crate::daemon::Node;
 use crate::daemon::pods::Origin;
 use crate::drop_reason::DropReason;
@@ -22,6 +22,8 @@ use crate::rpc_server::neighbors;
 
 /// Places of the RIB that are looked at while the node is held.
 const STEP: usize = 1 << 14;
+/// Prefixes that an answer keeps in memory, whatever the number of routes.
+const ROOM: usize = 1 << 16;
 /// Prefixes whose routes are described while the node is held.
 const PAGE: usize = 128;
 
@@ -56,8 +58,8 @@ impl Filter {
     }
 }
 
-/// Sends all routes that the filter lets pass. The node is held for a page at a time; what is
-/// kept meanwhile are the prefixes.
+/// Sends all routes that the filter lets pass, in the order of their prefixes. The node is held for a
+/// page at a time; what is kept meanwhile is a bounded number of prefixes.
 pub(super) async fn send(node: Arc<Mutex<Node>>, filter: Filter, to: Sender<Result<v1::Route, Status>>) {
     let vrf = match named_vrf(&*node.lock().await, &filter.vrf) {
         Ok(vrf) => vrf,
@@ -67,24 +69,24 @@ pub(super) async fn send(node: Arc<Mutex<Node>>, filter: Filter, to: Sender<Resu
             return;
         }
     };
-    let mut prefixes = Vec::new();
-    if let Some(exactly) = filter.exactly {
-        prefixes.extend(filter.wants_prefix(&exactly).then_some(exactly));
-    } else {
-        let mut walk = Walk::default();
-        let wanted = |prefix: &AnyPrefix| filter.wants_prefix(prefix);
-        while node.lock().await.router.engine().prefixes_from(vrf, &mut walk, STEP, wanted, &mut prefixes) {}
-        prefixes.sort_unstable();
-    }
-    for page in prefixes.chunks(PAGE) {
-        let routes: Vec<v1::Route> = {
-            let node = node.lock().await;
-            let views = page.iter().flat_map(|prefix| node.router.engine().routes_to(vrf, prefix));
-            views.map(|view| show(&node, &view)).filter(|route| filter.wants(route)).collect()
+    let mut prefixes = OrderedPrefixes::new(vrf, ROOM);
+    let mut more = true;
+    while more {
+        let run = match filter.exactly {
+            Some(exactly) => Vec::from_iter(filter.wants_prefix(&exactly).then_some(exactly)),
+            None => next_run(&node, &mut prefixes, &filter).await,
         };
-        for route in routes {
-            if to.send(Ok(route)).await.is_err() {
-                return;
+        more = run.len() == prefixes.room();
+        for page in run.chunks(PAGE) {
+            let routes: Vec<v1::Route> = {
+                let node = node.lock().await;
+                let views = page.iter().flat_map(|prefix| node.router.engine().routes_to(vrf, prefix));
+                views.map(|view| show(&node, &view)).filter(|route| filter.wants(route)).collect()
+            };
+            for route in routes {
+                if to.send(Ok(route)).await.is_err() {
+                    return;
+                }
             }
         }
     }
@@ -96,6 +98,17 @@ pub(super) async fn send(node: Arc<Mutex<Node>>, filter: Filter, to: Sender<Resu
     for route in shadowed {
         if to.send(Ok(route)).await.is_err() {
             return;
+        }
+    }
+}
+
+/// The next prefixes that the filter lets pass.
+async fn next_run(node: &Mutex<Node>, prefixes: &mut OrderedPrefixes, filter: &Filter) -> Vec<AnyPrefix> {
+    let wanted = |prefix: &AnyPrefix| filter.wants_prefix(prefix);
+    loop {
+        let found = prefixes.step(node.lock().await.router.engine(), STEP, wanted);
+        if let Some(run) = found {
+            return run;
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The verbs that read: tables and JSON.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::mock::Server;
-use crate::{good, vrctl};
+use crate::{command, good, vrctl};
 
 #[test]
 fn tables() {
@@ -249,6 +252,34 @@ fn routes_are_printed_as_they_come() {
     assert_eq!((list.as_array().map(Vec::len), &list[2]["source"]), (Some(3), &json!("bgp")));
     for form in ["json", "yaml"] {
         assert_eq!(good(&server, &format!("show routes --source many-0 -o {form}")), "[]\n");
+    }
+}
+
+/// How much memory `vrctl` has had at most, in KiB.
+fn peak_kib(process: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    peak.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn a_long_list_takes_no_more_memory_than_a_short_one() {
+    const ROUTES: usize = 150_000;
+    let server = Server::start("long");
+    for form in ["wide", "json", "yaml"] {
+        let mut vrctl = command(&server, &format!("show routes --source many-{ROUTES} -o {form}"));
+        let mut vrctl = vrctl.stdout(Stdio::piped()).spawn().expect("vrctl starts");
+        let mut lines = BufReader::new(vrctl.stdout.take().expect("piped")).lines();
+        // A pipe holds less than what is left to print at either time.
+        let mut peaks = Vec::new();
+        for _ in 0..2 {
+            lines.by_ref().take(ROUTES / 3).for_each(|line| drop(line.expect("text")));
+            peaks.push(peak_kib(&vrctl));
+        }
+        assert!(lines.by_ref().count() >= ROUTES / 3);
+        assert!(vrctl.wait().expect("it ends").success());
+        // A third of the routes are some 10 MB.
+        assert!(peaks[1] < peaks[0] + 2048, "{form}: {peaks:?} KiB");
     }
 }
 
