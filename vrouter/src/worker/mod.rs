@@ -21,6 +21,7 @@ pub mod probe;
 pub mod ready;
 pub mod rebalance;
 mod turn_clock;
+mod turns;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -46,15 +47,11 @@ use probe::Prober;
 use ready::ReadySet;
 use rebalance::Rebalance;
 use turn_clock::TurnClock;
+use turns::TurnBook;
 
 /// How often a worker asks its queues for the kernel's counters, two system calls each, and may begin
 /// a probe.
 const SURVEY: Duration = Duration::from_millis(500);
-
-/// Turns with packets, one after another, from which on several share one reading of the clock.
-const STREAK: u32 = 16;
-/// Packets after which the clock is read anew all the same.
-const SHARED: u32 = 16;
 
 /// No queue of ours.
 const NO_QUEUE: u16 = u16::MAX;
@@ -99,14 +96,6 @@ struct OwnedQueue {
     booked: KernelLosses,
 }
 
-/// A turn that is over but for the time it took, or several at one reading of the clock.
-#[derive(Clone, Copy)]
-struct Turn {
-    began: Timestamp,
-    packets: u32,
-    bursts: u32,
-}
-
 /// One worker.
 pub struct Worker {
     id: WorkerId,
@@ -125,9 +114,7 @@ pub struct Worker {
     stop: bool,
     /// Tables were adopted since the last turn began.
     adopted: bool,
-    last_turn: Option<Turn>,
-    /// Turns with packets since the last one without.
-    streak: u32,
+    turns: TurnBook,
     /// Bursts received in this turn.
     bursts: u32,
     /// Whether the worker reads the clock itself: only then may it let time pass.
@@ -185,8 +172,7 @@ impl Worker {
             punt_wake: parts.punt_wake,
             stop: false,
             adopted: false,
-            last_turn: None,
-            streak: 0,
+            turns: TurnBook::default(),
             bursts: 0,
             in_thread: false,
             moving: None,
@@ -208,12 +194,14 @@ impl Worker {
         self.come_online();
         let mut clock = TurnClock::new();
         while !self.stop {
-            let now = if self.shares_reading() { self.state.now } else { clock.now() };
-            let moved = self.turn(now);
+            if self.turns.shared().is_none() {
+                self.begin(clock.now());
+            }
+            let moved = self.turn();
             if moved > 0 {
                 self.idle.worked();
             } else if !self.stop && !self.prober.is_growing() && self.moving.is_none() {
-                self.rest(now);
+                self.rest();
             }
         }
         self.subscriber.offline();
@@ -223,21 +211,23 @@ impl Worker {
     /// Returns the number of packets received or taken over.
     pub fn poll(&mut self, now: Timestamp) -> usize {
         self.come_online();
-        let moved = self.turn(now);
+        self.begin(now);
+        let moved = self.turn();
         self.subscriber.offline();
         moved
     }
 
-    /// Whether a turn needs no reading of the clock of its own: many with few packets follow one another.
-    /// A turn without packets is told from them by its time, so it takes a streak.
-    #[inline]
-    fn shares_reading(&self) -> bool {
-        self.streak >= STREAK && self.last_turn.is_some_and(|turn| turn.packets < SHARED)
+    /// A turn begins at a reading of the clock: books the time since the last one.
+    fn begin(&mut self, now: Timestamp) {
+        if let Some(turn) = self.turns.begin(now) {
+            book(&self.state.counters.run, &mut self.prober, turn);
+        }
+        self.state.now = now;
     }
 
-    fn turn(&mut self, now: Timestamp) -> usize {
-        let begun = self.account(now);
-        self.state.now = now;
+    fn turn(&mut self) -> usize {
+        let now = self.state.now;
+        self.state.counters.run.loops.add(1);
         self.adopted |= self.subscriber.refresh();
         let changed = core::mem::take(&mut self.adopted);
         if changed {
@@ -248,7 +238,7 @@ impl Worker {
         if self.moving.is_some() {
             // What waits may wait a little longer; tables that changed are looked at then.
             self.adopted |= changed;
-            (self.last_turn, self.streak) = (None, 0);
+            self.turns.forget();
             return self.rebalance();
         }
         let mut moved = self.release_held(changed);
@@ -265,10 +255,7 @@ impl Worker {
             }
             self.survey(now);
         }
-        let bursts = core::mem::take(&mut self.bursts);
-        let (packets, before) = begun.map_or((0, 0), |turn| (turn.packets, turn.bursts));
-        self.last_turn = Some(Turn { began: now, packets: packets + moved as u32, bursts: before + bursts });
-        self.streak = if moved > 0 { self.streak.saturating_add(1) } else { 0 };
+        self.turns.end(moved as u32, core::mem::take(&mut self.bursts));
         self.state.counters.run.free_frames.set(self.state.pool.local_frames() as u64);
         moved
     }
@@ -428,13 +415,16 @@ impl Worker {
     }
 
     /// Blocks, or spins a little longer, as the idle policy says.
-    fn rest(&mut self, now: Timestamp) {
+    fn rest(&mut self) {
         // Without a queue there is nothing to spin for, in whatever mode.
         let idle = self.queues.is_empty().then_some(idle::LONGEST);
-        let Some(timeout) = idle.or_else(|| self.idle.next(now, self.ready.can_block())) else {
+        let Some(timeout) = idle.or_else(|| self.idle.next(self.state.now, self.ready.can_block())) else {
             core::hint::spin_loop();
             return;
         };
+        if self.turns.holds_packets() {
+            self.begin(crate::clock::now());
+        }
         self.state.counters.run.sleeps.add(1);
         self.handoffs.bell().announce_sleep();
         let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
@@ -449,22 +439,6 @@ impl Worker {
             pipeline::conntrack::sweep(self.subscriber.tables(), crate::clock::now());
         }
         self.handoffs.bell().announce_awake();
-    }
-
-    /// Books the time since the last turn as busy or idle. Where no time has passed in a thread, as the clock
-    /// has not been read, returns what the turn goes on with.
-    fn account(&mut self, now: Timestamp) -> Option<Turn> {
-        let run = &self.state.counters.run;
-        run.loops.add(1);
-        let turn = self.last_turn?;
-        if self.in_thread && turn.began == now {
-            return Some(turn);
-        }
-        let Turn { began, packets, bursts } = turn;
-        let ns = now.since(began).as_nanos() as u64;
-        run.total_ns.add(ns);
-        book(run, &mut self.prober, probe::Turn { packets, bursts: bursts.max(1), ns });
-        None
     }
 
     /// Gives every frame back. To be called when all workers have stopped: until then
@@ -492,6 +466,7 @@ fn book(run: &LoopCounters, prober: &mut Prober, turn: probe::Turn) {
         run.probe_count.add(1);
     }
     let probe::Turn { packets, bursts, ns } = turn;
+    run.total_ns.add(ns);
     if packets > 0 {
         run.busy_loops.add(1);
         run.busy_ns.add(ns);
