@@ -12,6 +12,9 @@
 //! `alive` when it leaves the burst. A cleared lane's frame has gone elsewhere
 //! (dropped, punted, held): that is the invariant which keeps frames from leaking.
 
+mod masks;
+mod offload;
+
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use fib::NO_ROUTE;
@@ -21,129 +24,14 @@ use crate::frame::{Frame, FrameArea};
 use crate::ids::{AdjacencyId, PortId};
 use crate::vector;
 
+pub use masks::{FEW, Lanes, are_few, lanes};
+pub use offload::{Checksum, Gso, GsoKind, TxPacket};
+
 /// Lanes of a burst.
 pub const LANES: usize = ROWS;
 
-/// Up to so many packets are looked at one by one: reading what was just written lane by lane with
-/// wide registers makes the CPU wait, which pays only where many lanes are read.
-pub const FEW: u32 = 4;
-
 /// Lanes that are cleared of a burst with no more than that.
 const SMALL: usize = 16;
-
-/// Whether a mask has few lanes.
-#[inline]
-pub fn are_few(mask: u64) -> bool {
-    // Without an instruction that counts bits this is a fraction of counting them.
-    (0..FEW).fold(mask, |rest, _| rest & rest.wrapping_sub(1)) == 0
-}
-
-/// The lanes whose bits are set in `mask`, in order.
-#[inline]
-pub fn lanes(mask: u64) -> Lanes {
-    Lanes(mask)
-}
-
-/// Iterator of [`lanes`].
-#[derive(Clone, Copy, Debug)]
-pub struct Lanes(u64);
-
-impl Iterator for Lanes {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        if self.0 == 0 {
-            return None;
-        }
-        // The mask changes nothing; it says that a lane is an index of the arrays.
-        let lane = self.0.trailing_zeros() as usize & (LANES - 1);
-        self.0 &= self.0 - 1;
-        Some(lane)
-    }
-
-    #[inline]
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let n = self.0.count_ones() as usize;
-        (n, Some(n))
-    }
-}
-
-/// What is known of a packet's transport checksum.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Checksum {
-    /// The bytes hold the complete checksum, right or wrong: nobody touches it.
-    #[default]
-    Complete,
-    /// The field holds the folded pseudo-header sum; the sum over everything from
-    /// `start` on is still to be added and stored at `start + field`.
-    Partial {
-        /// Where summing starts, from the first byte of the frame chunk.
-        start: u16,
-        /// Where the checksum lies, from `start`.
-        field: u16,
-    },
-}
-
-/// Segmentation that is still to be done on a super-packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum GsoKind {
-    /// An ordinary packet.
-    #[default]
-    None,
-    /// TCP over IPv4.
-    Tcp4,
-    /// TCP over IPv6.
-    Tcp6,
-    /// UDP, one datagram a segment.
-    Udp,
-}
-
-/// Segmentation state of a packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Gso {
-    /// What is to be segmented.
-    pub kind: GsoKind,
-    /// Payload bytes of each segment.
-    pub size: u16,
-}
-
-impl Gso {
-    /// An ordinary packet.
-    pub const NONE: Gso = Gso { kind: GsoKind::None, size: 0 };
-}
-
-/// One packet on its way to a port: what transmit needs, and nothing else.
-#[derive(Debug)]
-pub struct TxPacket {
-    /// The frame, head of its chain.
-    pub frame: Frame,
-    /// First byte of the Ethernet header, from the start of the chunk.
-    pub offset: u16,
-    /// Bytes in the head frame, from `offset`.
-    pub len: u16,
-    /// The port where the packet entered, or for which it was made.
-    pub in_port: PortId,
-    /// Transport checksum still to be finished.
-    pub checksum: Checksum,
-    /// Segmentation still to be done.
-    pub gso: Gso,
-}
-
-impl TxPacket {
-    /// Takes the packet out, leaving one without a frame.
-    #[inline]
-    pub(crate) fn take(&mut self) -> TxPacket {
-        TxPacket {
-            frame: self.frame.take(),
-            offset: self.offset,
-            len: self.len,
-            in_port: self.in_port,
-            checksum: self.checksum,
-            gso: self.gso,
-        }
-    }
-}
 
 /// Per-packet facts, one array each. Offsets count from the start of the chunk.
 #[derive(Debug)]
@@ -551,14 +439,6 @@ vector::widest! {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lanes_are_the_set_bits() {
-        assert_eq!(lanes(0).count(), 0);
-        assert_eq!(lanes(0b1011).collect::<Vec<_>>(), [0, 1, 3]);
-        assert_eq!(lanes(u64::MAX).count(), LANES);
-        assert_eq!(lanes(1 << 63).next(), Some(63));
-    }
 
     #[test]
     fn a_full_burst_gives_the_frame_back() {

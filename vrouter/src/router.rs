@@ -18,11 +18,11 @@
 //! The daemon, the simulations and the packet generator are built on nothing else.
 
 mod builder;
+mod error;
 mod placement;
 mod totals;
 mod workforce;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -52,42 +52,10 @@ use crate::worker::{Command, Injected, Worker};
 use workforce::{Threads, WorkerFactory, locked};
 
 pub use builder::RouterBuilder;
+pub use error::RouterError;
 
 /// How long a worker may take to give a queue back.
 const HANDBACK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Why something could not be done to a router.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RouterError {
-    /// The event was refused.
-    #[error(transparent)]
-    Refused(#[from] EngineError),
-    /// A port without a queue carries nothing.
-    #[error("port {0} has no queue")]
-    NoQueues(String),
-    /// The operating system refused something.
-    #[error("{0}: {1}")]
-    Os(&'static str, #[source] io::Error),
-    /// The flow table cannot be made.
-    #[error("flow table: {0}")]
-    Flows(#[source] acl::conntrack::LayoutError),
-    /// A worker does not take commands.
-    #[error("worker {0} does not answer")]
-    WorkerStuck(WorkerId),
-    /// Workers run in threads, or not any more.
-    #[error("the workers are not here")]
-    NotHere,
-    /// Not a number of workers that can be had.
-    #[error("there can be 1 to {0} workers here")]
-    TooManyWorkers(usize),
-    /// One worker may have to own all queues.
-    #[error("ports have at most {0} queues in all")]
-    TooManyQueues(usize),
-    /// Workers do not come to a stop together.
-    #[error("the workers do not all answer")]
-    WorkersStuck,
-}
 
 /// Control's side of a worker.
 pub struct WorkerHandle {

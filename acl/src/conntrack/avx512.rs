@@ -24,6 +24,9 @@
 //! vol. 2, 7.2 and 7.3.2). The protocol is that of the scalar code: tag, state, key, state again.
 #![allow(unsafe_code)] // Intrinsics, and loads of shared words by assembly.
 
+mod columns;
+mod heads;
+
 use core::arch::asm;
 use core::arch::x86_64::*;
 
@@ -38,6 +41,8 @@ use super::lookup::{Sorted, used};
 use super::memory::Line;
 use super::phase::Tick;
 use super::table::View;
+use columns::{halves, load, mix, octets, store, words};
+use heads::{keys_and_policies, states};
 
 /// Lanes of a group.
 const GROUP: usize = 8;
@@ -458,126 +463,4 @@ const BUCKET_BITS: u32 = size_of::<Line>().ilog2();
 fn fetch(at: *const u8) {
     // SAFETY: the instruction faults on no address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-}
-
-/// The addresses, rests and policies of eight heads.
-///
-/// # Safety
-/// Each head is 32 readable bytes, aligned to 32.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-unsafe fn keys_and_policies(at: [*const u8; GROUP]) -> [__m512i; 3] {
-    let pair = |low: *const u8, high: *const u8| -> __m512i {
-        let both;
-        // SAFETY: as the caller promises; see the module about shared words.
-        unsafe {
-            asm!(
-                "vmovdqa {both:y}, ymmword ptr [{low}]",
-                "vinserti64x4 {both}, {both}, ymmword ptr [{high}], 1",
-                low = in(reg) low,
-                high = in(reg) high,
-                both = out(zmm_reg) both,
-                options(nostack, preserves_flags, readonly)
-            );
-        }
-        both
-    };
-    let (a, b, c, d) = (pair(at[0], at[2]), pair(at[1], at[3]), pair(at[4], at[6]), pair(at[5], at[7]));
-    let (even, even_above) = (_mm512_unpacklo_epi64(a, b), _mm512_unpacklo_epi64(c, d));
-    let (odd, odd_above) = (_mm512_unpackhi_epi64(a, b), _mm512_unpackhi_epi64(c, d));
-    [
-        _mm512_shuffle_i64x2::<0x88>(odd, odd_above),
-        _mm512_shuffle_i64x2::<0xdd>(even, even_above),
-        _mm512_shuffle_i64x2::<0xdd>(odd, odd_above),
-    ]
-}
-
-/// The states of eight heads.
-///
-/// # Safety
-/// As [`keys_and_policies`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-unsafe fn states(at: [*const u8; GROUP]) -> __m512i {
-    let pair = |low: *const u8, high: *const u8| -> __m128i {
-        let both;
-        // SAFETY: as the caller promises; see the module about shared words.
-        unsafe {
-            asm!(
-                "vmovq {both}, qword ptr [{low}]",
-                "vmovhps {both}, {both}, qword ptr [{high}]",
-                low = in(reg) low,
-                high = in(reg) high,
-                both = out(xmm_reg) both,
-                options(nostack, preserves_flags, readonly)
-            );
-        }
-        both
-    };
-    let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(pair(at[0], at[1])), pair(at[2], at[3]));
-    let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(pair(at[4], at[5])), pair(at[6], at[7]));
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
-}
-
-/// The full products of two columns, their halves folded.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-fn mix(a: __m512i, b: __m512i) -> __m512i {
-    let low = _mm512_set1_epi64(LOW);
-    let (a_high, b_high) = (_mm512_srli_epi64::<32>(a), _mm512_srli_epi64::<32>(b));
-    let ll = _mm512_mul_epu32(a, b);
-    let hl = _mm512_mul_epu32(a_high, b);
-    let lh = _mm512_mul_epu32(a, b_high);
-    let hh = _mm512_mul_epu32(a_high, b_high);
-    // Neither sum exceeds 64 bits.
-    let middle = _mm512_add_epi64(hl, _mm512_srli_epi64::<32>(ll));
-    let cross = _mm512_add_epi64(lh, _mm512_and_si512(middle, low));
-    let upper = _mm512_add_epi64(
-        _mm512_add_epi64(hh, _mm512_srli_epi64::<32>(middle)),
-        _mm512_srli_epi64::<32>(cross),
-    );
-    // cross << 32 | ll & low, xor upper
-    let lower = _mm512_mask_blend_epi32(0xaaaa, ll, _mm512_slli_epi64::<32>(cross));
-    _mm512_xor_si512(lower, upper)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load(column: &[u64; LANES], group: usize) -> __m512i {
-    // SAFETY: a group's eight words are 64 readable bytes.
-    unsafe { _mm512_loadu_si512(column[group * GROUP..(group + 1) * GROUP].as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store(column: &mut [u64; LANES], group: usize, words: __m512i) {
-    // SAFETY: a group's eight words are 64 writable bytes.
-    unsafe { _mm512_storeu_si512(column[group * GROUP..(group + 1) * GROUP].as_mut_ptr().cast(), words) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512vl")]
-fn words(column: &[u32; LANES], group: usize) -> __m512i {
-    // SAFETY: a group's eight numbers are 32 readable bytes.
-    _mm512_cvtepu32_epi64(unsafe {
-        _mm256_loadu_si256(column[group * GROUP..(group + 1) * GROUP].as_ptr().cast())
-    })
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512vl")]
-fn halves(column: &[u16; LANES], group: usize) -> __m512i {
-    // SAFETY: a group's eight numbers are 16 readable bytes.
-    _mm512_cvtepu16_epi64(unsafe {
-        _mm_loadu_si128(column[group * GROUP..(group + 1) * GROUP].as_ptr().cast())
-    })
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512vl")]
-fn octets(column: &[u8; LANES], group: usize) -> __m512i {
-    // SAFETY: a group's eight numbers are 8 readable bytes.
-    _mm512_cvtepu8_epi64(unsafe {
-        _mm_loadl_epi64(column[group * GROUP..(group + 1) * GROUP].as_ptr().cast())
-    })
 }

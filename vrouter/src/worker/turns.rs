@@ -48,7 +48,8 @@ impl TurnBook {
     /// A turn begins, at a reading of its own. Returns what the ones before it have come to.
     #[inline]
     pub(super) fn begin(&mut self, now: Timestamp) -> Option<probe::Turn> {
-        let Group { began, packets, bursts } = self.open.replace(Group { began: now, packets: 0, bursts: 0 })?;
+        let Group { began, packets, bursts } =
+            self.open.replace(Group { began: now, packets: 0, bursts: 0 })?;
         Some(probe::Turn { packets, bursts: bursts.max(1), ns: now.since(began).as_nanos() as u64 })
     }
 
