@@ -7,6 +7,7 @@
 //!   ├─ Router ─ one vrouter process: start, SIGTERM, kill -9, vrctl, metrics
 //!   └─ two_nodes: switch, two nodes, pods, as most tests want it
 //!  traffic ──── pings, TCP transfers and sessions, UDP exchanges
+//!  Generator ── numbered packets back to back, by vrouter-pktgen
 //!  Capture ──── packets on a device, decoded by tshark
 //! ```
 //!
@@ -19,7 +20,9 @@
 mod binaries;
 mod capture;
 mod config;
+mod generator;
 mod netns;
+mod queue_files;
 mod raw;
 mod router;
 mod switch;
@@ -34,6 +37,7 @@ use std::time::{Duration, Instant};
 pub use binaries::binary;
 pub use capture::{Capture, Packet};
 pub use config::{Attach, Config, PodConfig, Pool, Route, Uplink};
+pub use generator::Generator;
 pub use netns::Netns;
 pub use raw::RawSender;
 pub use router::Router;
