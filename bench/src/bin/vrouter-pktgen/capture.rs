@@ -91,11 +91,11 @@ impl Writer {
         &mut self,
         count: usize,
         at: u64,
-        mut write: impl FnMut(&mut [u8]) -> usize,
+        mut write: impl FnMut(&mut [u8]) -> (usize, u64),
     ) -> (u64, u64) {
         let (mut packets, mut bytes) = (0, 0);
         for _ in 0..count {
-            let len = write(&mut self.buffer);
+            let (len, _) = write(&mut self.buffer);
             let packet = PcapPacket::new(Duration::from_nanos(at), len as u32, &self.buffer[..len]);
             if let Err(error) = self.packets.write_packet(&packet) {
                 self.failure = Some(error.to_string());

@@ -1,4 +1,7 @@
 //! The port that packets are sent on or received from.
+//!
+//! A device is received from on all its queues, and sent on by all: flow number n takes queue n modulo
+//! their number, so that the packets of a flow have one way.
 
 use core::net::IpAddr;
 use core::str::FromStr;
@@ -108,6 +111,7 @@ impl Ports {
                 (vec![Box::new(end) as Box<dyn PortQueue>], None, OWN_MAC)
             }
         };
+        let queue_count = queues.len();
         Ok(Endpoint::Port(Box::new(OpenPort {
             queues,
             _device: device,
@@ -115,7 +119,7 @@ impl Ports {
             pool: FramePool::new(self.store.clone()),
             counters: Box::default(),
             burst: Box::default(),
-            batch: Vec::with_capacity(64),
+            batches: (0..queue_count).map(|_| Vec::with_capacity(64)).collect(),
         })))
     }
 }
@@ -139,13 +143,13 @@ impl Endpoint {
         }
     }
 
-    /// Sends `count` packets (at most 64 are sensible) at time `now` that `write` puts into frames;
-    /// returns how many the port took, with their bytes.
+    /// Sends `count` packets (at most 64 are sensible) at time `now` that `write` puts into frames,
+    /// telling the length and the number of the flow; returns how many the port took, with their bytes.
     pub(crate) fn send(
         &mut self,
         count: usize,
         now: Timestamp,
-        write: impl FnMut(&mut [u8]) -> usize,
+        write: impl FnMut(&mut [u8]) -> (usize, u64),
     ) -> (u64, u64) {
         match self {
             Endpoint::Port(port) => port.send(count, write),
@@ -214,17 +218,19 @@ pub(crate) struct OpenPort {
     pool: FramePool,
     counters: Box<WorkerCounters>,
     burst: Box<Burst>,
-    batch: Vec<TxPacket>,
+    /// What is to be sent, by queue.
+    batches: Vec<Vec<TxPacket>>,
 }
 
 impl OpenPort {
-    /// Sends `count` packets (at most 64 are sensible) that `write` puts into frames;
-    /// returns how many the port took, with their bytes.
-    fn send(&mut self, count: usize, mut write: impl FnMut(&mut [u8]) -> usize) -> (u64, u64) {
+    /// Sends `count` packets (at most 64 are sensible) that `write` puts into frames, telling the length
+    /// and the number of the flow; returns how many the port took, with their bytes.
+    fn send(&mut self, count: usize, mut write: impl FnMut(&mut [u8]) -> (usize, u64)) -> (u64, u64) {
         for _ in 0..count {
             let Some(mut frame) = self.pool.alloc() else { break };
-            let len = write(&mut self.pool.area().chunk_mut(&mut frame)[HEADROOM..]);
-            self.batch.push(TxPacket {
+            let (len, flow) = write(&mut self.pool.area().chunk_mut(&mut frame)[HEADROOM..]);
+            let queue = (flow % self.batches.len() as u64) as usize;
+            self.batches[queue].push(TxPacket {
                 frame,
                 offset: HEADROOM as u16,
                 len: len as u16,
@@ -233,8 +239,13 @@ impl OpenPort {
                 gso: Gso::default(),
             });
         }
-        let mut io = QueueIo { pool: &mut self.pool, counters: &self.counters };
-        self.queues[0].tx_burst(&mut self.batch, &mut io)
+        let (mut packets, mut bytes) = (0, 0);
+        for (queue, batch) in self.queues.iter_mut().zip(&mut self.batches) {
+            let mut io = QueueIo { pool: &mut self.pool, counters: &self.counters };
+            let sent = queue.tx_burst(batch, &mut io);
+            (packets, bytes) = (packets + sent.0, bytes + sent.1);
+        }
+        (packets, bytes)
     }
 
     /// Receives what is there on all queues; returns how many frames `take` was called with.
@@ -286,7 +297,7 @@ impl OpenPort {
             while let Some(len) = cache.poll_transmit(&mut out) {
                 self.send(1, |chunk| {
                     chunk[..len].copy_from_slice(&out[..len]);
-                    len
+                    (len, 0)
                 });
             }
             if now.since(start) > RESOLVE_PATIENCE {

@@ -140,13 +140,25 @@ impl Flows {
         self.of_packet(0).source.is_ipv4()
     }
 
+    /// The number of the flow of packet `sequence`, counted on over the passes where flows take turns.
+    #[inline]
+    fn place(&self, sequence: u64) -> u64 {
+        match &self.drawn {
+            Some(drawn) => drawn[(sequence % drawn.len() as u64) as usize].into(),
+            None => sequence,
+        }
+    }
+
+    /// The number of the flow of packet `sequence`, below [`Self::count`].
+    #[inline]
+    pub(crate) fn number_of_packet(&self, sequence: u64) -> u64 {
+        self.place(sequence) % self.count()
+    }
+
     /// The flow of packet `sequence`.
     #[inline]
     pub(crate) fn of_packet(&self, sequence: u64) -> Flow {
-        let mut at = match &self.drawn {
-            Some(drawn) => drawn[(sequence % drawn.len() as u64) as usize].into(),
-            None => sequence,
-        };
+        let mut at = self.place(sequence);
         match &self.set {
             Set::Ranges { sources, destinations, source_ports, destination_ports } => {
                 let mut next = |count: u64| {
@@ -200,6 +212,8 @@ mod tests {
         let flows = flows(3);
         let ports: Vec<u16> = (0..6).map(|n| flows.of_packet(n).source_port).collect();
         assert_eq!((flows.count(), ports), (3, vec![1, 2, 3, 1, 2, 3]));
+        let numbers: Vec<u64> = (0..6).map(|n| flows.number_of_packet(n)).collect();
+        assert_eq!(numbers, [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]

@@ -127,8 +127,9 @@ fn send(endpoint: &mut Endpoint, load: &Load, mut between: impl FnMut(&mut Endpo
         let first = sequence;
         let (packets, bytes) = endpoint.send(batch as usize, now, |out| {
             let len = load.frames.write(out, load.macs, &Stamp { sequence, sent_ns: now.0 });
+            let flow = load.frames.flows.number_of_packet(sequence);
             sequence += 1;
-            len
+            (len, flow)
         });
         sent.packets += packets;
         sent.bytes += bytes + packets * FCS as u64;
