@@ -76,17 +76,7 @@ fn a_search_reports_bounds_and_draws_them() {
     let scratch = Scratch::new("search");
     let plot = scratch.file("search.svg");
     for method in ["mlr", "rfc2544"] {
-        let arguments = [
-            "search",
-            "--port",
-            "memory:a",
-            "--method",
-            method,
-            "--duration",
-            "0.1",
-            "--first-duration",
-            "0.05",
-        ];
+        let arguments = ["search", "--port", "memory:a", "--method", method, "--duration", "0.1"];
         let rates = ["--max-rate", "20k", "--width", "10", "--drain", "0.05", "--plot", &plot];
         let found = json(&mut pktgen(&[&arguments[..], &rates].concat()));
         assert_eq!(found["method"], method);
@@ -118,10 +108,49 @@ fn what_cannot_be_done_is_refused_by_reason() {
             &["tx", "--port", "memory:a", "--dst", "10.0.0.0/8", "--zipf", "1", "--src-ports", "1-2"],
             "at most",
         ),
-        (&["search", "--port", "memory:a", "--min-rate", "2k", "--max-rate", "1k"], "--min-rate is below"),
+        (
+            &["search", "--port", "memory:a", "--min-rate", "2k", "--max-rate", "1k"],
+            "--min-rate must be below --max-rate: 2000",
+        ),
         (&["search", "--port", "memory:a", "--width", "0"], "above 0"),
+        (
+            &["search", "--port", "memory:a", "--method", "rfc2544", "--first-duration", "1"],
+            "every trial of rfc2544 has the full length",
+        ),
+        (
+            &["search", "--port", "memory:a", "--duration", "1", "--first-duration", "2"],
+            "--first-duration must not be above --duration: 2 s are above 1 s",
+        ),
+        (&["loop", "--port", "memory:a", "--count", "0"], "0 is not in 1"),
+        (&["rx", "--port", "memory:a", "--count", "0"], "0 is not in 1"),
+        (&["loop", "--count", "1"], "--port"),
+        (&["loop", "--port", "memory:"], "a name is missing behind memory:\n"),
+        (
+            &["loop", "--port", "memory:a", "--duration", "soon"],
+            "'soon' for '--duration <DURATION>': expected",
+        ),
+        (
+            &["tx", "--port", "memory:a", "--zipf", "steep"],
+            "'steep' for '--zipf <EXPONENT>': expected a positive",
+        ),
+        (&["tx", "--port", "memory:a", "--size", "64,big"], "\"big\" is no frame size"),
+        (&["tx", "--port", "memory:a", "--address", "10.0.0.1/24"], "--next-hop"),
     ] {
         let text = refusal(arguments);
         assert!(text.contains(reason), "{arguments:?}: {text}");
     }
+}
+
+/// What is in the way of a plot is said before anything is sent, and nothing is left of one that is not drawn.
+#[test]
+fn a_plot_is_made_room_for_before_the_run() {
+    let text = refusal(&["loop", "--port", "memory:a", "--plot", "/nowhere/plot.svg"]);
+    assert!(text.contains("--plot /nowhere/plot.svg: "), "{text}");
+    assert!(refusal(&["tx", "--port", "memory:a", "--plot", "/tmp/x.svg"]).contains("nothing to draw"));
+    let scratch = Scratch::new("no-plot");
+    let plot = scratch.file("plot.svg");
+    assert!(
+        refusal(&["loop", "--port", "af_xdp:no-such-device", "--plot", &plot]).contains("no-such-device")
+    );
+    assert!(!std::fs::exists(&plot).unwrap());
 }

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use encap::MacAddr;
 use ipnet::IpNet;
 
@@ -14,7 +14,7 @@ use crate::flow::Flows;
 use crate::frame::{Frames, Sizes};
 use crate::measure::Load;
 use crate::rate::Rate;
-use crate::search::Method;
+use crate::search::{Method, Settings};
 
 const AFTER_HELP: &str = "\
 Begin here: two ends of a wire inside this program need no device and no rights.
@@ -87,7 +87,7 @@ pub(crate) enum Command {
         #[arg(long, value_parser = seconds)]
         duration: Option<Duration>,
         /// Stop after so many packets
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Send and receive: throughput, loss, latency
@@ -118,15 +118,16 @@ pub(crate) enum Command {
 
 /// The ports of a round trip.
 #[derive(Args)]
+#[command(group(ArgGroup::new("ways").required(true).args(["port", "tx"])))]
 pub(crate) struct Ends {
     /// Where to send and receive: something behind it sends the packets back
     #[arg(long, value_name = "KIND:NAME", conflicts_with_all = ["tx", "rx"])]
     pub(crate) port: Option<PortName>,
     /// Where to send
-    #[arg(long, value_name = "KIND:NAME", requires = "rx", required_unless_present = "port")]
+    #[arg(long, value_name = "KIND:NAME", requires = "rx")]
     pub(crate) tx: Option<PortName>,
     /// Where to receive
-    #[arg(long, value_name = "KIND:NAME", requires = "tx", required_unless_present = "port")]
+    #[arg(long, value_name = "KIND:NAME", requires = "tx")]
     pub(crate) rx: Option<PortName>,
     /// How long to wait for packets under way after the last was sent, in seconds
     #[arg(long, value_parser = seconds, default_value = "0.2")]
@@ -140,7 +141,7 @@ pub(crate) struct Amount {
     #[arg(long)]
     rate: Option<Rate>,
     /// Stop after so many packets
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Stop after so many seconds; 10 where neither this nor --count is given
     #[arg(long, value_parser = seconds)]
@@ -150,27 +151,27 @@ pub(crate) struct Amount {
 /// How a search is done.
 #[derive(Args)]
 pub(crate) struct SearchOptions {
-    /// Trials of growing length (mlr), or bisection in full length (rfc2544)
+    /// Trials of growing length (mlr), or bisection from the highest rate in full length (rfc2544)
     #[arg(long, value_enum, default_value_t = Method::Mlr)]
-    pub(crate) method: Method,
+    method: Method,
     /// The share of lost packets that PDR allows, in per cent
     #[arg(long, default_value_t = 0.5, value_parser = percent)]
     pub(crate) partial: f64,
     /// How close the bounds are at the end, in per cent of the rate
     #[arg(long, default_value_t = 0.5, value_parser = percent)]
-    pub(crate) width: f64,
+    width: f64,
     /// The lowest rate that is tried
     #[arg(long, default_value = "1k")]
-    pub(crate) min_rate: Rate,
+    min_rate: Rate,
     /// The highest rate that is tried; by default what the generator is able to
     #[arg(long)]
-    pub(crate) max_rate: Option<Rate>,
+    max_rate: Option<Rate>,
     /// Length of the trials that decide, in seconds
     #[arg(long, value_parser = seconds, default_value = "5")]
     pub(crate) duration: Duration,
-    /// Length of the first trials of mlr, in seconds
-    #[arg(long, value_parser = seconds, default_value = "0.5")]
-    pub(crate) first_duration: Duration,
+    /// Length of the first trials of mlr, in seconds; 0.5 by default, or --duration where that is less
+    #[arg(long, value_parser = seconds)]
+    first_duration: Option<Duration>,
 }
 
 /// What the packets are.
@@ -195,7 +196,7 @@ pub(crate) struct Traffic {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["src", "dst", "dst_prefixes", "src_ports", "dst_ports"])]
     trace: Option<PathBuf>,
     /// Draw flows by Zipf's law with this exponent (1 is usual) instead of in turn
-    #[arg(long, value_name = "EXPONENT")]
+    #[arg(long, value_name = "EXPONENT", value_parser = exponent)]
     zipf: Option<f64>,
     /// Frame sizes in bytes, FCS included, up to 1518, in turn: 64, 64,1518 or imix; by default the least:
     /// 64, IPv6 84
@@ -208,17 +209,20 @@ pub(crate) struct Traffic {
     #[arg(long, requires = "address")]
     next_hop: Option<IpAddr>,
     /// Our own address on the port, for --next-hop, such as 10.0.0.2/24
-    #[arg(long)]
+    #[arg(long, requires = "next_hop")]
     address: Option<IpNet>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<f64>().map_err(|error| error.to_string());
-    match parsed.map(Duration::try_from_secs_f64) {
-        Ok(Ok(duration)) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err("expected a number of seconds above 0".to_owned()),
-        Err(error) => Err(error),
-    }
+    let parsed = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    parsed
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "expected a number of seconds above 0, such as 0.5".to_owned())
+}
+
+fn exponent(text: &str) -> Result<f64, String> {
+    let parsed = text.parse::<f64>().ok().filter(|exponent| *exponent > 0.0 && exponent.is_finite());
+    parsed.ok_or_else(|| "expected a positive number, such as 1".to_owned())
 }
 
 /// A share, given in per cent.
@@ -226,6 +230,44 @@ fn percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse::<f64>() {
         Ok(value) if value > 0.0 && value < 50.0 => Ok(value),
         _ => Err("expected per cent, above 0 and below 50".to_owned()),
+    }
+}
+
+/// The first trial of a search is at the highest rate; where none is given, this is beyond every port.
+const BEYOND_ALL: f64 = 1e9;
+/// Length of the first trials where none is given.
+const FIRST_DURATION: Duration = Duration::from_millis(500);
+
+impl SearchOptions {
+    /// What the search is to keep to, with frames of this mean size.
+    ///
+    /// # Errors
+    /// What of the options does not fit together.
+    pub(crate) fn settings(&self, frame_size: f64) -> Result<Settings, String> {
+        let first_duration = match (self.first_duration, self.method) {
+            (Some(_), Method::Rfc2544) => {
+                return Err(
+                    "--first-duration: every trial of rfc2544 has the full length, --duration".to_owned()
+                );
+            }
+            (Some(first), Method::Mlr) if first > self.duration => {
+                return Err(format!(
+                    "--first-duration must not be above --duration: {} s are above {} s",
+                    first.as_secs_f64(),
+                    self.duration.as_secs_f64()
+                ));
+            }
+            (given, _) => given.unwrap_or(FIRST_DURATION.min(self.duration)),
+        };
+        let min = self.min_rate.packets(frame_size);
+        let max = self.max_rate.map_or(BEYOND_ALL, |rate| rate.packets(frame_size));
+        if min >= max {
+            return Err(format!(
+                "--min-rate must be below --max-rate: {min:.0} packets a second are not below {max:.0}"
+            ));
+        }
+        let width = self.width / 100.0;
+        Ok(Settings { method: self.method, min, max, duration: self.duration, first_duration, width })
     }
 }
 

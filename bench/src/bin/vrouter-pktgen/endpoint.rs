@@ -56,7 +56,7 @@ impl FromStr for PortName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
-            Some((_, "")) => Err(format!("{text}: a name is missing behind the colon")),
+            Some((_, "")) => Err(format!("a name is missing behind {text}")),
             Some(("af_xdp", name)) => Ok(PortName::AfXdp(name.to_owned())),
             Some(("memory", name)) => Ok(PortName::Memory(name.to_owned())),
             Some(("pcap", path)) => Ok(PortName::Pcap(path.into())),

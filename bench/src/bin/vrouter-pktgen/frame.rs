@@ -36,7 +36,11 @@ impl FromStr for Sizes {
         if text.eq_ignore_ascii_case("imix") {
             return Ok(Sizes(Self::IMIX.to_vec()));
         }
-        let size = |part: &str| part.trim().parse().map_err(|error| format!("frame size {part}: {error}"));
+        let size = |part: &str| {
+            part.trim().parse().map_err(|_| {
+                format!("{part:?} is no frame size: expected bytes, such as 64 or 64,1518, or imix")
+            })
+        };
         text.split(',').map(size).collect::<Result<_, _>>().map(Sizes)
     }
 }

@@ -17,6 +17,8 @@ mod stamp;
 mod tally;
 
 use core::time::Duration;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use circuit::Circuit;
@@ -25,12 +27,10 @@ use cli::{Amount, Arguments, Command, Ends, Output, SearchOptions, Traffic};
 use endpoint::{Direction, PortName, Ports};
 use measure::Load;
 use report::{Outcome, Report, SearchReport};
-use search::{Goal, Settings, Trial};
+use search::{Goal, Trial};
 
 /// Shares of the best rate found at which a search looks at the latency.
 const LOADS: [f64; 3] = [0.1, 0.5, 0.9];
-/// The first trial of a search is at the highest rate; where none is given, this is beyond every port.
-const BEYOND_ALL: f64 = 1e9;
 
 fn on_device(name: &PortName) -> bool {
     matches!(name, PortName::AfXdp(_))
@@ -79,19 +79,9 @@ fn search(
     traffic: &Traffic,
     how: &SearchOptions,
 ) -> Result<SearchReport, String> {
+    let settings = how.settings(traffic.frames()?.mean_size())?;
     let (mut circuit, load) = open(ports, ends, traffic)?;
     let frame_size = load.frames.mean_size();
-    let settings = Settings {
-        method: how.method,
-        min: how.min_rate.packets(frame_size),
-        max: how.max_rate.map_or(BEYOND_ALL, |rate| rate.packets(frame_size)),
-        duration: how.duration,
-        first_duration: how.first_duration.min(how.duration),
-        width: how.width / 100.0,
-    };
-    if settings.min >= settings.max {
-        return Err("--min-rate is below --max-rate".to_owned());
-    }
     let mut run = |rate: f64, duration: Duration| {
         let load = Load { rate: Some(rate), duration: Some(duration), ..load.clone() };
         let report = circuit.run(&load, ends.drain);
@@ -107,9 +97,7 @@ fn search(
             "  {achieved:12.0} packets a second for {:.2} s: {lost} of {} lost",
             sent.seconds, sent.packets
         );
-        // The clock is read once a batch: what is sent differs a little from what was asked for.
-        let rate = if achieved < rate * 0.98 { achieved } else { rate };
-        Ok::<_, &str>(Trial { rate, duration, sent: sent.packets, lost })
+        Ok::<_, &str>(Trial { asked: rate, rate: achieved, duration, sent: sent.packets, lost })
     })?;
     let best = found.iter().find_map(|bounds| bounds.lower).map(|lower| lower.rate);
     let at_load = LOADS.iter().flat_map(|share| best.map(|best| (*share, run(best * share, how.duration))));
@@ -134,17 +122,52 @@ fn run(arguments: &Arguments) -> Result<Outcome, String> {
     }
 }
 
+/// The file that a plot goes to, made before anything is sent: what is in its way is said at once. An empty
+/// one is removed again where nothing is drawn.
+struct PlotFile {
+    path: PathBuf,
+    is_new: bool,
+}
+
+impl PlotFile {
+    fn make(path: &Path) -> Result<Self, String> {
+        let is_new = !path.exists();
+        let opened = File::options().create(true).append(true).open(path);
+        opened.map_err(|error| format!("--plot {}: {error}", path.display()))?;
+        Ok(PlotFile { path: path.to_owned(), is_new })
+    }
+
+    fn write(mut self, text: &str) -> Result<(), String> {
+        self.is_new = false;
+        std::fs::write(&self.path, text).map_err(|error| format!("--plot {}: {error}", self.path.display()))
+    }
+}
+
+impl Drop for PlotFile {
+    fn drop(&mut self) {
+        if self.is_new {
+            // What the run failed with matters more.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn run_and_tell(arguments: &Arguments) -> Result<(), String> {
+    if arguments.plot.is_some() && matches!(arguments.command, Command::Tx { .. }) {
+        return Err("--plot: tx receives nothing to draw".to_owned());
+    }
+    let plot = arguments.plot.as_deref().map(PlotFile::make).transpose()?;
+    let outcome = run(arguments)?;
+    match arguments.output {
+        Output::Text => print!("{}", outcome.text()),
+        Output::Json => println!("{}", outcome.json()),
+    }
+    plot.map_or(Ok(()), |plot| plot.write(&outcome.svg()?))
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = run(&arguments).and_then(|outcome| {
-        match arguments.output {
-            Output::Text => print!("{}", outcome.text()),
-            Output::Json => println!("{}", outcome.json()),
-        }
-        let Some(path) = &arguments.plot else { return Ok(()) };
-        std::fs::write(path, outcome.svg()?).map_err(|error| format!("{}: {error}", path.display()))
-    });
-    match done {
+    match run_and_tell(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -2,12 +2,13 @@
 //!
 //! | method | what it does |
 //! |---|---|
-//! | RFC 2544 (26.1) | starts at the highest rate and bisects, each trial in full length, for each goal |
+//! | RFC 2544 (26.1) | begins at the highest rate, then halves what is left between the rates that a goal allows and those it does not, each trial in full length |
 //! | MLRsearch (FD.io's, the IETF's bmwg describes it) | several phases: short trials and wide intervals first, the full length and the final width last; a trial serves all goals; each phase begins at the bounds of the one before |
 //!
 //! A rate is a *lower bound* of a goal where a trial lost no more than the goal allows and no trial
 //! at that rate or below it lost more; the lowest rate that lost more is the *upper bound*. Paths that
-//! lose irregularly therefore get a careful answer. The search knows nothing of packets: it asks a
+//! lose irregularly therefore get a careful answer. What counts is the rate that was achieved, never the one
+//! that was asked for: a generator that falls behind does not make its path look faster. The search knows nothing of packets: it asks a
 //! closure for trials, so that tests can put a known path in its place.
 
 use core::time::Duration;
@@ -24,7 +25,9 @@ pub(crate) struct Goal {
 /// One measurement.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Trial {
-    /// Packets a second that were sent: what was asked for, or what the generator was able to.
+    /// Packets a second that were asked for.
+    pub(crate) asked: f64,
+    /// Packets a second that were sent.
     pub(crate) rate: f64,
     /// How long was sent.
     pub(crate) duration: Duration,
@@ -90,6 +93,8 @@ pub(crate) struct Bounds {
 
 /// Phases of MLRsearch.
 const PHASES: u32 = 3;
+/// A generator that achieves less than this share of what it is asked for is at its limit.
+const ABLE: f64 = 0.98;
 /// Trials of one phase for one goal: far more than any path needs that answers at all alike.
 const MOST_TRIALS: usize = 64;
 
@@ -118,11 +123,17 @@ pub(crate) fn search<E>(
             let before = *bounds;
             for _ in 0..MOST_TRIALS {
                 *bounds = bounds_of(before.goal, &trials);
-                let Some(rate) = next_rate(bounds, &before, &trials, (settings.min, max), width) else {
+                let limits = (settings.min, max);
+                let next = match settings.method {
+                    Method::Rfc2544 => bisection(bounds, limits, width),
+                    Method::Mlr => next_rate(bounds, &before, &trials, limits, width),
+                };
+                let tried = |rate: f64| trials.iter().any(|trial| is_same(trial.asked, rate));
+                let Some(rate) = next.filter(|rate| !tried(*rate)) else {
                     break;
                 };
                 let measured = trial(rate, duration)?;
-                if measured.rate < rate * 0.98 {
+                if measured.rate < rate * ABLE {
                     // The generator is not able to do more.
                     max = max.min(measured.rate).max(settings.min);
                 }
@@ -151,7 +162,31 @@ fn bounds_of(goal: Goal, trials: &[Trial]) -> Bounds {
     Bounds { goal, lower: trials.iter().filter(below).max_by(by_rate).copied(), upper }
 }
 
-/// The rate to try next; `None`: the bounds are close enough, or no rate within the limits is left.
+/// Whether rates differ by rounding only.
+fn is_same(one: f64, other: f64) -> bool {
+    (one / other - 1.0).abs() < 1e-6
+}
+
+/// Whether a trial was at a limit of the rates, or beyond: asked for, or achieved.
+fn is_at(trial: Trial, limit: f64) -> bool {
+    is_same(trial.asked, limit) || is_same(trial.rate, limit)
+}
+
+/// The rate that RFC 2544 tries next; `None`: the bounds are close enough, or are limits.
+fn bisection(now: &Bounds, (min, max): (f64, f64), width: f64) -> Option<f64> {
+    match (now.lower, now.upper) {
+        (None, None) => Some(max),
+        (Some(lower), None) => (!is_at(lower, max) && lower.rate < max).then_some(max),
+        (None, Some(upper)) if is_at(upper, min) || upper.rate < min => None,
+        (None, Some(upper)) if 1.0 - min / upper.rate <= width => Some(min),
+        (None, Some(upper)) => Some((min + upper.rate) / 2.0),
+        (Some(lower), Some(upper)) if 1.0 - lower.rate / upper.rate <= width => None,
+        (Some(lower), Some(upper)) => Some((lower.rate + upper.rate) / 2.0),
+    }
+}
+
+/// The rate that MLRsearch tries next; `None`: the bounds are close enough, or no rate within the limits
+/// is left.
 fn next_rate(
     now: &Bounds,
     before: &Bounds,
@@ -159,21 +194,21 @@ fn next_rate(
     (min, max): (f64, f64),
     width: f64,
 ) -> Option<f64> {
-    let untried = |rate: f64| !trials.iter().any(|trial| (trial.rate / rate - 1.0).abs() < 1e-6);
+    let untried = |rate: f64| !trials.iter().any(|trial| is_same(trial.asked, rate));
     let earlier = |trial: Option<Trial>| trial.map(|trial| trial.rate.clamp(min, max));
     // Beside a bound that held before, one of the final distance away is tried, then twice that, ...
     let step = 1.0 - width * f64::from(1u32 << trials.len().min(16));
     match (now.lower, now.upper) {
-        (None, None) => Some(earlier(before.lower).unwrap_or(max)).filter(|rate| untried(*rate)),
-        (Some(lower), None) if lower.rate >= max * (1.0 - 1e-6) => None,
+        (None, None) => Some(earlier(before.lower).unwrap_or(max)),
+        (Some(lower), None) if is_at(lower, max) || lower.rate > max => None,
         (Some(lower), None) => {
             let guess = earlier(before.upper).filter(|rate| *rate > lower.rate && untried(*rate));
-            Some(guess.unwrap_or_else(|| (lower.rate / step.max(0.5)).min(max))).filter(|rate| untried(*rate))
+            Some(guess.unwrap_or_else(|| (lower.rate / step.max(0.5)).min(max)))
         }
-        (None, Some(upper)) if upper.rate <= min * (1.0 + 1e-6) => None,
+        (None, Some(upper)) if is_at(upper, min) || upper.rate < min => None,
         (None, Some(upper)) => {
             let guess = earlier(before.lower).filter(|rate| *rate < upper.rate && untried(*rate));
-            Some(guess.unwrap_or_else(|| (upper.rate * step.max(0.5)).max(min))).filter(|rate| untried(*rate))
+            Some(guess.unwrap_or_else(|| (upper.rate * step.max(0.5)).max(min)))
         }
         (Some(lower), Some(upper)) if 1.0 - lower.rate / upper.rate <= width => None,
         (Some(lower), Some(upper)) => Some((lower.rate * upper.rate).sqrt()),
@@ -197,7 +232,7 @@ mod tests {
         move |rate, duration| {
             let sent = (rate * duration.as_secs_f64()) as u64;
             let lost = sent.saturating_sub((capacity * duration.as_secs_f64()) as u64);
-            Ok(Trial { rate, duration, sent, lost })
+            Ok(Trial { asked: rate, rate, duration, sent, lost })
         }
     }
 
@@ -242,10 +277,45 @@ mod tests {
 
     #[test]
     fn a_slow_generator_is_the_limit() {
-        let able = |rate: f64, duration: Duration| path(5e6)(rate.min(2e6), duration);
+        let able = |rate: f64, duration: Duration| {
+            path(5e6)(rate.min(2e6), duration).map(|trial| Trial { asked: rate, ..trial })
+        };
         let (found, trials) = search(&settings(Method::Mlr, 0.005), &GOALS, able).unwrap();
         assert!(found.iter().all(|bounds| bounds.lower.unwrap().rate == 2e6 && bounds.upper.is_none()));
         assert!(trials.len() < 12, "{trials:?}");
+    }
+
+    /// What is asked for is no answer: this generator always sends a little less, and never quite the same.
+    #[test]
+    fn a_generator_that_falls_behind_is_judged_by_what_it_sends() {
+        let mut random = Random::new(5);
+        for _ in 0..300 {
+            let capacity = 2e3 + random.unit().powi(3) * 14e6;
+            for method in [Method::Rfc2544, Method::Mlr] {
+                let behind = |rate: f64, duration: Duration| {
+                    path(capacity)(rate * (0.981 + 0.018 * random.unit()), duration)
+                        .map(|trial| Trial { asked: rate, ..trial })
+                };
+                let settings = settings(method, 0.005);
+                let (found, trials) = search(&settings, &GOALS, behind).unwrap();
+                for (bounds, truth) in found.iter().zip([capacity, capacity / 0.995]) {
+                    let lower = bounds.lower.unwrap();
+                    assert!(lower.rate <= truth * 1.0001, "{method:?} {bounds:?} {capacity}");
+                    assert!(lower.rate >= truth * 0.97, "{method:?} {bounds:?} {capacity}");
+                }
+                assert!(trials.len() < 60, "{method:?}: {} trials", trials.len());
+            }
+        }
+    }
+
+    #[test]
+    fn rfc2544_halves_what_is_left_below_the_highest_rate() {
+        let settings = Settings { min: 0.0001, max: 16e6, ..settings(Method::Rfc2544, 0.1) };
+        let (found, trials) = search(&settings, &GOALS[..1], path(5.1e6)).unwrap();
+        let asked: Vec<f64> = trials.iter().map(|trial| (trial.asked / 1e5).round() / 10.0).collect();
+        assert_eq!(asked, [16.0, 8.0, 4.0, 6.0, 5.0, 5.5]);
+        assert!((found[0].lower.unwrap().rate - 5e6).abs() < 1.0);
+        assert!(trials.iter().all(|trial| trial.duration == settings.duration));
     }
 
     #[test]
@@ -253,10 +323,11 @@ mod tests {
         let mut random = Random::new(11);
         for _ in 0..100 {
             let mut noise = Random::new(random.next() | 1);
-            let irregular = |rate: f64, duration: Duration| {
-                path(1e6)(if noise.unit() < 0.1 { rate + 2e6 } else { rate }, duration)
-                    .map(|trial| Trial { rate, ..trial })
-            };
+            let irregular =
+                |rate: f64, duration: Duration| {
+                    path(1e6)(if noise.unit() < 0.1 { rate + 2e6 } else { rate }, duration)
+                        .map(|trial| Trial { asked: rate, rate, ..trial })
+                };
             for bounds in search(&settings(Method::Mlr, 0.005), &GOALS, irregular).unwrap().0 {
                 if let (Some(lower), Some(upper)) = (bounds.lower, bounds.upper) {
                     assert!(lower.rate < upper.rate);
