@@ -11,6 +11,7 @@
 //! a million packets a second. `bench/` has the comparisons with a generator in the kernel and with
 //! other routers.
 
+mod cores;
 mod memory;
 mod role;
 mod veth;
@@ -36,7 +37,7 @@ pub(crate) struct BenchArguments {
     /// Alternations with the kernel.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) rounds: u16,
-    /// Core of the router; the last one, if absent.
+    /// Core of the router; the last one that this process may use, if absent.
     #[arg(long, value_name = "N")]
     pub(crate) core: Option<usize>,
     /// Without namespaces and devices.
@@ -82,16 +83,13 @@ impl Spread {
 
 /// Measures and prints.
 pub(crate) fn bench(arguments: &BenchArguments, format: Format) -> Result<(), Failure> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let core = arguments.core.unwrap_or(cores - 1);
-    if core >= cores {
-        return Err(format!("there is no core {core}: they are 0 to {}", cores - 1).into());
-    }
+    let cores = cores::Cores::choose(arguments.core)?;
+    let core = cores.router;
     let in_memory = memory::measure(core, arguments.duration)?;
     let over_veth = if arguments.memory_only {
         Err("not asked for".to_owned())
     } else {
-        veth::measure(core, cores, arguments.rounds, arguments.duration)
+        veth::measure(cores, arguments.rounds, arguments.duration)
     };
     let mut out = io::stdout().lock();
     if matches!(format, Format::Json | Format::Yaml) {

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Spread;
+use super::cores::{Cores, mask};
 
 const ROUTE: &str = "10.255.2.0/24";
 const VIA: &str = "10.255.1.2";
@@ -34,14 +35,12 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// Why it cannot be measured here.
-pub(super) fn measure(core: usize, cores: usize, rounds: u16, duration: Duration) -> Result<Found, String> {
-    if cores < 2 {
-        return Err("it takes two cores: one for the generator".to_owned());
-    }
+pub(super) fn measure(cores: Cores, rounds: u16, duration: Duration) -> Result<Found, String> {
+    let generator = cores.generator.ok_or("it takes two cores: one for the generator")?;
     if !rustix::process::geteuid().is_root() {
         return Err("network namespaces need root".to_owned());
     }
-    let net = Net::new(core, (core + 1) % cores)?;
+    let net = Net::new(cores.router, generator)?;
     let (mut kernel, mut vrouter, mut offered) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         for ours in [false, true] {
@@ -119,7 +118,7 @@ impl Net {
         ip(&["-n", &net.space("router"), "route", "add", ROUTE, "via", VIA])?;
         ip(&["-n", &net.space("sink"), "route", "add", "10.255.0.0/24", "via", "10.255.1.1"])?;
         // The kernel forwards on the router's core too: its packets go there by RPS.
-        let mask = format!("{:x}", 1u64 << router_core);
+        let mask = mask(router_core);
         let script = format!(
             "echo 1 >/proc/sys/net/ipv4/ip_forward && echo {mask} >/sys/class/net/a0/queues/rx-0/rps_cpus"
         );
