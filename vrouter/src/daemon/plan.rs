@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use acl::conntrack::Capacity;
 use encap::MacAddr;
 use fib::RouteSource;
 
@@ -131,6 +132,13 @@ pub fn plan(config: &Config, demand: Demand) -> Result<Plan, NodeError> {
     }
     if demand.routes > MOST_ROUTES {
         return Err(invalid("routes", MOST_ROUTES.into()));
+    }
+    if !(1..=Capacity::MAX_FLOWS).contains(&demand.flows) {
+        let most = Capacity::MAX_FLOWS;
+        return Err(NodeError::Invalid(format!(
+            "flows: {} cannot be planned, but 1 to {most}",
+            demand.flows
+        )));
     }
     let available = available_bytes();
     let frame_bytes = u64::from(*config.memory.frames) * (u64::from(*config.memory.frame_size) + FRAME_BOOK);

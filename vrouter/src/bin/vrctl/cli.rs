@@ -345,6 +345,7 @@ pub(crate) enum RouteVerb {
 pub(crate) enum WorkersVerb {
     /// Shares the queues of all ports among so many workers while packets flow, until the next start.
     Set {
+        /// How many workers have queues from now on, up to one for each core that the router may use
         #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
     },
