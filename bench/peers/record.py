@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RESULTS = os.path.join(os.path.dirname(HERE), "results")
@@ -25,9 +26,12 @@ def machine():
 
 
 def header():
-    return {"date": datetime.date.today().isoformat(), "commit": output("git", "-C", TOP, "describe", "--always",
-                                                                        "--dirty"),
-            "machine": machine(), "load": os.getloadavg()[0]}
+    """When, what and where. Of a tree with changes nobody else has the commit is no answer: that is said."""
+    commit = output("git", "-C", TOP, "describe", "--always", "--dirty")
+    if commit is None or commit.endswith("-dirty"):
+        print(f"NOTE: measured from a tree that is not what its commit says ({commit}): "
+              "commit first for results that others can measure again", file=sys.stderr)
+    return {"date": datetime.date.today().isoformat(), "commit": commit, "machine": machine(), "load": os.getloadavg()[0]}
 
 
 def package_version(name):
