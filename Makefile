@@ -24,12 +24,11 @@ bench: deps ## Measure, in a short form: forwarding beside the kernel's, then th
 	@bench/forwarding --rounds 5 --seconds 1
 	cargo bench -p vrouter-bench --benches -- --warm-up-time 0.5 --measurement-time 1 --noplot
 
-bench-peers: deps ## Measure beside the kernel, XDP and DPDK, which are installed; results go to bench/results (as root)
+# PARTS="rte_acl latency" runs these alone; `bench/compare-all --list` names them all.
+bench-peers: deps ## Measure everything beside the kernel, XDP and DPDK, which are installed, in short forms; results go to bench/results (as root)
 	@bench/peers/install-deps
-	cargo build --release -p vrouter-bench --bins
-	@bench/peers/l3fwd/run
-	@bench/forwarding --peers --rounds 15 --seconds 1 --sink tc
-	@bench/forwarding --peers --rounds 15 --seconds 1 --sink xdp
+	cargo build --release -p vrouter -p vrouter-bench --bins
+	@bench/compare-all $(PARTS)
 
 fuzz: deps ## Run each fuzz target for a minute
 	@tests/fuzz/run
