@@ -25,7 +25,7 @@ bench: deps ## Measure, in a short form: forwarding beside the kernel's, then th
 	cargo bench -p vrouter-bench --benches -- --warm-up-time 0.5 --measurement-time 1 --noplot
 
 # PARTS="rte_acl latency" runs these alone; `bench/compare-all --list` names them all.
-bench-peers: deps ## Measure everything beside the kernel, XDP and DPDK, which are installed, in short forms; results go to bench/results (as root)
+bench-peers: deps ## Measure everything beside the kernel, XDP and DPDK, which are installed, in short forms; results go to target/compare-all (as root)
 	@bench/peers/install-deps
 	cargo build --release -p vrouter -p vrouter-bench --bins
 	@bench/compare-all $(PARTS)

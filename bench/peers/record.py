@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-RESULTS = os.path.join(os.path.dirname(HERE), "results")
+# The short form of everything has a directory of its own: it is to replace no result of a longer run.
+RESULTS = os.environ.get("BENCH_RESULTS") or os.path.join(os.path.dirname(HERE), "results")
 TOP = os.path.dirname(os.path.dirname(HERE))
 
 

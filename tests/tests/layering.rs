@@ -62,6 +62,25 @@ const VECTOR_MODULES: [&str; 8] = [
 ];
 /// Files of the router that hold unsafe code, besides those of the operating system's side.
 const UNSAFE_FILES: [&str; 4] = ["frame.rs", "frame/columns.rs", "frame/pool.rs", "vector.rs"];
+/// What the packet path never does: read a clock, wait for a lock, allocate by formatting, log.
+const NOT_PER_PACKET: [&str; 9] = [
+    "clock::now",
+    "tsc::now",
+    "Instant::now",
+    "SystemTime",
+    "Mutex",
+    "RwLock",
+    "format!",
+    "println!",
+    "tracing::",
+];
+/// Files of the packet path that do one of these all the same, and when.
+const EXCEPT: [(&str, &str, &str); 2] = [
+    ("pipeline/stopwatch.rs", "tsc::now", "in the one burst of about 128 that is measured"),
+    ("port/tap.rs", "tracing::", "when a device is opened"),
+];
+/// Files of ports that packets do not pass: a device is opened and described there.
+const NOT_ON_THE_PATH: [&str; 1] = ["port/af_xdp/device.rs"];
 /// Lines of a file.
 const MAX_LINES: usize = 500;
 
@@ -233,6 +252,30 @@ fn files_are_short() {
         }
     }
     assert!(long.is_empty(), "more than {MAX_LINES} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn the_packet_path_reads_no_clock_and_waits_for_no_lock() {
+    let mut faults = Vec::new();
+    let mut excepted = Vec::new();
+    for (file, source) in sources(&root().join("vrouter/src")) {
+        let on_the_path = file.starts_with("pipeline/") || file.starts_with("port/");
+        let is_test = file.ends_with("/tests.rs") || file.contains("/tests/");
+        if !on_the_path || is_test || NOT_ON_THE_PATH.contains(&file.as_str()) {
+            continue;
+        }
+        // Tests stand at a file's end.
+        let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
+        for word in NOT_PER_PACKET.into_iter().filter(|word| code(source).contains(word)) {
+            match EXCEPT.iter().position(|(at, what, _)| *at == file && *what == word) {
+                Some(number) => excepted.push(number),
+                None => faults.push(format!("{file} has {word}")),
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    // An exception that nobody needs any more goes.
+    assert_eq!(excepted.len(), EXCEPT.len(), "{EXCEPT:?}");
 }
 
 /// The check itself finds what it is for.
