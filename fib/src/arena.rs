@@ -33,7 +33,7 @@ const GENERATIONS: usize = 28;
 pub(crate) struct Line([AtomicU32; SLOTS]);
 
 impl Line {
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(core::array::from_fn(|_| AtomicU32::new(Entry::NONE.0)))
     }
 

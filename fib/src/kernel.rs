@@ -37,6 +37,7 @@ use crate::arena::{Generation, NIBBLE, SLOTS};
 use crate::atomic::Ordering;
 use crate::entry::Entry;
 use crate::front::Front;
+use crate::ranges::Ranges;
 use core::net::Ipv4Addr;
 
 #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
@@ -77,9 +78,15 @@ impl Kernel {
         matches!(self, Self::Scalar)
     }
 
-    /// The fastest that this CPU can run for tables of this family: the widest for IPv4, most of which
-    /// the front answers; gathers of 8 for IPv6, since they overlap better down a deep trie.
+    /// The fastest that this CPU can run for large tables, most of which the front or the ranges
+    /// answer: the widest.
     pub fn best<A: Address>() -> Self {
+        Self::ALL.into_iter().find(|kernel| kernel.is_available()).unwrap_or(Self::Scalar)
+    }
+
+    /// The fastest that this CPU can run down the trie: the widest for IPv4; gathers of 8 for IPv6,
+    /// since they overlap better where it is deep.
+    pub(crate) fn best_in_trie<A: Address>() -> Self {
         let order = if A::BITS == 32 { Self::ALL } else { [Self::Avx2, Self::Avx512, Self::Scalar] };
         order.into_iter().find(|kernel| kernel.is_available()).unwrap_or(Self::Scalar)
     }
@@ -106,6 +113,24 @@ impl Chosen {
             #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
             Kernel::Avx2 => unsafe { x86::front_avx2(front, addrs, mask, out) },
             _ => front.burst(addrs, mask, out),
+        }
+    }
+
+    /// [`Ranges::burst`]. Gathers of 8 go down the trie sooner: all lanes in `mask` are returned.
+    #[inline]
+    pub(crate) fn ranges<A: Address>(
+        self,
+        ranges: &Ranges,
+        addrs: &[A; 64],
+        mask: u64,
+        out: &mut [u32; 64],
+    ) -> u64 {
+        match self.0 {
+            // SAFETY: `new` has made sure that the CPU has what the kernel needs.
+            #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
+            Kernel::Avx512 => unsafe { x86::ranges_avx512(ranges, addrs, mask, out) },
+            Kernel::Avx2 => mask,
+            _ => ranges.burst(addrs, mask, out),
         }
     }
 
@@ -144,6 +169,20 @@ impl Generation {
         // as in `load`.
         #[cfg(not(feature = "loom"))]
         Entry(unsafe { (*self.base().add(slot)).load(Ordering::Acquire) })
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
+impl Ranges {
+    /// As [`load`](Ranges::load).
+    ///
+    /// # Safety
+    /// `word` is one of the memory's.
+    #[inline(always)]
+    unsafe fn load_unchecked(&self, word: usize) -> Entry {
+        debug_assert!(word < self.lines() * SLOTS);
+        // SAFETY: the lines are one allocation of words, of which this is one; Acquire as in `load`.
+        Entry(unsafe { (*self.base().cast::<core::sync::atomic::AtomicU32>().add(word)).load(Ordering::Acquire) })
     }
 }
 

@@ -48,6 +48,7 @@ mod kernel;
 #[cfg(feature = "oracle")]
 pub mod oracle;
 mod prefix;
+mod ranges;
 mod rib;
 mod table;
 mod writer;

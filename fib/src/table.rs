@@ -36,6 +36,7 @@ use crate::atomic::{AtomicBool, Ordering};
 use crate::entry::{Entry, GroupId};
 use crate::front::{Answer, Front};
 use crate::kernel::{self, Chosen, Kernel, lanes};
+use crate::ranges::{Memories, Ranges};
 use core::fmt;
 use core::marker::PhantomData;
 use std::sync::OnceLock;
@@ -58,6 +59,11 @@ pub struct Fib<A> {
     pub(crate) front: OnceLock<Front>,
     /// Whether to ask the front first.
     pub(crate) front_pays: AtomicBool,
+    /// For IPv6 alone, when the table has become large.
+    pub(crate) ranges: Memories,
+    /// For the front or the ranges.
+    first: Chosen,
+    /// For the trie.
     kernel: Chosen,
     family: PhantomData<A>,
 }
@@ -68,7 +74,9 @@ impl<A: Address> Fib<A> {
             arena: Arena::new(first),
             front: OnceLock::new(),
             front_pays: AtomicBool::new(false),
-            kernel: Chosen::new(Kernel::best::<A>()),
+            ranges: Memories::new(),
+            first: Chosen::new(Kernel::best::<A>()),
+            kernel: Chosen::new(Kernel::best_in_trie::<A>()),
             family: PhantomData,
         }
     }
@@ -83,6 +91,12 @@ impl<A: Address> Fib<A> {
                 Answer::Group(group) => return Some(group),
                 Answer::NoRoute => return None,
                 Answer::Down => {}
+            }
+        }
+        if let Some(ranges) = self.ranges() {
+            let entry = ranges.get(addr);
+            if !entry.is_child() {
+                return entry.group();
             }
         }
         self.leaf(addr).group()
@@ -102,7 +116,7 @@ impl<A: Address> Fib<A> {
     /// The lanes go down the trie together, level by level, so that their reads from memory
     /// overlap.
     pub fn lookup_burst(&self, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-        self.burst(self.kernel, addrs, mask, out);
+        self.burst([self.first, self.kernel], addrs, mask, out);
     }
 
     /// Has the first word that a lookup of each address reads brought nearer, if the table is so
@@ -117,11 +131,12 @@ impl<A: Address> Fib<A> {
             if table.root_bits() < LARGE_ROOT {
                 return;
             }
-            let front = self.front();
+            let (front, ranges) = (self.front(), self.ranges());
             for addr in addrs {
-                match addr.v4().zip(front) {
-                    Some((addr, front)) => kernel::prefetch(front.word(addr)),
-                    None => kernel::prefetch(table.slot(addr.slice(0, LARGE_ROOT))),
+                match (addr.v4().zip(front), ranges) {
+                    (Some((addr, front)), _) => kernel::prefetch(front.word(addr)),
+                    (None, Some(ranges)) => kernel::prefetch(ranges.word(addr.slice(0, LARGE_ROOT))),
+                    (None, None) => kernel::prefetch(table.slot(addr.slice(0, LARGE_ROOT))),
                 }
             }
         }
@@ -132,16 +147,21 @@ impl<A: Address> Fib<A> {
     /// As [`lookup_burst`](Fib::lookup_burst), by a kernel of the caller's choice: for tests and
     /// measurements. One that this CPU cannot run is replaced by [`Kernel::Scalar`].
     pub fn lookup_burst_with(&self, kernel: Kernel, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
-        self.burst(Chosen::new(kernel), addrs, mask, out);
+        self.burst([Chosen::new(kernel); 2], addrs, mask, out);
     }
 
     #[inline(always)]
-    fn burst(&self, kernel: Chosen, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
+    fn burst(&self, [first, kernel]: [Chosen; 2], addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) {
         let mut left = mask;
         if let Some(addrs) = A::all_v4(addrs)
             && let Some(front) = self.front()
         {
-            left = kernel.front(front, addrs, mask, out);
+            left = first.front(front, addrs, mask, out);
+        }
+        if left.count_ones() > FEW
+            && let Some(ranges) = self.ranges()
+        {
+            left = first.ranges(ranges, addrs, mask, out);
         }
         if left.count_ones() > FEW {
             kernel.burst(self.arena.current(), addrs, left, out);
@@ -155,6 +175,11 @@ impl<A: Address> Fib<A> {
     #[inline(always)]
     fn front(&self) -> Option<&Front> {
         if self.front_pays.load(Ordering::Acquire) { self.front.get() } else { None }
+    }
+
+    #[inline(always)]
+    fn ranges(&self) -> Option<&Ranges> {
+        if A::BITS == 128 { self.ranges.shown() } else { None }
     }
 
     /// The leaf that decides about `addr`.

@@ -30,12 +30,14 @@ use crate::table::Fib;
 use crate::{Address, Prefix, front};
 use core::ops::Range;
 use path::{Path, depth_of, position, upper};
+use ranges::Room;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use thiserror::Error;
 
 mod grow;
 mod path;
+mod ranges;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -66,6 +68,8 @@ pub enum LoadError<A: Address> {
 pub struct Retired {
     /// How many lines the writer had ever retired.
     up_to: u64,
+    /// The same of the nodes of the ranges.
+    ranges_up_to: u64,
     /// Address of the table, to tell tables apart.
     table: usize,
 }
@@ -90,6 +94,7 @@ pub struct FibWriter<A: Address> {
     retired: VecDeque<u32>,
     /// How many lines were ever retired, the waiting ones included.
     retired_ever: u64,
+    room: Room,
     max_bytes: usize,
     advise: Option<AdviseMemory>,
 }
@@ -123,6 +128,7 @@ impl<A: Address> FibWriter<A> {
             free: Vec::new(),
             retired: VecDeque::new(),
             retired_ever: 0,
+            room: Room::default(),
             max_bytes,
             advise: None,
         }
@@ -166,6 +172,7 @@ impl<A: Address> FibWriter<A> {
             self.overwrite_prefix(&prefix, &path, Entry::leaf(prefix.len(), group), &|old| {
                 old.prefix_len().is_none_or(|len| len <= prefix.len())
             });
+            self.repeat_in_ranges(&prefix);
         }
         self.len += usize::from(former.is_none());
         self.count_beyond_front(former, Some(group));
@@ -188,6 +195,7 @@ impl<A: Address> FibWriter<A> {
             .map_or(Entry::NONE, |(len, group)| Entry::leaf(len, group));
         self.overwrite_prefix(prefix, &path, cover, &|old| old.prefix_len() == Some(prefix.len()));
         self.prune(prefix.addr(), &path);
+        self.repeat_in_ranges(prefix);
         self.count_beyond_front(Some(group), None);
         Some(group)
     }
@@ -246,15 +254,15 @@ impl<A: Address> FibWriter<A> {
         Ok(count)
     }
 
-    /// How many unlinked lines wait for [`reclaim`](FibWriter::reclaim).
+    /// How many unlinked lines and nodes wait for [`reclaim`](FibWriter::reclaim).
     pub fn retired(&self) -> usize {
-        self.retired.len()
+        self.retired.len() + self.room.retired()
     }
 
     /// A token for the lines that wait at this moment. Take it, wait until every reader has
     /// passed a quiescent point, then hand it to [`reclaim`](FibWriter::reclaim).
     pub fn seal(&mut self) -> Retired {
-        Retired { up_to: self.retired_ever, table: self.table() }
+        Retired { up_to: self.retired_ever, ranges_up_to: self.room.retired_ever(), table: self.table() }
     }
 
     /// Frees the sealed lines for reuse and returns how many they were.
@@ -269,7 +277,7 @@ impl<A: Address> FibWriter<A> {
         let reclaimed_before = self.retired_ever - self.retired.len() as u64;
         let count = sealed.up_to.saturating_sub(reclaimed_before) as usize;
         self.free.extend(self.retired.drain(..count));
-        count
+        count + self.room.reclaim(sealed.ranges_up_to)
     }
 
     /// Bytes held: lines, free and retired ones and those of earlier generations included, and
@@ -280,6 +288,7 @@ impl<A: Address> FibWriter<A> {
         let front = self.fib.front.get().map_or(0, |_| Front::BYTES);
         self.fib.arena.bytes()
             + front
+            + self.ranges_bytes()
             + books * size_of::<Book>()
             + self.pool.bytes()
             + listed * size_of::<u32>()

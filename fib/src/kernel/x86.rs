@@ -24,8 +24,10 @@ use core::arch::x86_64::{
 };
 use core::net::Ipv4Addr;
 
+mod ranges;
 mod vector;
 
+pub(super) use ranges::ranges_avx512;
 use vector::Vector;
 
 /// Words in whole cache lines: a vector that straddles two is slow to read back.

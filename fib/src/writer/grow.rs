@@ -21,6 +21,7 @@ use crate::atomic::Ordering;
 use crate::books::Book;
 use crate::entry::Entry;
 use crate::front::{self, Front};
+use crate::ranges;
 
 /// Root bits and lines of an empty table.
 pub(super) const FIRST: (u8, usize) = (8, 64);
@@ -38,7 +39,7 @@ const fn root_bits(lines: usize) -> u8 {
 }
 
 /// The lines of the generation after one with so many.
-const fn next(lines: usize) -> usize {
+pub(super) const fn next(lines: usize) -> usize {
     match lines {
         ..384 => 384,
         384..1024 => 1024,
@@ -47,7 +48,7 @@ const fn next(lines: usize) -> usize {
 }
 
 /// Bytes of a generation and its books.
-fn bytes(lines: usize) -> usize {
+pub(super) fn bytes(lines: usize) -> usize {
     let root_bits = root_bits(lines);
     let books =
         upper(core::net::Ipv4Addr::UNSPECIFIED, root_bits) + lines - Generation::root_lines(root_bits);
@@ -107,6 +108,9 @@ impl<A: Address> FibWriter<A> {
         self.retired.clear();
         if A::BITS == 32 && root_bits == 20 && self.fib.front.get().is_none() {
             self.make_front();
+        }
+        if A::BITS == 128 && root_bits == ranges::ROOT && self.fib.ranges.newest().is_none() {
+            self.make_ranges(super::ranges::FIRST);
         }
     }
 
