@@ -30,7 +30,7 @@ use crate::table::Fib;
 use crate::{Address, Prefix, front};
 use core::ops::Range;
 use path::{Path, depth_of, position, upper};
-use ranges::Room;
+use ranges::{Room, Taken};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use thiserror::Error;
@@ -172,7 +172,7 @@ impl<A: Address> FibWriter<A> {
             self.overwrite_prefix(&prefix, &path, Entry::leaf(prefix.len(), group), &|old| {
                 old.prefix_len().is_none_or(|len| len <= prefix.len())
             });
-            self.repeat_in_ranges(&prefix);
+            self.repeat_in_ranges(&prefix, Taken::UpTo(prefix.len()), Entry::leaf(prefix.len(), group));
         }
         self.len += usize::from(former.is_none());
         self.count_beyond_front(former, Some(group));
@@ -195,7 +195,7 @@ impl<A: Address> FibWriter<A> {
             .map_or(Entry::NONE, |(len, group)| Entry::leaf(len, group));
         self.overwrite_prefix(prefix, &path, cover, &|old| old.prefix_len() == Some(prefix.len()));
         self.prune(prefix.addr(), &path);
-        self.repeat_in_ranges(prefix);
+        self.repeat_in_ranges(prefix, Taken::Of(prefix.len()), cover);
         self.count_beyond_front(Some(group), None);
         Some(group)
     }

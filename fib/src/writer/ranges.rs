@@ -156,12 +156,54 @@ impl Runs {
     }
 }
 
-/// What changed, as far as the ranges go: `None` is everything.
-type Changed<A> = Option<Prefix<A>>;
+/// Whose leaves a change takes.
+#[derive(Clone, Copy)]
+pub(super) enum Taken {
+    /// Those of prefixes of at most this length, and where there is no route.
+    UpTo(u8),
+    /// Those of the prefix of this length.
+    Of(u8),
+    /// All there is.
+    All,
+}
+
+/// One change of the trie.
+#[derive(Clone, Copy)]
+pub(super) struct Change<A> {
+    /// Where it is. At most [`END`] bits.
+    prefix: Prefix<A>,
+    taken: Taken,
+    /// What is there now.
+    now: Entry,
+}
+
+impl<A: Address> Change<A> {
+    fn takes(&self, entry: Entry) -> bool {
+        match self.taken {
+            Taken::UpTo(len) => entry != DOWN && entry.prefix_len().is_none_or(|old| old <= len),
+            Taken::Of(len) => entry != DOWN && entry.prefix_len() == Some(len),
+            Taken::All => true,
+        }
+    }
+
+    /// The first and the last number of bits 32 to 48 that it is about, in a block that begins
+    /// with the number `high` at `depth`.
+    fn numbers(&self, depth: u8, high: usize) -> (usize, usize) {
+        if self.prefix.len() <= depth {
+            (high, high | usize::from(u16::MAX) >> (depth - MIDDLE))
+        } else {
+            let first = self.prefix.addr().slice(MIDDLE, END - MIDDLE);
+            (first, first | usize::from(u16::MAX) >> (self.prefix.len() - MIDDLE))
+        }
+    }
+}
+
+/// What changed; `None` is everything.
+type Changed<A> = Option<Change<A>>;
 
 /// The slots of a node between two depths that a change covers, or the one that it lies in.
 fn covered<A: Address>(changed: Changed<A>, from: u8, to: u8) -> Range<usize> {
-    match changed {
+    match changed.map(|change| change.prefix) {
         Some(prefix) if prefix.len() >= to => {
             let slot = prefix.addr().slice(from, to - from);
             slot..slot + 1
@@ -206,9 +248,10 @@ impl Pass<'_> {
         }
         if entry.is_child() && depth < node.to {
             let trie = self.trie;
-            for (i, slot) in trie.lines()[entry.line() as usize].slots().iter().enumerate() {
-                let below = (Entry(slot.load(Ordering::Relaxed)), depth + NIBBLE, number * SLOTS + i);
-                self.fill(node, slots, changed, below)?;
+            let line = trie.lines()[entry.line() as usize].slots();
+            for number in own.start >> (width - NIBBLE)..=(own.end - 1) >> (width - NIBBLE) {
+                let below = Entry(line[number % SLOTS].load(Ordering::Relaxed));
+                self.fill(node, slots, changed, (below, depth + NIBBLE, number))?;
             }
             return Ok(());
         }
@@ -238,8 +281,10 @@ impl Pass<'_> {
         }
         let high = if node.to == MIDDLE + OCTET { slot << OCTET } else { 0 };
         if is_dense(old) {
-            let narrow = changed.is_some_and(|prefix| prefix.len() > node.to);
-            if node.to >= MIDDLE && narrow {
+            let fewer = |change: Change<A>| {
+                change.prefix.len() > node.to && !matches!(change.taken, Taken::UpTo(_))
+            };
+            if node.to >= MIDDLE && changed.is_some_and(fewer) {
                 let mut runs = Runs::new(FEW);
                 if runs.collect(self.trie, entry, node.to, high) {
                     return self.replace(word, old, node.to, &runs);
@@ -251,7 +296,11 @@ impl Pass<'_> {
         }
         if node.to >= MIDDLE {
             let mut runs = Runs::new(RANGES);
-            if runs.collect(self.trie, entry, node.to, high) {
+            let fit = match changed {
+                Some(change) if is_range(old) => self.edit(&mut runs, old, change, node.to, high),
+                _ => runs.collect(self.trie, entry, node.to, high),
+            };
+            if fit {
                 return self.answer(word, old, node.to, &runs);
             }
         }
@@ -262,7 +311,7 @@ impl Pass<'_> {
         for slot in slots.clone() {
             self.ranges.word(at + slot).store(Entry::NONE.0, Ordering::Relaxed);
         }
-        self.fill(below, &slots, None::<Prefix<A>>, (entry, below.from, 0))?;
+        self.fill(below, &slots, Changed::<A>::None, (entry, below.from, 0))?;
         // Release: whoever sees the name sees the node filled.
         self.ranges.word(word).store(at as u32, Ordering::Release);
         self.retire(old, node.to);
@@ -272,6 +321,45 @@ impl Pass<'_> {
     /// The dense node at `word` that begins at depth `from`.
     fn below(from: u8, word: usize) -> Node {
         Node { word, from, to: if from == ROOT { MIDDLE } else { from + OCTET } }
+    }
+
+    /// Appends the ranges of the line `old` with the change made; `false` if they are too many.
+    fn edit<A: Address>(
+        &self,
+        runs: &mut Runs,
+        old: Entry,
+        change: Change<A>,
+        depth: u8,
+        high: usize,
+    ) -> bool {
+        let line = (old.0 & INDEX) as usize;
+        let word = |i: usize| self.ranges.word(line + i).load(Ordering::Relaxed);
+        let end = high | usize::from(u16::MAX) >> (depth - MIDDLE);
+        let (from, to) = change.numbers(depth, high);
+        let mut first = high;
+        for i in 0..RANGES {
+            let last = if i < RANGES - 1 { (word(i / 2) >> (16 * (i % 2)) & 0xffff) as usize } else { end };
+            let last = last.min(end);
+            let answer = Entry(word(ANSWERS + i));
+            let within = if change.takes(answer) { change.now } else { answer };
+            let parts = [
+                (first, last.min(from.wrapping_sub(1)), answer),
+                (first.max(from), last.min(to), within),
+                (first.max(to + 1), last, answer),
+            ];
+            let from_zero = from == 0;
+            for (part, (first, last, answer)) in parts.into_iter().enumerate() {
+                let none = first > last || (part == 0 && from_zero);
+                if !none && !runs.push(first, answer) {
+                    return false;
+                }
+            }
+            if last == end {
+                break;
+            }
+            first = last + 1;
+        }
+        true
     }
 
     /// Stores answers where the bounds are the same, else links another line.
@@ -323,13 +411,20 @@ impl Pass<'_> {
 }
 
 impl<A: Address> FibWriter<A> {
-    /// Makes the ranges, if there are any, say what the trie says about the addresses of `prefix`.
-    pub(super) fn repeat_in_ranges(&mut self, prefix: &Prefix<A>) {
+    /// Makes the ranges, if there are any, say what the trie says about the addresses of `prefix`
+    /// since `now` is there in place of the leaves that were `taken`.
+    pub(super) fn repeat_in_ranges(&mut self, prefix: &Prefix<A>, taken: Taken, now: Entry) {
         if A::BITS == 32 || self.room.patience.is_none() && self.fib.ranges.newest().is_none() {
             return;
         }
+        let change = if prefix.len() <= END {
+            Change { prefix: *prefix, taken, now }
+        } else {
+            let now = self.entry_at_end(prefix.addr());
+            Change { prefix: prefix.shortened(END), taken: Taken::All, now }
+        };
         let kept_up = match self.room.patience {
-            None => self.repeat(Some(*prefix)).is_ok(),
+            None => self.repeat(Some(change)).is_ok(),
             Some(left) => {
                 self.room.patience = Some(left.saturating_sub(1));
                 left > 0
@@ -338,6 +433,18 @@ impl<A: Address> FibWriter<A> {
         if !kept_up {
             self.make_ranges(FIRST);
         }
+    }
+
+    /// What the trie says about the first [`END`] bits of an address.
+    fn entry_at_end(&self, addr: A) -> Entry {
+        let trie = self.generation();
+        let mut depth = trie.root_bits();
+        let mut entry = trie.load(addr.slice(0, depth));
+        while entry.is_child() && depth < END {
+            entry = trie.load(entry.line() as usize * SLOTS + addr.nibble(depth));
+            depth += NIBBLE;
+        }
+        if entry.is_child() { DOWN } else { entry }
     }
 
     /// Gives the table ranges that say what the trie does, in the memory that they have or in
