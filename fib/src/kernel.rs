@@ -182,7 +182,9 @@ impl Ranges {
     unsafe fn load_unchecked(&self, word: usize) -> Entry {
         debug_assert!(word < self.lines() * SLOTS);
         // SAFETY: the lines are one allocation of words, of which this is one; Acquire as in `load`.
-        Entry(unsafe { (*self.base().cast::<core::sync::atomic::AtomicU32>().add(word)).load(Ordering::Acquire) })
+        Entry(unsafe {
+            (*self.base().cast::<core::sync::atomic::AtomicU32>().add(word)).load(Ordering::Acquire)
+        })
     }
 }
 

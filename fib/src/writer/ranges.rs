@@ -20,7 +20,9 @@ use super::{FibWriter, grow};
 use crate::arena::{Generation, Line, NIBBLE, SLOTS};
 use crate::atomic::Ordering;
 use crate::entry::Entry;
-use crate::ranges::{ANSWERS, DOWN, END, INDEX, MIDDLE, OCTET, RANGE, RANGES, ROOT, Ranges, is_dense, is_range};
+use crate::ranges::{
+    ANSWERS, DOWN, END, INDEX, MIDDLE, OCTET, RANGE, RANGES, ROOT, Ranges, is_dense, is_range,
+};
 use crate::{Address, Prefix};
 use core::ops::Range;
 use std::collections::VecDeque;
@@ -186,6 +188,15 @@ impl<A: Address> Change<A> {
         }
     }
 
+    /// The slots that it covers of a node between two depths; it is no longer than to the second.
+    fn slots(&self, from: u8, to: u8) -> Range<usize> {
+        if self.prefix.len() <= from {
+            return 0..1 << (to - from);
+        }
+        let first = self.prefix.addr().slice(from, to - from);
+        first..first + (1 << (to - self.prefix.len()))
+    }
+
     /// The first and the last number of bits 32 to 48 that it is about, in a block that begins
     /// with the number `high` at `depth`.
     fn numbers(&self, depth: u8, high: usize) -> (usize, usize) {
@@ -195,24 +206,6 @@ impl<A: Address> Change<A> {
             let first = self.prefix.addr().slice(MIDDLE, END - MIDDLE);
             (first, first | usize::from(u16::MAX) >> (self.prefix.len() - MIDDLE))
         }
-    }
-}
-
-/// What changed; `None` is everything.
-type Changed<A> = Option<Change<A>>;
-
-/// The slots of a node between two depths that a change covers, or the one that it lies in.
-fn covered<A: Address>(changed: Changed<A>, from: u8, to: u8) -> Range<usize> {
-    match changed.map(|change| change.prefix) {
-        Some(prefix) if prefix.len() >= to => {
-            let slot = prefix.addr().slice(from, to - from);
-            slot..slot + 1
-        }
-        Some(prefix) if prefix.len() > from => {
-            let first = prefix.addr().slice(from, to - from);
-            first..first + (1 << (to - prefix.len()))
-        }
-        _ => 0..1 << (to - from),
     }
 }
 
@@ -232,41 +225,81 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Repeats what `entry` of the trie at `depth` says in those `slots` of `node` that it is about.
-    /// `number` is the address bits from the node's first bit to `depth`.
+    /// Repeats what `entry` of the trie at `depth` says, in all slots of a new `node` that it is
+    /// about. `number` is the address bits from the node's first bit to `depth`.
     fn fill<A: Address>(
         &mut self,
         node: Node,
-        slots: &Range<usize>,
-        changed: Changed<A>,
-        (entry, depth, number): (Entry, u8, usize),
+        entry: Entry,
+        depth: u8,
+        number: usize,
     ) -> Result<(), Exhausted> {
         let width = node.to - depth;
-        let own = (number << width).max(slots.start)..((number + 1) << width).min(slots.end);
-        if own.is_empty() {
-            return Ok(());
-        }
-        if entry.is_child() && depth < node.to {
+        if entry.is_child() && width > 0 {
             let trie = self.trie;
-            let line = trie.lines()[entry.line() as usize].slots();
-            for number in own.start >> (width - NIBBLE)..=(own.end - 1) >> (width - NIBBLE) {
-                let below = Entry(line[number % SLOTS].load(Ordering::Relaxed));
-                self.fill(node, slots, changed, (below, depth + NIBBLE, number))?;
+            for (i, slot) in trie.lines()[entry.line() as usize].slots().iter().enumerate() {
+                let below = Entry(slot.load(Ordering::Relaxed));
+                self.fill::<A>(node, below, depth + NIBBLE, number * SLOTS + i)?;
             }
             return Ok(());
         }
-        for slot in own {
-            self.repeat(node, slot, changed, entry)?;
+        for slot in number << width..(number + 1) << width {
+            self.repeat::<A>(node, slot, None, entry)?;
         }
         Ok(())
     }
 
-    /// Makes one slot of a node say what `entry`, the trie's at the node's end, does.
+    /// Makes the change in what lies below `node`; `entry` is what the trie says at `depth`.
+    fn change<A: Address>(
+        &mut self,
+        node: Node,
+        change: Change<A>,
+        mut entry: Entry,
+        mut depth: u8,
+    ) -> Result<(), Exhausted> {
+        let prefix = change.prefix;
+        if prefix.len() <= node.to {
+            for slot in change.slots(node.from, node.to) {
+                self.overwrite(node.word + slot, node.to, change);
+            }
+            return Ok(());
+        }
+        while entry.is_child() && depth < node.to {
+            let slot = entry.line() as usize * SLOTS + prefix.addr().nibble(depth);
+            entry = Entry(self.trie.slot(slot).load(Ordering::Relaxed));
+            depth += NIBBLE;
+        }
+        self.repeat(node, prefix.addr().slice(node.from, node.to - node.from), Some(change), entry)
+    }
+
+    /// Makes a change that covers all that the entry at `word`, at `depth`, is about: whether longer
+    /// prefixes lie below is as it was.
+    fn overwrite<A: Address>(&self, word: usize, depth: u8, change: Change<A>) {
+        let take = |word: usize, old: Entry| {
+            if change.takes(old) && old != change.now {
+                self.ranges.word(word).store(change.now.0, Ordering::Release);
+            }
+        };
+        let old = self.ranges.load(word);
+        if is_range(old) {
+            let answers = (old.0 & INDEX) as usize + ANSWERS;
+            (answers..answers + RANGES).for_each(|word| take(word, self.ranges.load(word)));
+        } else if is_dense(old) {
+            let node = Self::below(depth, old.0 as usize);
+            (0..1 << (node.to - node.from))
+                .for_each(|slot| self.overwrite(node.word + slot, node.to, change));
+        } else {
+            take(word, old);
+        }
+    }
+
+    /// Makes one slot of a node say what `entry`, the trie's at the node's end, does: after a change
+    /// that lies inside of it, or all of it.
     fn repeat<A: Address>(
         &mut self,
         node: Node,
         slot: usize,
-        changed: Changed<A>,
+        changed: Option<Change<A>>,
         entry: Entry,
     ) -> Result<(), Exhausted> {
         let word = node.word + slot;
@@ -281,9 +314,7 @@ impl Pass<'_> {
         }
         let high = if node.to == MIDDLE + OCTET { slot << OCTET } else { 0 };
         if is_dense(old) {
-            let fewer = |change: Change<A>| {
-                change.prefix.len() > node.to && !matches!(change.taken, Taken::UpTo(_))
-            };
+            let fewer = |change: Change<A>| !matches!(change.taken, Taken::UpTo(_));
             if node.to >= MIDDLE && changed.is_some_and(fewer) {
                 let mut runs = Runs::new(FEW);
                 if runs.collect(self.trie, entry, node.to, high) {
@@ -291,8 +322,10 @@ impl Pass<'_> {
                 }
             }
             let below = Self::below(node.to, old.0 as usize);
-            let slots = covered(changed, below.from, below.to);
-            return self.fill(below, &slots, changed, (entry, below.from, 0));
+            return match changed {
+                Some(change) => self.change(below, change, entry, below.from),
+                None => self.fill::<A>(below, entry, below.from, 0),
+            };
         }
         if node.to >= MIDDLE {
             let mut runs = Runs::new(RANGES);
@@ -307,11 +340,10 @@ impl Pass<'_> {
         let class = if node.to == ROOT { Class::Middle } else { Class::Octet };
         let at = self.room.allocate(class, self.ranges.lines())?;
         let below = Self::below(node.to, at);
-        let slots = 0..1 << (below.to - below.from);
-        for slot in slots.clone() {
+        for slot in 0..1 << (below.to - below.from) {
             self.ranges.word(at + slot).store(Entry::NONE.0, Ordering::Relaxed);
         }
-        self.fill(below, &slots, Changed::<A>::None, (entry, below.from, 0))?;
+        self.fill::<A>(below, entry, below.from, 0)?;
         // Release: whoever sees the name sees the node filled.
         self.ranges.word(word).store(at as u32, Ordering::Release);
         self.retire(old, node.to);
@@ -366,7 +398,8 @@ impl Pass<'_> {
     fn answer(&mut self, word: usize, old: Entry, depth: u8, runs: &Runs) -> Result<(), Exhausted> {
         if is_range(old) {
             let line = (old.0 & INDEX) as usize;
-            let same = |(i, bound): (usize, &u32)| self.ranges.word(line + i).load(Ordering::Relaxed) == *bound;
+            let same =
+                |(i, bound): (usize, &u32)| self.ranges.word(line + i).load(Ordering::Relaxed) == *bound;
             if runs.bounds().iter().enumerate().all(same) {
                 for (i, answer) in runs.answers.iter().enumerate().take(runs.count) {
                     let slot = self.ranges.word(line + ANSWERS + i);
@@ -470,19 +503,18 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    fn repeat(&mut self, changed: Changed<A>) -> Result<(), Exhausted> {
+    /// Makes a change, or, where there is none, all of the ranges anew.
+    fn repeat(&mut self, changed: Option<Change<A>>) -> Result<(), Exhausted> {
         let Some(ranges) = self.fib.ranges.newest() else { return Ok(()) };
         let trie = self.fib.arena.current();
         let depth = trie.root_bits();
         let root = Node { word: 0, from: 0, to: ROOT };
-        let slots = covered(changed, 0, ROOT);
-        let above = slots.start >> (ROOT - depth)..((slots.end - 1) >> (ROOT - depth)) + 1;
         let mut pass = Pass { trie, ranges, room: &mut self.room };
-        for number in above {
-            let entry = Entry(trie.slot(number).load(Ordering::Relaxed));
-            pass.fill(root, &slots, changed, (entry, depth, number))?;
+        let entry = |number| Entry(trie.slot(number).load(Ordering::Relaxed));
+        match changed {
+            Some(change) => pass.change(root, change, entry(change.prefix.addr().slice(0, depth)), depth),
+            None => (0..1 << depth).try_for_each(|number| pass.fill::<A>(root, entry(number), depth, number)),
         }
-        Ok(())
     }
 
     /// Bytes of the ranges and the lists about them.
