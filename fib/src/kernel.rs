@@ -13,6 +13,9 @@
 //! | [`Kernel::Avx2`] | 16 loads | two gathers of 8 | two gathers of 8 |
 //! | [`Kernel::Avx512`] | a gather of 16 | 16 loads | a gather of 16 under a mask |
 //!
+//! The [ranges](crate::ranges) of large IPv6 tables are for [`Kernel::Avx512`], with
+//! [`Kernel::Scalar`] as its twin; [`Kernel::Avx2`] goes down the trie.
+//!
 //! The front's words are prefetched before they are read: see `x86::prefetch_words`.
 //!
 //! The scalar kernel runs on any CPU (and under Miri) and is the twin that the others are tested

@@ -24,6 +24,9 @@
 //! networks, and for single lookups; addresses drawn evenly from all are the lines' strength, the
 //! front being 32 MB. `benches/real_table` has the candidates and the figures.
 //!
+//! Large IPv6 tables get [ranges](crate::ranges) of the first 48 bits besides: three or four reads
+//! in place of eight.
+//!
 //! **Readers and the writer.** A slot is one atomic word. For the one slot that decides about an
 //! address, each change of the table is one store: a lookup sees the state before or after it,
 //! never a gap between. A line is filled before it is linked, and once unlinked it is left as it

@@ -17,6 +17,9 @@
 //!            `------------ upper -------------'      `------------ below ----------'
 //! ```
 //!
+//! After the trie, the writer changes what repeats it: the [front](crate::front) or the
+//! [ranges](crate::ranges).
+//!
 //! Invariants: a line exists exactly when a prefix longer than its depth lies inside it; a leaf
 //! holds the longest prefix that covers its slot; retired lines are not written.
 
@@ -95,6 +98,8 @@ pub struct FibWriter<A: Address> {
     /// How many lines were ever retired, the waiting ones included.
     retired_ever: u64,
     room: Room,
+    /// Whether so many routes come at once that the ranges are made after them.
+    loading: bool,
     max_bytes: usize,
     advise: Option<AdviseMemory>,
 }
@@ -129,6 +134,7 @@ impl<A: Address> FibWriter<A> {
             retired: VecDeque::new(),
             retired_ever: 0,
             room: Room::default(),
+            loading: false,
             max_bytes,
             advise: None,
         }
@@ -243,15 +249,19 @@ impl<A: Address> FibWriter<A> {
     ) -> Result<usize, LoadError<A>> {
         let mut count = 0;
         let mut previous = None;
-        for (prefix, group) in routes {
+        let mut routes = routes.into_iter();
+        self.begin_load(routes.size_hint().0);
+        let end = routes.try_for_each(|(prefix, group)| {
             if previous >= Some(prefix) {
                 return Err(LoadError::Order(prefix));
             }
             self.insert(prefix, group)?;
             previous = Some(prefix);
             count += 1;
-        }
-        Ok(count)
+            Ok(())
+        });
+        self.end_load();
+        end.map(|()| count)
     }
 
     /// How many unlinked lines and nodes wait for [`reclaim`](FibWriter::reclaim).

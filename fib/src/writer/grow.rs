@@ -21,7 +21,6 @@ use crate::atomic::Ordering;
 use crate::books::Book;
 use crate::entry::Entry;
 use crate::front::{self, Front};
-use crate::ranges;
 
 /// Root bits and lines of an empty table.
 pub(super) const FIRST: (u8, usize) = (8, 64);
@@ -109,9 +108,7 @@ impl<A: Address> FibWriter<A> {
         if A::BITS == 32 && root_bits == 20 && self.fib.front.get().is_none() {
             self.make_front();
         }
-        if A::BITS == 128 && root_bits == ranges::ROOT && self.fib.ranges.newest().is_none() {
-            self.make_ranges(super::ranges::FIRST);
-        }
+        self.make_first_ranges();
     }
 
     /// Gives the table its front, unless the memory limit leaves no room for it beside the next

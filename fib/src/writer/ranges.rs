@@ -1,16 +1,18 @@
 //! Keeps the [ranges](crate::ranges) as the trie is.
 //!
 //! ```text
-//!  insert, remove --> trie --> repeat_in_ranges(prefix): what lies under the prefix, again
-//!                                 |
-//!            leaf                 | the word becomes that leaf
-//!            <= 11 ranges         | a line: its answers are stored; if the bounds differ, a new line
-//!            more                 | a dense node: the slots that the prefix covers, one by one
+//!  insert, remove --> trie --> repeat_in_ranges(change)
+//!                                 |  from the root down to what the prefix covers
+//!     covers whole slots          |  leaves and answers below them are stored in place
+//!     lies in a range line        |  edited: other answers in place, other bounds in a new line
+//!     lies in a slot with a leaf  |  a new line
+//!     makes twelve ranges         |  a new dense node, from the trie
 //! ```
 //!
-//! A change is bounded by what the trie's own change visits, and by a line or two to be counted
-//! anew. A line becomes dense with its twelfth range, a dense node a line again when a withdrawal
-//! leaves at most five.
+//! A change costs what it visits in the trie at most: a prefix inside a block costs a line. A
+//! dense node becomes a line again when a withdrawal leaves at most five ranges, so that one route
+//! that comes and goes does not make it both again and again. What is linked anew is filled before
+//! and what is unlinked stays as it is until readers have moved on, as in the trie.
 //!
 //! The memory has a fixed size. When it is used up, by more routes or by nodes that wait for
 //! readers, the writer makes a larger one from the trie, if the memory limit allows it; else
@@ -25,10 +27,15 @@ use crate::ranges::{
 };
 use crate::{Address, Prefix};
 use core::ops::Range;
-use std::collections::VecDeque;
 
+mod room;
+mod runs;
 #[cfg(test)]
 mod tests;
+
+pub(super) use room::Room;
+use room::{Class, Exhausted};
+use runs::Runs;
 
 /// Lines of the smallest memory: a full Internet table takes 310,000.
 pub(super) const FIRST: usize = 360_448;
@@ -36,127 +43,6 @@ pub(super) const FIRST: usize = 360_448;
 const PATIENCE: u32 = 1 << 16;
 /// Ranges at which a dense node becomes a line again.
 const FEW: usize = 5;
-
-/// Sizes of what is allocated, in lines.
-#[derive(Clone, Copy)]
-enum Class {
-    /// A range line.
-    Line,
-    /// A dense node of eight bits.
-    Octet,
-    /// A dense node of twelve bits.
-    Middle,
-}
-
-impl Class {
-    const fn lines(self) -> u32 {
-        match self {
-            Self::Line => 1,
-            Self::Octet => 1 << (OCTET - NIBBLE),
-            Self::Middle => 1 << (MIDDLE - ROOT - NIBBLE),
-        }
-    }
-}
-
-/// There is no memory left.
-struct Exhausted;
-
-/// What is used of the memory. Places are line numbers.
-#[derive(Default)]
-pub(super) struct Room {
-    fresh: u32,
-    free: [Vec<u32>; 3],
-    retired: VecDeque<(Class, u32)>,
-    /// How many were ever retired, the waiting ones included.
-    retired_ever: u64,
-    /// So many changes until the next attempt, where the memory was too small for the table.
-    patience: Option<u32>,
-}
-
-impl Room {
-    pub(super) fn retired(&self) -> usize {
-        self.retired.len()
-    }
-
-    pub(super) fn retired_ever(&self) -> u64 {
-        self.retired_ever
-    }
-
-    /// Frees what was retired as one of the first `up_to`; returns how many.
-    pub(super) fn reclaim(&mut self, up_to: u64) -> usize {
-        let before = self.retired_ever - self.retired.len() as u64;
-        let count = up_to.saturating_sub(before) as usize;
-        for (class, place) in self.retired.drain(..count) {
-            self.free[class as usize].push(place);
-        }
-        count
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        let free: usize = self.free.iter().map(Vec::capacity).sum();
-        free * size_of::<u32>() + self.retired.capacity() * size_of::<(Class, u32)>()
-    }
-
-    fn allocate(&mut self, class: Class, lines: usize) -> Result<usize, Exhausted> {
-        let place = self.free[class as usize].pop().or_else(|| {
-            let place = self.fresh;
-            (place as usize + class.lines() as usize <= lines).then(|| {
-                self.fresh += class.lines();
-                place
-            })
-        });
-        place.map(|place| place as usize * SLOTS).ok_or(Exhausted)
-    }
-
-    fn retire(&mut self, class: Class, word: usize) {
-        self.retired.push_back((class, (word / SLOTS) as u32));
-        self.retired_ever += 1;
-    }
-}
-
-/// The ranges of a block, while they are counted.
-struct Runs {
-    last: [u16; RANGES],
-    answers: [Entry; RANGES],
-    count: usize,
-    limit: usize,
-}
-
-impl Runs {
-    const fn new(limit: usize) -> Self {
-        Self { last: [u16::MAX; RANGES], answers: [Entry::NONE; RANGES], count: 0, limit }
-    }
-
-    /// Appends a range that begins at `first`; `false` if that is one too many.
-    fn push(&mut self, first: usize, answer: Entry) -> bool {
-        match self.count.checked_sub(1) {
-            Some(last) if self.answers[last] == answer => return true,
-            _ if self.count == self.limit => return false,
-            Some(last) => self.last[last] = (first - 1) as u16,
-            None => {}
-        }
-        self.answers[self.count] = answer;
-        self.count += 1;
-        true
-    }
-
-    /// Appends what `entry` of the trie at `depth` says about the numbers from `first` on.
-    fn collect(&mut self, trie: &Generation, entry: Entry, depth: u8, first: usize) -> bool {
-        if depth == END || !entry.is_child() {
-            return self.push(first, if entry.is_child() { DOWN } else { entry });
-        }
-        let slots = trie.lines()[entry.line() as usize].slots();
-        slots.iter().enumerate().all(|(i, slot)| {
-            let below = first + (i << (END - NIBBLE - depth));
-            self.collect(trie, Entry(slot.load(Ordering::Relaxed)), depth + NIBBLE, below)
-        })
-    }
-
-    /// The words of the bounds.
-    fn bounds(&self) -> [u32; ANSWERS] {
-        core::array::from_fn(|i| u32::from(self.last[2 * i]) | u32::from(self.last[2 * i + 1]) << 16)
-    }
-}
 
 /// Whose leaves a change takes.
 #[derive(Clone, Copy)]
@@ -447,7 +333,8 @@ impl<A: Address> FibWriter<A> {
     /// Makes the ranges, if there are any, say what the trie says about the addresses of `prefix`
     /// since `now` is there in place of the leaves that were `taken`.
     pub(super) fn repeat_in_ranges(&mut self, prefix: &Prefix<A>, taken: Taken, now: Entry) {
-        if A::BITS == 32 || self.room.patience.is_none() && self.fib.ranges.newest().is_none() {
+        if A::BITS == 32 || self.loading || self.room.patience.is_none() && self.fib.ranges.newest().is_none()
+        {
             return;
         }
         let change = if prefix.len() <= END {
@@ -465,6 +352,33 @@ impl<A: Address> FibWriter<A> {
         };
         if !kept_up {
             self.make_ranges(FIRST);
+        }
+    }
+
+    /// Gives a table that has become large its ranges, if it has none.
+    pub(super) fn make_first_ranges(&mut self) {
+        let large = A::BITS == 128 && self.generation().root_bits() == ROOT;
+        if large && !self.loading && self.fib.ranges.newest().is_none() && self.room.patience.is_none() {
+            self.make_ranges(FIRST);
+        }
+    }
+
+    /// Has the ranges stand aside while at least `routes` are added, if those are most of the table
+    /// then: to make them once afterwards takes less time, and no room for what would be unlinked.
+    pub(super) fn begin_load(&mut self, routes: usize) {
+        self.loading = A::BITS == 128 && (routes >= self.len || self.fib.ranges.newest().is_none());
+        if self.loading {
+            self.fib.ranges.hide();
+        }
+    }
+
+    /// Makes the ranges that stood aside.
+    pub(super) fn end_load(&mut self) {
+        let waited = core::mem::take(&mut self.loading);
+        if waited && self.fib.ranges.newest().is_some() {
+            self.make_ranges(FIRST);
+        } else if waited {
+            self.make_first_ranges();
         }
     }
 
@@ -498,8 +412,7 @@ impl<A: Address> FibWriter<A> {
                 return;
             }
             self.fib.ranges.add(Ranges::new(lines, self.advise));
-            let (fresh, retired_ever) = (Ranges::ROOT_LINES as u32, self.room.retired_ever);
-            self.room = Room { fresh, retired_ever, ..Room::default() };
+            self.room = self.room.anew();
         }
     }
 
