@@ -52,6 +52,8 @@ impl Line {
 /// A table's root and lines.
 pub(crate) struct Generation {
     root_bits: u8,
+    /// How many generations there were before.
+    number: usize,
     lines: Box<[Line]>,
 }
 
@@ -61,7 +63,7 @@ impl Generation {
         assert!(
             root_bits >= NIBBLE && root_bits.is_multiple_of(NIBBLE) && lines >= Self::root_lines(root_bits)
         );
-        Self { root_bits, lines: block::allocate(lines, advise, Line::empty) }
+        Self { root_bits, number: 0, lines: block::allocate(lines, advise, Line::empty) }
     }
 
     /// How many lines a root takes.
@@ -73,6 +75,12 @@ impl Generation {
     #[inline(always)]
     pub(crate) fn root_bits(&self) -> u8 {
         self.root_bits
+    }
+
+    /// How many generations of the table came before.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
     #[inline(always)]
@@ -126,8 +134,9 @@ impl Arena {
     }
 
     /// Makes `next` the newest generation. Only the writer calls this.
-    pub(crate) fn supersede(&self, next: Generation) {
+    pub(crate) fn supersede(&self, mut next: Generation) {
         let number = self.current.load(Ordering::Relaxed) + 1;
+        next.number = number;
         self.generations[number].get_or_init(|| next);
         self.current.store(number, Ordering::Release);
     }

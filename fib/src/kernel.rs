@@ -204,9 +204,15 @@ pub(crate) fn prefetch<T>(word: *const T) {
 /// The leaf that decides about `addr`.
 #[inline(always)]
 pub(crate) fn leaf<A: Address>(table: &Generation, addr: A) -> Entry {
-    let mut depth = table.root_bits();
+    let depth = table.root_bits();
     // SAFETY: the root has a slot for each number of `depth` bits.
-    let mut entry = unsafe { table.load_unchecked(addr.slice(0, depth)) };
+    let entry = unsafe { table.load_unchecked(addr.slice(0, depth)) };
+    leaf_below(table, entry, depth, addr)
+}
+
+/// The leaf that decides about `addr`, from `entry` on, which the table has at `depth`.
+#[inline(always)]
+pub(crate) fn leaf_below<A: Address>(table: &Generation, mut entry: Entry, mut depth: u8, addr: A) -> Entry {
     while entry.is_child() {
         // SAFETY: a child entry is the first of 16 slots inside the lines.
         entry = unsafe { table.load_unchecked(entry.0 as usize | addr.nibble(depth)) };

@@ -6,7 +6,7 @@
 //!  root, 2^20 words         v         |        |        |      a word is a leaf, or names
 //!  [ leaf | dense | leaf | ... ]      v        |        |        dense: a word for each slot
 //!            `--> [ leaf | range | dense | ... ]        |        range: one line, see below
-//!                            |       |         v        |        DOWN:  the trie decides
+//!                            |       |         v        |        down:  a line of the trie
 //!                            |       `--> [ range | dense | ... ]
 //!                            v                        v
 //!            last of range 0, 1, .. 9 | answer 0, 1, .. 10       one cache line
@@ -28,11 +28,11 @@
 //! takes for an entry is one. Nodes at depth 40 name no further nodes.
 
 use crate::Address;
-use crate::arena::{Line, SLOTS};
+use crate::arena::{Generation, Line, NIBBLE, SLOTS};
 use crate::atomic::{AtomicU32, AtomicUsize, Ordering};
 use crate::block::{self, AdviseMemory};
 use crate::entry::Entry;
-use crate::kernel::lanes;
+use crate::kernel::{self, lanes};
 use std::sync::OnceLock;
 
 /// Address bits that the root resolves.
@@ -50,19 +50,51 @@ pub(crate) const ANSWERS: usize = 5;
 
 /// Marks the name of a range line.
 pub(crate) const RANGE: u32 = 1 << 30;
-/// Ask the trie.
-pub(crate) const DOWN: Entry = Entry(1 << 29);
+/// Marks the name of a line of the trie.
+pub(crate) const DOWN: u32 = 1 << 29;
 /// The word that a name names, a multiple of 16.
-pub(crate) const INDEX: u32 = DOWN.0 - 1;
+pub(crate) const INDEX: u32 = DOWN - 1;
+/// Where the number of the trie's generation lies, modulo four, behind the line's number.
+const GENERATION_SHIFT: u32 = 27;
 
 /// Whether an entry names a dense node.
 pub(crate) const fn is_dense(entry: Entry) -> bool {
-    entry.0 & (Entry::LEAF | RANGE | DOWN.0) == 0
+    entry.0 & (Entry::LEAF | RANGE | DOWN) == 0
 }
 
 /// Whether an entry names a range line.
 pub(crate) const fn is_range(entry: Entry) -> bool {
     entry.0 & (Entry::LEAF | RANGE) == RANGE
+}
+
+/// The name of the trie's line that lies below `entry`, a child at [`END`].
+pub(crate) fn down(trie: &Generation, entry: Entry) -> Entry {
+    debug_assert!(entry.is_child());
+    Entry(DOWN | (trie.number() as u32 & 3) << GENERATION_SHIFT | entry.line())
+}
+
+/// Whether an entry names a line of the trie.
+pub(crate) const fn is_down(entry: Entry) -> bool {
+    entry.0 & (Entry::LEAF | RANGE | DOWN) == DOWN
+}
+
+/// The leaf that decides about `addr`, for which the ranges say `entry`.
+///
+/// A line of another generation than the one in use is not looked for: the way down the trie
+/// begins at the root then.
+#[inline(always)]
+pub(crate) fn decide<A: Address>(entry: Entry, trie: &Generation, addr: A) -> Entry {
+    if !entry.is_child() {
+        return entry;
+    }
+    let line = entry.0 & ((1 << GENERATION_SHIFT) - 1);
+    let known = entry.0 >> GENERATION_SHIFT == DOWN >> GENERATION_SHIFT | trie.number() as u32 & 3;
+    if known && (line as usize) < trie.lines().len() {
+        let entry = trie.load(line as usize * SLOTS + addr.nibble(END));
+        kernel::leaf_below(trie, entry, END + NIBBLE, addr)
+    } else {
+        kernel::leaf(trie, addr)
+    }
 }
 
 /// The memory of root, nodes and lines, as readers see it.
@@ -72,11 +104,11 @@ pub(crate) struct Ranges {
 
 impl Ranges {
     /// Lines of the root.
-    pub(crate) const ROOT_LINES: usize = 1 << (ROOT - crate::arena::NIBBLE);
+    pub(crate) const ROOT_LINES: usize = 1 << (ROOT - NIBBLE);
 
     /// Memory of so many lines, the root's included, that knows no route.
     pub(crate) fn new(lines: usize, advise: Option<AdviseMemory>) -> Self {
-        assert!(lines >= Self::ROOT_LINES && lines * SLOTS <= DOWN.0 as usize);
+        assert!(lines >= Self::ROOT_LINES && lines * SLOTS <= DOWN as usize);
         Self { lines: block::allocate(lines, advise, Line::empty) }
     }
 
@@ -115,8 +147,8 @@ impl Ranges {
             .sum()
     }
 
-    /// The leaf for `addr`, or [`DOWN`], or another name of no leaf where memory was reused under
-    /// the reader: both mean that the trie decides.
+    /// The leaf for `addr`, or the name of the trie's line below; or another name, where memory was
+    /// reused under the reader. [`decide`] takes them all.
     #[inline(always)]
     pub(crate) fn get<A: Address>(&self, addr: A) -> Entry {
         let mut entry = self.load(addr.slice(0, ROOT));
@@ -136,13 +168,13 @@ impl Ranges {
     }
 
     /// Answers the lanes in `mask` as [`Fib::lookup_burst`](crate::Fib::lookup_burst) does, but
-    /// for those it returns, which the trie has to answer.
+    /// for those it returns: for them `out` has what [`decide`] needs.
     pub(crate) fn burst<A: Address>(&self, addrs: &[A; 64], mask: u64, out: &mut [u32; 64]) -> u64 {
         let mut down = 0;
         for lane in lanes(mask) {
             let entry = self.get(addrs[lane]);
             down |= u64::from(entry.is_child()) << lane;
-            out[lane] = entry.raw_group();
+            out[lane] = if entry.is_child() { entry.0 } else { entry.raw_group() };
         }
         down
     }

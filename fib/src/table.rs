@@ -39,7 +39,7 @@ use crate::atomic::{AtomicBool, Ordering};
 use crate::entry::{Entry, GroupId};
 use crate::front::{Answer, Front};
 use crate::kernel::{self, Chosen, Kernel, lanes};
-use crate::ranges::{Memories, Ranges};
+use crate::ranges::{self, Memories, Ranges};
 use core::fmt;
 use core::marker::PhantomData;
 use std::sync::OnceLock;
@@ -97,10 +97,7 @@ impl<A: Address> Fib<A> {
             }
         }
         if let Some(ranges) = self.ranges() {
-            let entry = ranges.get(addr);
-            if !entry.is_child() {
-                return entry.group();
-            }
+            return ranges::decide(ranges.get(addr), self.arena.current(), addr).group();
         }
         self.leaf(addr).group()
     }
@@ -161,10 +158,19 @@ impl<A: Address> Fib<A> {
         {
             left = first.front(front, addrs, mask, out);
         }
-        if left.count_ones() > FEW
-            && let Some(ranges) = self.ranges()
-        {
-            left = first.ranges(ranges, addrs, mask, out);
+        if let Some(ranges) = self.ranges() {
+            if mask.count_ones() > FEW {
+                left = first.ranges(ranges, addrs, mask, out);
+            } else {
+                lanes(mask).for_each(|lane| out[lane] = ranges.get(addrs[lane]).0);
+            }
+            if left.count_ones() <= FEW {
+                let trie = self.arena.current();
+                for lane in lanes(left) {
+                    out[lane] = ranges::decide(Entry(out[lane]), trie, addrs[lane]).raw_group();
+                }
+                return;
+            }
         }
         if left.count_ones() > FEW {
             kernel.burst(self.arena.current(), addrs, left, out);

@@ -108,7 +108,7 @@ impl<A: Address> FibWriter<A> {
         if A::BITS == 32 && root_bits == 20 && self.fib.front.get().is_none() {
             self.make_front();
         }
-        self.make_first_ranges();
+        self.ranges_of_generation();
     }
 
     /// Gives the table its front, unless the memory limit leaves no room for it beside the next

@@ -23,7 +23,7 @@ use crate::arena::{Generation, Line, NIBBLE, SLOTS};
 use crate::atomic::Ordering;
 use crate::entry::Entry;
 use crate::ranges::{
-    ANSWERS, DOWN, END, INDEX, MIDDLE, OCTET, RANGE, RANGES, ROOT, Ranges, is_dense, is_range,
+    ANSWERS, END, INDEX, MIDDLE, OCTET, RANGE, RANGES, ROOT, Ranges, down, is_dense, is_down, is_range,
 };
 use crate::{Address, Prefix};
 use core::ops::Range;
@@ -68,8 +68,8 @@ pub(super) struct Change<A> {
 impl<A: Address> Change<A> {
     fn takes(&self, entry: Entry) -> bool {
         match self.taken {
-            Taken::UpTo(len) => entry != DOWN && entry.prefix_len().is_none_or(|old| old <= len),
-            Taken::Of(len) => entry != DOWN && entry.prefix_len() == Some(len),
+            Taken::UpTo(len) => !is_down(entry) && entry.prefix_len().is_none_or(|old| old <= len),
+            Taken::Of(len) => !is_down(entry) && entry.prefix_len() == Some(len),
             Taken::All => true,
         }
     }
@@ -191,7 +191,7 @@ impl Pass<'_> {
         let word = node.word + slot;
         let old = self.ranges.load(word);
         if !entry.is_child() || node.to == END {
-            let new = if entry.is_child() { DOWN } else { entry };
+            let new = if entry.is_child() { down(self.trie, entry) } else { entry };
             if old != new {
                 self.ranges.word(word).store(new.0, Ordering::Release);
                 self.retire(old, node.to);
@@ -355,10 +355,12 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    /// Gives a table that has become large its ranges, if it has none.
-    pub(super) fn make_first_ranges(&mut self) {
+    /// Gives a table that has become large its ranges, or has those that it has name the lines of
+    /// a new generation.
+    pub(super) fn ranges_of_generation(&mut self) {
         let large = A::BITS == 128 && self.generation().root_bits() == ROOT;
-        if large && !self.loading && self.fib.ranges.newest().is_none() && self.room.patience.is_none() {
+        let ready = !self.loading && self.room.patience.is_none();
+        if ready && (large || self.fib.ranges.newest().is_some()) {
             self.make_ranges(FIRST);
         }
     }
@@ -378,7 +380,7 @@ impl<A: Address> FibWriter<A> {
         if waited && self.fib.ranges.newest().is_some() {
             self.make_ranges(FIRST);
         } else if waited {
-            self.make_first_ranges();
+            self.ranges_of_generation();
         }
     }
 
@@ -391,7 +393,7 @@ impl<A: Address> FibWriter<A> {
             entry = trie.load(entry.line() as usize * SLOTS + addr.nibble(depth));
             depth += NIBBLE;
         }
-        if entry.is_child() { DOWN } else { entry }
+        if entry.is_child() { down(trie, entry) } else { entry }
     }
 
     /// Gives the table ranges that say what the trie does, in the memory that they have or in

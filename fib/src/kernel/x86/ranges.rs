@@ -58,7 +58,7 @@ unsafe fn rank(line: *const u32, key: __m256i) -> usize {
     below.count_ones() as usize
 }
 
-/// Answers the lanes in `mask` but for those it returns, which the trie has to answer.
+/// Answers the lanes in `mask` but for those it returns: see [`Ranges::burst`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi2,popcnt")]
 pub(in crate::kernel) fn ranges_avx512<A: Address>(
     ranges: &Ranges,
@@ -96,7 +96,7 @@ fn steps<A: Address, const G: usize>(
         entries[q] = unsafe { gather_16(none, u16::MAX, base, _mm512_srli_epi32::<12>(high[q])) };
     }
     const LEAF: u32 = Entry::LEAF;
-    const DENSE: u32 = LEAF | RANGE | DOWN.0;
+    const DENSE: u32 = LEAF | RANGE | DOWN;
     for q in 0..G {
         let slot = _mm512_and_si512(high[q], _mm512_set1_epi32(0xfff));
         let word = _mm512_add_epi32(entries[q], slot);
@@ -149,9 +149,11 @@ fn steps<A: Address, const G: usize>(
         let leaves = unsafe { _mm512_mask_loadu_epi32(entries[q], range, answers.cast()) };
         let at = first + 16 * q;
         let lanes = (mask >> at) as u16;
-        down |= u64::from(named(leaves, LEAF) & lanes) << at;
+        let below = named(leaves, LEAF);
+        down |= u64::from(below & lanes) << at;
         let group = _mm512_and_si512(leaves, _mm512_set1_epi32(Entry::GROUP_MASK as i32));
         let groups = _mm512_mask_mov_epi32(group, _mm512_cmpeq_epi32_mask(leaves, none), none);
+        let groups = _mm512_mask_mov_epi32(groups, below, leaves);
         let to = out[at..at + 16].as_mut_ptr();
         // SAFETY: `to` has 16 lanes. A store under a mask costs more.
         unsafe {

@@ -3,7 +3,7 @@
 use crate::arena::{Generation, NIBBLE};
 use crate::atomic::Ordering;
 use crate::entry::Entry;
-use crate::ranges::{ANSWERS, DOWN, END, RANGES};
+use crate::ranges::{ANSWERS, END, RANGES, down};
 
 /// At most so many ranges as a line has room for, in ascending order.
 pub(super) struct Runs {
@@ -38,7 +38,7 @@ impl Runs {
     /// Appends what `entry` of the trie at `depth` says about the numbers from `first` on.
     pub(super) fn collect(&mut self, trie: &Generation, entry: Entry, depth: u8, first: usize) -> bool {
         if depth == END || !entry.is_child() {
-            return self.push(first, if entry.is_child() { DOWN } else { entry });
+            return self.push(first, if entry.is_child() { down(trie, entry) } else { entry });
         }
         let slots = trie.lines()[entry.line() as usize].slots();
         slots.iter().enumerate().all(|(i, slot)| {
