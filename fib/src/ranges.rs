@@ -19,8 +19,7 @@
 //! room. All ten numbers are compared with the address at once, and the count of those below it is
 //! the place of the answer (ranges in place of prefixes: Lampson, Srinivasan and Varghese, "IP
 //! Lookups Using Multiway and Multicolumn Search", 1999). What has more ranges is dense for
-//! eight bits. So the answer for a route of 48 bits lies three or four reads from the root, not
-//! eight, and on a quarter of the cache lines.
+//! eight bits. So the answer for a route of 48 bits is three to five reads away, not eight.
 //!
 //! Invariants: the numbers of a range line ascend and never change while readers may be in it,
 //! unused ones are 0xffff; its answers may change, one store each. Memory once used for a line, a
