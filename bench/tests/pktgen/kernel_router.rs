@@ -98,7 +98,7 @@ fn an_address_is_asked_for_and_a_search_finds_a_limit() {
     net.run(&["nft", "add rule ip t c limit rate over 5000/second burst 500 packets drop"]);
     let ways = ["--next-hop", "10.9.0.1", "--address", "10.9.0.2/24"];
     let how =
-        ["--duration", "1", "--first-duration", "0.3", "--max-rate", "40k", "--width", "5", "--drain", "0.1"];
+        ["--duration", "1", "--first-duration", "0.3", "--max-rate", "40k", "--width", "5", "--drain", "0.3"];
     let plot = scratch.file("limit.svg");
     let found = json(&mut net.pktgen(&[&["search"], &PATH[..], &ways, &how, &["--plot", &plot]].concat()));
     let (ndr, pdr) = (&found["goals"][0], &found["goals"][1]);

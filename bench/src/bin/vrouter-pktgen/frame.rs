@@ -194,6 +194,6 @@ mod tests {
         assert!(frames("::1", "::2", Some("64")).unwrap_err().contains("frame size 64: it is from 84"));
         assert!(frames("10.0.0.1", "10.0.0.2", Some("64,1519")).unwrap_err().contains("1519"));
         assert!(frames("::1", "::2", Some("imix")).is_ok());
-        assert!("64,x".parse::<Sizes>().unwrap_err().contains("frame size x"));
+        assert!("64,x".parse::<Sizes>().unwrap_err().contains("\"x\" is no frame size"));
     }
 }
