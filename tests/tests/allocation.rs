@@ -250,7 +250,7 @@ impl Rig {
     /// Watches the workers until all of `events`, names of counters, have happened: allocations, releases.
     fn watch(&mut self, name: &str, events: &[&str], what: impl FnOnce(&mut Self)) -> (u64, u64) {
         let before = self.counted();
-        let watched = watch(|| {
+        watch(|| {
             what(self);
             let start = Instant::now();
             loop {
@@ -263,8 +263,7 @@ impl Rig {
                 std::thread::sleep(Duration::from_millis(1));
                 self.tend();
             }
-        });
-        watched
+        })
     }
 }
 
