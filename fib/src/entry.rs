@@ -64,7 +64,7 @@ pub(crate) struct Entry(pub(crate) u32);
 
 impl Entry {
     pub(crate) const LEAF: u32 = 1 << 31;
-    const LEN_SHIFT: u32 = 23;
+    pub(crate) const LEN_SHIFT: u32 = 23;
     pub(crate) const GROUP_MASK: u32 = (1 << Self::LEN_SHIFT) - 1;
 
     /// A leaf that says "no route".
@@ -111,6 +111,26 @@ impl Entry {
         match self.group() {
             Some(group) => group.0,
             None => NO_ROUTE,
+        }
+    }
+}
+
+/// Whose leaves a change takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Taken {
+    /// Those of prefixes of at most this length, and where there is no route.
+    UpTo(u8),
+    /// Those of the prefix of this length.
+    Of(u8),
+}
+
+impl Taken {
+    /// Whether it takes this leaf.
+    #[inline(always)]
+    pub(crate) fn takes(self, leaf: Entry) -> bool {
+        match self {
+            Self::UpTo(len) => leaf.prefix_len().is_none_or(|old| old <= len),
+            Self::Of(len) => leaf.prefix_len() == Some(len),
         }
     }
 }

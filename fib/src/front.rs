@@ -20,10 +20,11 @@
 //! what the trie says at that time, which is one of the two.
 
 use crate::Address;
+use crate::arena::SLOTS;
 use crate::atomic::{AtomicU16, Ordering};
 use crate::block::{self, AdviseMemory};
 use crate::entry::{Entry, GroupId, NO_ROUTE};
-use crate::kernel::lanes;
+use crate::kernel::{Chosen, lanes};
 use core::net::Ipv4Addr;
 
 /// Address bits that the front resolves.
@@ -70,13 +71,10 @@ impl Front {
         }
     }
 
-    /// Repeats `entry` for `count` numbers of [`BITS`] bits from `first` on.
-    pub(crate) fn set(&self, first: usize, count: usize, entry: Entry) {
-        let new = Self::meaning(entry);
-        for word in &self.words[first..first + count] {
-            // Release: whoever is sent down sees the trie as it was by then.
-            word.store(new, Ordering::Release);
-        }
+    /// Repeats `entry` for those numbers of [`BITS`] bits of the sixteen in `group` that `lanes` has.
+    pub(crate) fn set(&self, kernel: Chosen, group: usize, lanes: u16, entry: Entry) {
+        let (groups, _) = self.words.as_chunks::<SLOTS>();
+        kernel.store_words(&groups[group], lanes, Self::meaning(entry));
     }
 
     /// The word for the first bits of an address.

@@ -37,8 +37,8 @@
 use crate::Address;
 use crate::arena::{Generation, NIBBLE, SLOTS};
 #[cfg(not(feature = "loom"))]
-use crate::atomic::Ordering;
-use crate::entry::Entry;
+use crate::atomic::{AtomicU16, AtomicU32, Ordering};
+use crate::entry::{Entry, Taken};
 use crate::front::Front;
 use crate::ranges::Ranges;
 use core::net::Ipv4Addr;
@@ -137,6 +137,36 @@ impl Chosen {
         }
     }
 
+    /// For the writer: stores `new` in the leaves of a line that are `within` and `taken`. Returns which they
+    /// were, and which of `within` are no leaves.
+    #[inline]
+    pub(crate) fn overwrite(
+        self,
+        slots: &[AtomicU32; SLOTS],
+        within: u16,
+        new: Entry,
+        taken: Taken,
+    ) -> (u16, u16) {
+        match self.0 {
+            // SAFETY: `new` has made sure that the CPU has what the kernel needs.
+            #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
+            Kernel::Avx512 => unsafe { x86::overwrite_avx512(slots, within, new, taken) },
+            _ => overwrite_scalar(slots, within, new, taken),
+        }
+    }
+
+    /// For the writer: stores `new` in the words that `lanes` has.
+    #[inline]
+    pub(crate) fn store_words(self, words: &[AtomicU16; SLOTS], lanes: u16, new: u16) {
+        match self.0 {
+            // SAFETY: as above.
+            #[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loom"))))]
+            Kernel::Avx512 => unsafe { x86::store_words_avx512(words, lanes, new) },
+            // Release: whoever is sent down sees the trie as it was by then.
+            _ => self::lanes(lanes.into()).for_each(|lane| words[lane].store(new, Ordering::Release)),
+        }
+    }
+
     /// Looks up the lanes in `mask`; see [`Fib::lookup_burst`](crate::Fib::lookup_burst).
     #[inline]
     pub(crate) fn burst<A: Address>(
@@ -219,6 +249,21 @@ pub(crate) fn leaf_below<A: Address>(table: &Generation, mut entry: Entry, mut d
         depth = depth.wrapping_add(NIBBLE);
     }
     entry
+}
+
+/// The twin in plain Rust of what the writer does with a line.
+fn overwrite_scalar(slots: &[AtomicU32; SLOTS], within: u16, new: Entry, taken: Taken) -> (u16, u16) {
+    let (mut stored, mut children) = (0, 0);
+    for lane in lanes(within.into()) {
+        let old = Entry(slots[lane].load(Ordering::Relaxed));
+        if old.is_child() {
+            children |= 1 << lane;
+        } else if taken.takes(old) {
+            slots[lane].store(new.0, Ordering::Release);
+            stored |= 1 << lane;
+        }
+    }
+    (stored, children)
 }
 
 /// The twin in plain Rust.

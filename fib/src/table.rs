@@ -65,7 +65,7 @@ pub struct Fib<A> {
     /// For IPv6 alone, when the table has become large.
     pub(crate) ranges: Memories,
     /// For the front or the ranges.
-    first: Chosen,
+    pub(crate) first: Chosen,
     /// For the trie.
     kernel: Chosen,
     family: PhantomData<A>,

@@ -23,22 +23,22 @@
 //! Invariants: a line exists exactly when a prefix longer than its depth lies inside it; a leaf
 //! holds the longest prefix that covers its slot; retired lines are not written.
 
-use crate::arena::{Generation, NIBBLE, SLOTS};
+use crate::arena::{Generation, NIBBLE};
 use crate::atomic::Ordering;
 use crate::block::AdviseMemory;
 use crate::books::{Book, Pool};
-use crate::entry::{Entry, GroupId};
+use crate::entry::{Entry, GroupId, Taken};
 use crate::front::Front;
 use crate::table::Fib;
 use crate::{Address, Prefix, front};
-use core::ops::Range;
-use path::{Path, depth_of, position, upper};
-use ranges::{Room, Taken};
+use path::{Path, position, upper};
+use ranges::Room;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use thiserror::Error;
 
 mod grow;
+mod overwrite;
 mod path;
 mod ranges;
 #[cfg(test)]
@@ -175,10 +175,9 @@ impl<A: Address> FibWriter<A> {
         let (pool, book) = self.pool_and_book(&prefix, &path);
         let former = pool.insert(book, position, group);
         if former != Some(group) {
-            self.overwrite_prefix(&prefix, &path, Entry::leaf(prefix.len(), group), &|old| {
-                old.prefix_len().is_none_or(|len| len <= prefix.len())
-            });
-            self.repeat_in_ranges(&prefix, Taken::UpTo(prefix.len()), Entry::leaf(prefix.len(), group));
+            let (new, taken) = (Entry::leaf(prefix.len(), group), Taken::UpTo(prefix.len()));
+            self.overwrite_prefix(&prefix, &path, new, taken);
+            self.repeat_in_ranges(&prefix, taken, new);
         }
         self.len += usize::from(former.is_none());
         self.count_beyond_front(former, Some(group));
@@ -199,9 +198,10 @@ impl<A: Address> FibWriter<A> {
         let cover = self
             .cover(prefix.addr(), prefix.len(), &path)
             .map_or(Entry::NONE, |(len, group)| Entry::leaf(len, group));
-        self.overwrite_prefix(prefix, &path, cover, &|old| old.prefix_len() == Some(prefix.len()));
+        let taken = Taken::Of(prefix.len());
+        self.overwrite_prefix(prefix, &path, cover, taken);
         self.prune(prefix.addr(), &path);
-        self.repeat_in_ranges(prefix, Taken::Of(prefix.len()), cover);
+        self.repeat_in_ranges(prefix, taken, cover);
         self.count_beyond_front(Some(group), None);
         Some(group)
     }
@@ -344,63 +344,6 @@ impl<A: Address> FibWriter<A> {
             }
             path.lines[path.count] = line;
             path.count += 1;
-        }
-    }
-
-    /// Stores `new` in each leaf that `prefix` covers and whose content `replaced` accepts. The
-    /// `path` must be complete.
-    fn overwrite_prefix(
-        &self,
-        prefix: &Prefix<A>,
-        path: &Path,
-        new: Entry,
-        replaced: &impl Fn(Entry) -> bool,
-    ) {
-        let root_bits = self.generation().root_bits();
-        let (line, above, depth) = match path.lines().last() {
-            None => (0, 0, root_bits),
-            Some(&line) => (line as usize, depth_of(prefix.len()), depth_of(prefix.len()) + NIBBLE),
-        };
-        let first = line * SLOTS + prefix.addr().slice(above, depth - above);
-        let count = 1 << (depth - prefix.len());
-        // Below the front the number means nothing.
-        let number = if depth <= front::BITS { prefix.addr().slice(0, depth) } else { 0 };
-        self.overwrite(first..first + count, depth, number, new, replaced);
-    }
-
-    /// Stores `new` in each leaf of the given slots, and of all lines below them, whose content
-    /// `replaced` accepts. The slots end at `depth`; the first `depth` address bits of the first
-    /// slot are `number`.
-    fn overwrite(
-        &self,
-        slots: Range<usize>,
-        depth: u8,
-        number: usize,
-        new: Entry,
-        replaced: &impl Fn(Entry) -> bool,
-    ) {
-        let generation = self.generation();
-        for (number, index) in (number..).zip(slots) {
-            let slot = generation.slot(index);
-            let old = Entry(slot.load(Ordering::Relaxed));
-            if old.is_child() {
-                let first = old.line() as usize * SLOTS;
-                let below = number.wrapping_mul(SLOTS);
-                self.overwrite(first..first + SLOTS, depth + NIBBLE, below, new, replaced);
-            } else if replaced(old) {
-                slot.store(new.0, Ordering::Release);
-                self.repeat_in_front(depth, number, new);
-            }
-        }
-    }
-
-    /// Tells the front, if there is one, that the slot for these `depth` bits holds `entry`.
-    fn repeat_in_front(&self, depth: u8, number: usize, entry: Entry) {
-        if depth <= front::BITS
-            && let Some(front) = self.fib.front.get()
-        {
-            let below = front::BITS - depth;
-            front.set(number << below, 1 << below, entry);
         }
     }
 

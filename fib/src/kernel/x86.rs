@@ -24,9 +24,11 @@ use core::arch::x86_64::{
 };
 use core::net::Ipv4Addr;
 
+mod overwrite;
 mod ranges;
 mod vector;
 
+pub(super) use overwrite::{overwrite_avx512, store_words_avx512};
 pub(super) use ranges::ranges_avx512;
 use vector::Vector;
 

@@ -120,16 +120,18 @@ impl<A: Address> FibWriter<A> {
         }
         let front = Front::new(self.advise);
         let generation = self.generation();
-        let below = 1 << (front::BITS - generation.root_bits());
+        let kernel = self.fib.first;
+        // A slot of the root is about sixteen of the front's words.
+        debug_assert_eq!(generation.root_bits() + NIBBLE, front::BITS);
         for index in 0..1 << generation.root_bits() {
             let entry = Entry(generation.slot(index).load(Ordering::Relaxed));
             if entry.is_child() {
                 let line = &generation.lines()[entry.line() as usize];
                 for (i, slot) in line.slots().iter().enumerate() {
-                    front.set(index * SLOTS + i, 1, Entry(slot.load(Ordering::Relaxed)));
+                    front.set(kernel, index, 1 << i, Entry(slot.load(Ordering::Relaxed)));
                 }
             } else {
-                front.set(index * below, below, entry);
+                front.set(kernel, index, u16::MAX, entry);
             }
         }
         self.fib.front.get_or_init(|| front);

@@ -21,7 +21,7 @@
 use super::{FibWriter, grow};
 use crate::arena::{Generation, Line, NIBBLE, SLOTS};
 use crate::atomic::Ordering;
-use crate::entry::Entry;
+use crate::entry::{Entry, Taken};
 use crate::ranges::{
     ANSWERS, END, INDEX, MIDDLE, OCTET, RANGE, RANGES, ROOT, Ranges, down, is_dense, is_down, is_range,
 };
@@ -44,34 +44,20 @@ const PATIENCE: u32 = 1 << 16;
 /// Ranges at which a dense node becomes a line again.
 const FEW: usize = 5;
 
-/// Whose leaves a change takes.
-#[derive(Clone, Copy)]
-pub(super) enum Taken {
-    /// Those of prefixes of at most this length, and where there is no route.
-    UpTo(u8),
-    /// Those of the prefix of this length.
-    Of(u8),
-    /// All there is.
-    All,
-}
-
 /// One change of the trie.
 #[derive(Clone, Copy)]
 pub(super) struct Change<A> {
     /// Where it is. At most [`END`] bits.
     prefix: Prefix<A>,
-    taken: Taken,
+    /// `None`: all there is.
+    taken: Option<Taken>,
     /// What is there now.
     now: Entry,
 }
 
 impl<A: Address> Change<A> {
     fn takes(&self, entry: Entry) -> bool {
-        match self.taken {
-            Taken::UpTo(len) => !is_down(entry) && entry.prefix_len().is_none_or(|old| old <= len),
-            Taken::Of(len) => !is_down(entry) && entry.prefix_len() == Some(len),
-            Taken::All => true,
-        }
+        self.taken.is_none_or(|taken| !is_down(entry) && taken.takes(entry))
     }
 
     /// The slots that it covers of a node between two depths; it is no longer than to the second.
@@ -200,7 +186,7 @@ impl Pass<'_> {
         }
         let high = if node.to == MIDDLE + OCTET { slot << OCTET } else { 0 };
         if is_dense(old) {
-            let fewer = |change: Change<A>| !matches!(change.taken, Taken::UpTo(_));
+            let fewer = |change: Change<A>| !matches!(change.taken, Some(Taken::UpTo(_)));
             if node.to >= MIDDLE && changed.is_some_and(fewer) {
                 let mut runs = Runs::new(FEW);
                 if runs.collect(self.trie, entry, node.to, high) {
@@ -338,10 +324,10 @@ impl<A: Address> FibWriter<A> {
             return;
         }
         let change = if prefix.len() <= END {
-            Change { prefix: *prefix, taken, now }
+            Change { prefix: *prefix, taken: Some(taken), now }
         } else {
             let now = self.entry_at_end(prefix.addr());
-            Change { prefix: prefix.shortened(END), taken: Taken::All, now }
+            Change { prefix: prefix.shortened(END), taken: None, now }
         };
         let kept_up = match self.room.patience {
             None => self.repeat(Some(change)).is_ok(),
