@@ -33,6 +33,14 @@
 //! assert_eq!(fib.lookup("10.100.36.1".parse()?), None);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! What Miri says of the unit tests and of readers among changes; the laws and the churn of books
+//! take it many minutes, which is why `tests/run` leaves it out:
+//!
+//! ```text
+//! PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation \
+//!     cargo +nightly miri test -p vrouter-fib --lib --test flap
+//! ```
 
 #![deny(unsafe_code)]
 
