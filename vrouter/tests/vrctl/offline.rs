@@ -39,6 +39,24 @@ fn the_longest_match_of_both_families() {
         answer,
         serde_json::json!({ "address": "10.1.0.1", "prefix": "10.1.0.0/16", "next_hop": "192.0.2.2" })
     );
+    let batch = "8.8.8.8\n10.1.2.3\n";
+    let run = vrctl_in_with_stdin(&directory, "route get --routes routes --batch - -o json", batch);
+    let answers: Vec<serde_json::Value> =
+        run.out.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    let expected = [
+        serde_json::json!({ "address": "8.8.8.8", "prefix": null, "next_hop": null }),
+        serde_json::json!({ "address": "10.1.2.3", "prefix": "10.1.2.0/24", "next_hop": null }),
+    ];
+    assert_eq!(answers, expected);
+    // As some editors begin a file.
+    directory.write("marked", &format!("\u{feff}{ROUTES}"));
+    directory.write("marked-batch", "\u{feff}10.1.2.3\n");
+    let run = vrctl_in(&directory, "route get --routes marked --batch marked-batch");
+    assert_eq!((run.code, run.out.as_str()), (Some(0), "10.1.2.3 10.1.2.0/24\n"), "{}", run.err);
+    directory.write("marked", "\u{feff}10.0.0.0/8 a\n\u{feff}10.1.0.0/16 b\n");
+    let run = vrctl_in(&directory, "route get --routes marked 10.1.2.3");
+    assert_eq!(run.code, Some(1));
+    assert!(run.err.starts_with("vrctl: marked line 2: "), "{}", run.err);
 }
 
 #[test]

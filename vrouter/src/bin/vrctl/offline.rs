@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The table is the router's own FIB, of both families. What follows a `#` is a comment; a next
-//! hop is any word. Where a prefix occurs again, the later line counts, and a warning says so.
+//! hop is any word. In JSON, what there is not is `null`. Where a prefix occurs again, the later line counts, and a warning says so.
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
@@ -25,6 +25,8 @@ use crate::failure::Failure;
 
 /// Bytes that are read and written at a time.
 const BLOCK: usize = 1 << 18;
+/// What some editors begin a UTF-8 file with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Looks up one address, or every address of a batch (`-`: of stdin).
 pub(crate) fn route(
@@ -114,7 +116,8 @@ impl Table {
         .unzip();
         let next_hop = group.map_or("", |group: GroupId| &self.next_hops[group.index()]);
         if format == Format::Json {
-            let prefix = prefix.map(|prefix: AnyPrefix| prefix.to_string()).unwrap_or_default();
+            let prefix = prefix.map(|prefix: AnyPrefix| prefix.to_string());
+            let next_hop = Some(next_hop).filter(|next_hop| !next_hop.is_empty());
             let line = serde_json::json!({ "address": text, "prefix": prefix, "next_hop": next_hop });
             return writeln!(out, "{line}");
         }
@@ -206,6 +209,9 @@ fn each_line(
         number += 1;
         if from.read_until(b'\n', &mut line).map_err(|error| format!("{name}: {error}"))? == 0 {
             return Ok(());
+        }
+        if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
         }
         let text = std::str::from_utf8(&line).map_err(|_| place(number, &"it is not UTF-8"))?;
         let text = text.split('#').next().unwrap_or_default();
