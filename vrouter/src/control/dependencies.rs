@@ -75,7 +75,7 @@ impl Dependencies {
         self.pools.iter().copied()
     }
 
-    /// Groups that name a port.
+    /// Groups that lead to a port by its name, or by an uplink that is named so.
     pub(super) fn on_port(&self, name: &str) -> impl Iterator<Item = Group> + '_ {
         self.ports.get(name).into_iter().flatten().copied()
     }

@@ -184,8 +184,10 @@ struct Changed {
     peers: bool,
     /// Pools with these prefixes.
     pools: Vec<ipnet::IpNet>,
-    /// Ports that appeared or went.
+    /// Ports that appeared or went, and uplinks that came up or went down.
     ports: BTreeSet<String>,
+    /// Whether any uplink came up or went down.
+    states: bool,
 }
 
 /// The writer of everything that workers read.

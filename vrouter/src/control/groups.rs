@@ -184,7 +184,7 @@ impl Groups {
         self.mark_all(self.dependencies.on_pools().collect());
     }
 
-    /// A port of this name appeared or went.
+    /// A port of this name appeared or went, or an uplink came up or went down.
     pub fn port_changed(&mut self, name: &str) {
         self.mark_all(self.dependencies.on_port(name).collect());
     }
@@ -199,6 +199,12 @@ impl Groups {
         let marked: Vec<u32> =
             on.filter(|(address, _)| concerned(*address)).flat_map(|(_, groups)| groups).collect();
         self.mark_all(marked);
+    }
+
+    /// How many groups the next [`resolve`](Self::resolve) looks at.
+    #[cfg(test)]
+    pub(crate) fn pending(&self) -> usize {
+        self.dirty.len()
     }
 
     /// Resolves what is new or concerned by a change.

@@ -81,13 +81,13 @@ impl fmt::Display for Unresolved {
 /// What a resolution looked at.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Reads {
-    /// The addresses of uplinks, and whether these are up.
+    /// The addresses of uplinks.
     pub links: bool,
     /// Which port is the host's.
     pub host: bool,
     /// Pools, by the prefix of a route on the way.
     pub pools: bool,
-    /// Ports by name.
+    /// Ports by name: those of next hops, and the uplinks that next hops are on, which may be down.
     pub ports: Vec<String>,
     /// Longest matches in the RIB.
     pub addresses: Vec<IpAddr>,
@@ -236,6 +236,9 @@ impl Walk<'_> {
             }
         };
         if let Some(link) = link {
+            if !self.out.reads.ports.contains(&link.name) {
+                self.out.reads.ports.push(link.name.clone());
+            }
             let port = port_id(&link.name).ok_or_else(|| Unresolved::NoPort(link.name.clone()))?;
             return self.arrive(Hop::Neighbor(port, address), link.up, share, tunnel);
         }
@@ -308,3 +311,111 @@ impl NextHop {
 
 /// What a group does of which no next hop is resolved.
 pub const UNRESOLVED: Hop = Hop::Drop(DropReason::NextHopUnresolved);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::control::engine::Engine;
+    use crate::control::{Event, PortSpec, RouteSpec, RouteTarget};
+    use crate::publish;
+    use crate::tables::flow_table;
+
+    fn engine() -> Engine {
+        Engine::new(Arc::new(flow_table(64).unwrap()), |tables| publish::channel(tables, 0).0)
+    }
+
+    /// An uplink that holds 172.16.0.0/24, and a pod at 10.1.0.1.
+    fn with_ports() -> Engine {
+        let mut engine = engine();
+        let mac = |last| encap::MacAddr([2, 0, 0, 0, 0, last]);
+        let uplink = PortSpec::uplink("up", mac(1), ["172.16.0.1/24".parse().unwrap()]);
+        engine.apply(Event::PutPort(uplink)).unwrap();
+        engine.apply(Event::PutPort(PortSpec::pod("pod", mac(2), ["10.1.0.1".parse().unwrap()]))).unwrap();
+        engine
+    }
+
+    fn put(engine: &mut Engine, prefix: &str, via: Vec<String>, encap: Encap) {
+        let via = via.iter().map(|via| via.parse().unwrap()).collect();
+        let target = RouteTarget::Via(via, encap);
+        let route =
+            RouteSpec { prefix: prefix.parse().unwrap(), source: RouteSource::Bgp, target, metric: 0 };
+        engine.apply(Event::PutRoute(route)).unwrap();
+    }
+
+    /// What is wrong with a route's next hops, each thing once.
+    fn problems(engine: &mut Engine, prefix: &str) -> Vec<Unresolved> {
+        engine.commit().unwrap();
+        let routes = engine.routes_to(VrfId::DEFAULT, &prefix.parse().unwrap());
+        let mut problems: Vec<Unresolved> =
+            routes[0].paths.iter().flat_map(|path| path.resolution.problems.clone()).collect();
+        problems.dedup();
+        problems
+    }
+
+    fn one(engine: &mut Engine, prefix: &str, via: &str, encap: Encap) -> (Vec<Unresolved>, String) {
+        put(engine, prefix, vec![via.to_owned()], encap);
+        let problems = problems(engine, prefix);
+        let words = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        (problems, words)
+    }
+
+    #[test]
+    fn a_tunnel_needs_an_address_to_send_from() {
+        let (problems, words) = one(&mut engine(), "10.9.0.0/16", "192.0.2.9", Encap::Ipip);
+        assert_eq!(problems, [Unresolved::NoTunnelSource([192, 0, 2, 9].into())]);
+        assert_eq!(words, "no uplink has an IPv4 address for the tunnel to 192.0.2.9");
+    }
+
+    #[test]
+    fn a_tunnel_does_not_run_in_another() {
+        let mut engine = with_ports();
+        put(&mut engine, "10.2.0.0/16", vec!["172.16.0.9".to_owned()], Encap::Ipip);
+        let (problems, words) = one(&mut engine, "10.9.0.0/16", "10.2.0.1", Encap::Ipip);
+        assert_eq!(problems, [Unresolved::NestedTunnel([10, 2, 0, 1].into())]);
+        assert_eq!(words, "the tunnel to 10.2.0.1 would run in another tunnel");
+    }
+
+    #[test]
+    fn a_tunnel_ends_behind_a_neighbor() {
+        let (problems, words) = one(&mut with_ports(), "10.9.0.0/16", "10.1.0.1", Encap::Ipip);
+        assert_eq!(problems, [Unresolved::NotBehindNeighbor([10, 1, 0, 1].into())]);
+        assert_eq!(words, "the tunnel's end 10.1.0.1 is behind no neighbor");
+    }
+
+    #[test]
+    fn a_next_hop_lies_behind_so_many_routes_at_most() {
+        let mut engine = with_ports();
+        put(&mut engine, "10.100.0.0/16", vec!["172.16.0.9".to_owned()], Encap::None);
+        for level in 101..=100 + MAX_DEPTH {
+            put(
+                &mut engine,
+                &format!("10.{level}.0.0/16"),
+                vec![format!("10.{}.0.1", level - 1)],
+                Encap::None,
+            );
+        }
+        let last = 100 + MAX_DEPTH;
+        assert_eq!(problems(&mut engine, &format!("10.{last}.0.0/16")), []);
+        let (problems, words) = one(&mut engine, "10.200.0.0/16", &format!("10.{last}.0.1"), Encap::None);
+        assert_eq!(problems, [Unresolved::TooDeep([10, 100, 0, 1].into())]);
+        assert_eq!(words, "10.100.0.1 lies behind more than 8 routes");
+    }
+
+    #[test]
+    fn routes_on_the_way_branch_so_often_at_most() {
+        let mut engine = with_ports();
+        put(&mut engine, "10.100.0.0/16", vec!["172.16.0.9".to_owned()], Encap::None);
+        for level in 101..=104 {
+            let via = (1..=20).map(|host| format!("10.{}.0.{host}", level - 1)).collect();
+            put(&mut engine, &format!("10.{level}.0.0/16"), via, Encap::None);
+        }
+        assert_eq!(problems(&mut engine, "10.102.0.0/16"), []);
+        let problems = problems(&mut engine, "10.104.0.0/16");
+        assert!(!problems.is_empty());
+        assert!(problems.iter().all(|problem| matches!(problem, Unresolved::TooMany(_))), "{problems:?}");
+        let words = problems[0].to_string();
+        assert!(words.starts_with("the routes to 10.") && words.ends_with(" have too many next hops"));
+    }
+}

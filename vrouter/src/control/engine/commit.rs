@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use fib::{Address, Change, FibFull, GroupId, Prefix, SetId};
 use ipnet::IpNet;
 
-use super::{Engine, EngineError, Family, Vrf};
+use super::{Changed, Engine, EngineError, Family, Vrf};
 use crate::control::adjacencies::Parts;
 use crate::control::desired::{Desired, IpipMode, to_ipnet};
 use crate::control::groups::{FamilyIndex, Groups, Key};
@@ -48,16 +48,7 @@ impl Engine {
     /// Where the FIB is full; all that fits is in force then.
     pub fn commit(&mut self) -> Result<u64, EngineError> {
         let changed = core::mem::take(&mut self.changed);
-        changed.ports.iter().for_each(|name| self.groups.port_changed(name));
-        if changed.links {
-            self.groups.links_changed();
-        }
-        if changed.host {
-            self.groups.host_changed();
-        }
-        if !changed.pools.is_empty() {
-            self.groups.pools_changed();
-        }
+        self.mark_groups(&changed);
         let mut result = Ok(());
         for vrf in &mut self.vrfs {
             result = result.and(vrf.v4.plan(&mut self.groups, &self.desired, &changed.pools));
@@ -66,7 +57,7 @@ impl Engine {
         self.resolve_groups();
         let mut publish = self.renew_policy();
         publish |= self.groups.take_changed() | self.groups.adjacencies.is_stale() | changed.tables;
-        if self.groups.adjacencies.take_changed_tunnels() | changed.links | changed.peers {
+        if self.groups.adjacencies.take_changed_tunnels() | changed.links | changed.states | changed.peers {
             self.renew_tunnels();
             publish = true;
         }
@@ -89,6 +80,20 @@ impl Engine {
         }
         self.reclaim();
         result.map(|()| self.generation)
+    }
+
+    /// Has the groups resolved again that a change concerns, beside one of routes.
+    pub(super) fn mark_groups(&mut self, changed: &Changed) {
+        changed.ports.iter().for_each(|name| self.groups.port_changed(name));
+        if changed.links {
+            self.groups.links_changed();
+        }
+        if changed.host {
+            self.groups.host_changed();
+        }
+        if !changed.pools.is_empty() {
+            self.groups.pools_changed();
+        }
     }
 
     fn resolve_groups(&mut self) {

@@ -310,6 +310,40 @@ fn neighbors_that_found_the_table_full_get_slots_when_others_go() {
 }
 
 #[test]
+fn a_link_that_goes_down_concerns_only_what_is_on_it() {
+    let mut engine = engine();
+    let up1 = PortSpec::uplink("up1", mac(2), ["172.17.0.1/24".parse().unwrap()]);
+    let up0 = PortSpec::uplink("up0", mac(1), ["172.16.0.1/24".parse().unwrap()]);
+    engine.apply(Event::PutPort(up0)).unwrap();
+    engine.apply(Event::PutPort(up1.clone())).unwrap();
+    let via = |prefix: &str, next_hop: &str| {
+        let target = RouteTarget::Via(vec![ip(next_hop)], Encap::None);
+        Event::PutRoute(RouteSpec {
+            prefix: prefix.parse().unwrap(),
+            source: RouteSource::Bgp,
+            target,
+            metric: 0,
+        })
+    };
+    for number in 2..200 {
+        engine.apply(via(&format!("10.0.{number}.0/24"), &format!("172.16.0.{number}"))).unwrap();
+    }
+    // On the link, behind a gateway on the link, and nowhere.
+    engine.apply(via("10.1.0.0/24", "172.17.0.9")).unwrap();
+    engine.apply(via("10.2.0.0/24", "10.1.0.9")).unwrap();
+    engine.apply(via("10.3.0.0/24", "192.0.2.1")).unwrap();
+    engine.commit().unwrap();
+    for up in [false, true] {
+        engine.apply(Event::PutPort(PortSpec { up, ..up1.clone() })).unwrap();
+        let changed = core::mem::take(&mut engine.changed);
+        engine.mark_groups(&changed);
+        assert_eq!(engine.groups.pending(), 2);
+        engine.changed = changed;
+        engine.commit().unwrap();
+    }
+}
+
+#[test]
 fn a_weight_of_zero_is_refused() {
     let mut engine = engine();
     let target = RouteTarget::Weighted(vec![(ip("172.16.0.9"), 0)], Encap::None);

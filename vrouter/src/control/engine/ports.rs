@@ -27,7 +27,7 @@ impl Engine {
             Some(old) => {
                 self.groups.adjacencies.port_changed(id);
                 if old.up != spec.up {
-                    self.note_role(&spec);
+                    self.note_state(&spec);
                 }
                 if old.role != spec.role {
                     self.withdraw_port(&old);
@@ -60,6 +60,18 @@ impl Engine {
             PortRole::Uplink { .. } => self.changed.links = true,
             PortRole::Host { .. } => self.changed.host = true,
             PortRole::Pod { .. } => {}
+        }
+    }
+
+    /// A port came up or went down.
+    fn note_state(&mut self, spec: &PortSpec) {
+        match &spec.role {
+            // Only what resolves by this uplink moves.
+            PortRole::Uplink { .. } => {
+                self.changed.states = true;
+                self.changed.ports.insert(spec.name.clone());
+            }
+            PortRole::Host { .. } | PortRole::Pod { .. } => self.note_role(spec),
         }
     }
 
