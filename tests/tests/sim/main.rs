@@ -14,6 +14,7 @@
 //! | `vrfs` | uplinks with routes of their own |
 //! | `ways` | which next hop packets take, and for how long |
 //! | `workers` | workers in threads: hand-off, order, idle modes, a clean stop |
+//! | `joined_in_tunnels` | super-packets that come out of a tunnel, and packets that are joined behind it |
 //! | `replay` | odd frames from real captures through every kind of port |
 //! | `world`, `frames` | the model's configuration, and the frames |
 
@@ -25,6 +26,7 @@ mod checksums;
 mod control;
 mod drops;
 mod frames;
+mod joined_in_tunnels;
 mod jumbo;
 mod neighbors;
 mod next_hop_counts;

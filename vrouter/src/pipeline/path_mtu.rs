@@ -75,7 +75,7 @@ fn read(message: &[u8]) -> Option<Report> {
         return None;
     }
     let sent = ipv4::Ipv4::new_quoted(icmp.payload()).ok()?;
-    // Tunnels say don't fragment: nobody may complain about other packets.
+    // Only don't-fragment is answered so; an outer header has it where the inner packet has.
     if sent.protocol() != protocol::IPIP || !sent.dont_fragment() || sent.fragment_offset() != 0 {
         return None;
     }

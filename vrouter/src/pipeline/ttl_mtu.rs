@@ -133,13 +133,12 @@ fn aged_v4(third: u32) -> u32 {
 /// What the MTU is compared with: the packet, or one segment of a super-packet.
 #[inline]
 fn packet_size(burst: &Burst, lane: usize, state: &WorkerState) -> u32 {
-    let (meta, gso) = (&burst.meta, burst.gso(lane));
+    let gso = burst.gso(lane);
     if gso.kind == GsoKind::None {
-        return meta.ip_len[lane];
+        return burst.meta.ip_len[lane];
     }
     // The first segment is as large as any.
-    let transport = offload::transport_header_len(burst, lane, gso, state.pool.area()).unwrap_or(0);
-    u32::from(meta.l4[lane] - meta.l3[lane]) + transport + u32::from(gso.size)
+    offload::headers_len(burst, lane, gso, state.pool.area()) + u32::from(gso.size)
 }
 
 #[inline]
