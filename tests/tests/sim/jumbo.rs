@@ -167,6 +167,20 @@ fn a_jumbo_frame_for_a_smaller_pod_is_told_of() {
     assert_eq!(needed(&jumbo[0]).0, 1480);
 }
 
+/// A TCP super-packet of the pod `wide`.
+fn super_packet(to: Ipv4Addr, bytes: &[u8], size: u16, fragment: u16) -> WirePacket {
+    let mut tcp = vec![0x0f, 0xa0, 0x13, 0x88, 0, 0, 3, 232, 0, 0, 0, 1, 0x50, 0x18, 1, 0, 0, 0, 0, 0];
+    tcp.extend(bytes);
+    let sum = !internet_checksum(pseudo_sum4(POD, to, 6, tcp.len()), &[]);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    let ip = Ip4 { fragment, ..Ip4::new(POD, to, 6) }.bytes(&tcp);
+    WirePacket {
+        bytes: packet::ethernet(GATEWAY_MAC, WIDE, 0x0800, &ip),
+        partial_checksum: Some((34, 16)),
+        gso: Gso { kind: GsoKind::Tcp4, size },
+    }
+}
+
 #[test]
 fn super_packets_leave_in_jumbo_segments() {
     let (mut lab, wide) = lab();
@@ -175,17 +189,7 @@ fn super_packets_leave_in_jumbo_segments() {
     for (net, outer) in [(3, 0), (2, 20)] {
         let to = at(net);
         let bytes = data(60_000);
-        let mut tcp = vec![0x0f, 0xa0, 0x13, 0x88, 0, 0, 3, 232, 0, 0, 0, 1, 0x50, 0x18, 1, 0, 0, 0, 0, 0];
-        tcp.extend(&bytes);
-        let sum = !internet_checksum(pseudo_sum4(from, to, 6, tcp.len()), &[]);
-        tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-        let ip = Ip4 { fragment: DONT_FRAGMENT, ..Ip4::new(from, to, 6) }.bytes(&tcp);
-        let sent = wide.send_packet(WirePacket {
-            bytes: packet::ethernet(GATEWAY_MAC, WIDE, 0x0800, &ip),
-            partial_checksum: Some((34, 16)),
-            gso: Gso { kind: GsoKind::Tcp4, size },
-        });
-        assert!(sent);
+        assert!(wide.send_packet(super_packet(to, &bytes, size, DONT_FRAGMENT)));
         lab.run();
         let frames = lab.receive("jumbo");
         let lens: Vec<_> = frames.iter().map(Vec::len).collect();
@@ -198,6 +202,47 @@ fn super_packets_leave_in_jumbo_segments() {
             whole.extend_from_slice(&segment[20..]);
         }
         assert_eq!(whole, bytes);
+    }
+    assert_eq!(lab.free_frames(), free, "frames are lost");
+}
+
+#[test]
+fn jumbo_segments_that_may_be_fragmented_are() {
+    let (mut lab, wide) = lab();
+    let free = lab.free_frames();
+    // Segments that no frame holds, that one just holds, and a short one at the end of each.
+    for (net, outer) in [(5, 0), (4, 20)] {
+        for size in [8928, 2500, 1600] {
+            let (to, bytes) = (at(net), data(30_000));
+            let before = lab.counted();
+            assert!(wide.send_packet(super_packet(to, &bytes, size, 0)));
+            lab.run();
+            let pieces = lab.receive("narrow");
+            let moved = moved(&before, &lab.counted());
+            assert!(pieces.iter().all(|frame| frame.len() <= 1514), "{moved:?}");
+            let mut segments: Vec<Vec<u8>> = Vec::new();
+            for frame in &pieces {
+                let packet = &frame[14 + outer..];
+                let fragment = u16::from_be_bytes([packet[6], packet[7]]);
+                assert_eq!(internet_checksum(0, &packet[..20]), 0);
+                if fragment & 0x1fff == 0 {
+                    segments.push(Vec::new());
+                }
+                let segment = segments.last_mut().expect("a first fragment");
+                assert_eq!(segment.len(), usize::from(fragment & 0x1fff) * 8, "in order");
+                segment.extend_from_slice(&packet[20..]);
+            }
+            let wanted = bytes.len().div_ceil(usize::from(size));
+            assert_eq!(segments.len(), wanted, "size {size} to 10.{net}: {moved:?}");
+            let mut whole = Vec::new();
+            for segment in &segments {
+                assert_eq!(internet_checksum(pseudo_sum4(POD, to, 6, segment.len()), segment), 0);
+                let seq = u32::from_be_bytes([segment[4], segment[5], segment[6], segment[7]]);
+                assert_eq!(seq as usize, 1000 + whole.len());
+                whole.extend_from_slice(&segment[20..]);
+            }
+            assert!(whole == bytes, "size {size} to 10.{net}");
+        }
     }
     assert_eq!(lab.free_frames(), free, "frames are lost");
 }

@@ -1,7 +1,15 @@
 //! IPv4 fragmentation where don't-fragment is clear (RFC 791 3.2, RFC 1812 5.2.6).
 //!
-//! A super-packet is cut up first, and its segments fragmented. Fragments are fresh frames in the originated burst: they take the same route,
-//! and the TTL has been counted down already. The original ends as consumed.
+//! A super-packet is cut up first, and its segments fragmented: at once where a segment is longer than
+//! a frame, else as packets of their own. Fragments are fresh frames in the originated burst: they take
+//! the same route, and the TTL has been counted down already. The original ends as consumed.
+//!
+//! ```text
+//!   gathered        | headers | data 0      | data 1      | data 2  |
+//!   segment 0       | headers   data 0      |
+//!   segment 1       .         | .. | headers  data 1      |            over data that has gone out
+//!   segment 2                               | .. | headers  data 2  |
+//! ```
 
 use encap::fragment::{FragmentError, Fragmenter};
 use encap::segment::Segmenter;
@@ -31,8 +39,10 @@ fn emit_all(
     tables: &Tables,
     state: &mut WorkerState,
 ) -> Result<(), DropReason> {
+    // A fragment is made in one frame.
+    let mtu = mtu.min((state.pool.area().capacity() - ethernet::HEADER_LEN) as u32) as u16;
     if burst.gso(lane).kind != GsoKind::None {
-        return segment_all(burst, lane, tables, state);
+        return segment_all(burst, lane, mtu, tables, state);
     }
     let in_port = burst.meta.in_port[lane];
     // The transport checksum covers all fragments together: finish it first.
@@ -42,10 +52,8 @@ fn emit_all(
     crate::checksum::complete(state.pool.area(), burst.frame_mut(lane), end, partial);
 
     let area = state.pool.store().area().clone();
-    // A fragment is made in one frame.
-    let mtu = mtu.min((area.capacity() - ethernet::HEADER_LEN) as u32) as u16;
     let chained = area.is_chain(burst.frame(lane));
-    let gathered = if chained { state.gather(burst, lane) } else { None };
+    let gathered = if chained { state.gather(burst, lane, usize::MAX) } else { None };
     let packet = match &gathered {
         Some((bytes, len)) => &bytes[..*len],
         None if chained => return Err(DropReason::TooBigForPort),
@@ -105,16 +113,20 @@ fn emit_fragments(
     Ok(())
 }
 
+/// Room for the headers of a segment.
+const MOST_HEADERS: usize = 256;
+
 /// Cuts a super-packet into the packets that it stands for: each is looked up, and fragmented,
-/// by itself.
+/// by itself, but those that no frame holds, which are fragmented here.
 fn segment_all(
     burst: &mut Burst,
     lane: usize,
+    mtu: u16,
     tables: &Tables,
     state: &mut WorkerState,
 ) -> Result<(), DropReason> {
-    let (packet, len) = state.gather(burst, lane).ok_or(DropReason::TooBigForPort)?;
-    let result = emit_segments(burst, lane, &packet[..len], tables, state);
+    let (mut packet, len) = state.gather(burst, lane, usize::MAX).ok_or(DropReason::TooBigForPort)?;
+    let result = emit_segments(burst, lane, &mut packet[..len], mtu, tables, state);
     state.put_scratch(packet);
     result
 }
@@ -122,43 +134,60 @@ fn segment_all(
 fn emit_segments(
     burst: &Burst,
     lane: usize,
-    packet: &[u8],
+    packet: &mut [u8],
+    mtu: u16,
     tables: &Tables,
     state: &mut WorkerState,
 ) -> Result<(), DropReason> {
-    let area = state.pool.store().area().clone();
     let in_port = burst.meta.in_port[lane];
-    let plan = Segmenter::new(packet, packet.len(), burst.gso(lane).size)
+    let (mut head, known) = ([0; MOST_HEADERS], packet.len().min(MOST_HEADERS));
+    head[..known].copy_from_slice(&packet[..known]);
+    let plan = Segmenter::new(&head[..known], packet.len(), burst.gso(lane).size)
         .map_err(|_| DropReason::BadSegmentationOffload)?;
-    let l3 = HEADROOM + ethernet::HEADER_LEN;
+    let capacity = state.pool.area().capacity() - ethernet::HEADER_LEN;
     for segment in plan.segments() {
-        if state.originated.room() == 0 {
-            super::originate(tables, state);
-        }
-        let total = plan.header_len() + segment.len;
-        let mut frame = state.fresh_frame().ok_or(DropReason::NoFrame)?;
-        let Some(out) = area.chunk_mut(&mut frame).get_mut(l3..l3 + total) else {
-            state.pool.free(frame);
-            return Err(DropReason::TooBigForPort);
-        };
-        let data = plan.header_len() + segment.offset;
-        out[plan.header_len()..].copy_from_slice(&packet[data..data + segment.len]);
-        let finished = plan.finish(&segment, out);
+        // Headers go in front of the data, over what the segments before have sent.
+        let whole = &mut packet[segment.offset..segment.offset + plan.header_len() + segment.len];
+        let finished = plan.finish(&segment, whole);
         debug_assert!(finished.is_ok(), "the segment is one of the plan's");
-        let len = (ethernet::HEADER_LEN + total) as u16;
-        let Ok(new) = state.originated.push(frame, HEADROOM as u16, len, in_port) else {
-            return Err(DropReason::NoFrame);
-        };
-        let made = &mut state.originated;
-        made.meta.l3[new] = l3 as u16;
-        made.meta.l4[new] = l3 as u16 + (burst.meta.l4[lane] - burst.meta.l3[lane]);
-        made.meta.protocol[new] = burst.meta.protocol[lane];
-        made.meta.ip_len[new] = total as u32;
-        made.meta.src4[new] = burst.meta.src4[lane];
-        made.meta.dst4[new] = burst.meta.dst4[lane];
-        made.meta.rule[new] = burst.meta.rule[lane];
-        made.v4 |= 1 << new;
-        state.counters.port(in_port).originated.add(1);
+        if whole.len() > capacity {
+            emit_fragments(burst, lane, whole, mtu, in_port, tables, state)?;
+        } else {
+            emit_segment(burst, lane, whole, tables, state)?;
+        }
     }
+    Ok(())
+}
+
+/// Sends a segment on as a packet of its own.
+fn emit_segment(
+    burst: &Burst,
+    lane: usize,
+    segment: &[u8],
+    tables: &Tables,
+    state: &mut WorkerState,
+) -> Result<(), DropReason> {
+    if state.originated.room() == 0 {
+        super::originate(tables, state);
+    }
+    let in_port = burst.meta.in_port[lane];
+    let mut frame = state.fresh_frame().ok_or(DropReason::NoFrame)?;
+    let l3 = HEADROOM + ethernet::HEADER_LEN;
+    let area = state.pool.area();
+    area.chunk_mut(&mut frame)[l3..l3 + segment.len()].copy_from_slice(segment);
+    let len = (ethernet::HEADER_LEN + segment.len()) as u16;
+    let Ok(new) = state.originated.push(frame, HEADROOM as u16, len, in_port) else {
+        return Err(DropReason::NoFrame);
+    };
+    let made = &mut state.originated;
+    made.meta.l3[new] = l3 as u16;
+    made.meta.l4[new] = l3 as u16 + (burst.meta.l4[lane] - burst.meta.l3[lane]);
+    made.meta.protocol[new] = burst.meta.protocol[lane];
+    made.meta.ip_len[new] = segment.len() as u32;
+    made.meta.src4[new] = burst.meta.src4[lane];
+    made.meta.dst4[new] = burst.meta.dst4[lane];
+    made.meta.rule[new] = burst.meta.rule[lane];
+    made.v4 |= 1 << new;
+    state.counters.port(in_port).originated.add(1);
     Ok(())
 }

@@ -11,6 +11,7 @@ use encap::wire::{checksum, ethernet, icmpv4, icmpv6};
 use crate::burst::{Burst, GsoKind};
 use crate::frame::HEADROOM;
 use crate::ids::Timestamp;
+use crate::pipeline::parse::offload;
 use crate::pipeline::state::WorkerState;
 use crate::tables::Tables;
 
@@ -115,27 +116,47 @@ fn send(
     if burst.originated >> lane & 1 == 1 {
         return;
     }
+    let is_v4 = burst.v4 >> lane & 1 == 1;
+    let packet = burst.network(lane, state.pool.area());
+    let may = if is_v4 { icmpv4::may_answer_v4(packet) } else { icmpv6::may_answer_v6(packet) };
+    if !may {
+        return;
+    }
+    // The limit comes first, so that a flood of what is too long costs no copies.
+    if state.originated.room() == 0 || !state.icmp_limit.take(state.now) {
+        state.counters.run.icmp_suppressed.add(1);
+        return;
+    }
     if burst.gso(lane).kind == GsoKind::None {
         about(burst, lane, None, v4, v6, tables, state);
         return;
     }
     // The sender's packet is the first segment, as it would have met the obstacle.
-    let Some((packet, len)) = state.gather(burst, lane) else { return };
-    if let Some(first) = first_segment(&packet[..len], burst.gso(lane).size) {
-        about(burst, lane, Some(&first), v4, v6, tables, state);
+    match first_segment(burst, lane, state) {
+        Some(first) => about(burst, lane, Some(&first), v4, v6, tables, state),
+        None => state.counters.run.icmp_suppressed.add(1),
     }
-    state.put_scratch(packet);
 }
 
 /// Bytes that an error quotes at most (RFC 4443 2.4 (c)).
 const QUOTED: usize = 1280;
 
-/// The first bytes of a super-packet's first segment.
-fn first_segment(packet: &[u8], size: u16) -> Option<[u8; QUOTED]> {
-    let plan = Segmenter::new(packet, packet.len(), size).ok()?;
+/// The first bytes of a super-packet's first segment, whose checksum takes all of it.
+fn first_segment(burst: &Burst, lane: usize, state: &mut WorkerState) -> Option<[u8; QUOTED]> {
+    let gso = burst.gso(lane);
+    let headers = offload::headers_len(burst, lane, gso, state.pool.area()) as usize;
+    let (packet, len) = state.gather(burst, lane, headers + usize::from(gso.size))?;
+    let first = cut(&packet[..len], burst.meta.ip_len[lane] as usize, gso.size);
+    state.put_scratch(packet);
+    first
+}
+
+/// The first bytes of the first segment of a packet of `len` bytes that begins as `start` does.
+fn cut(start: &[u8], len: usize, size: u16) -> Option<[u8; QUOTED]> {
+    let plan = Segmenter::new(start, len, size).ok()?;
     let segment = plan.segments().next()?;
     let (header_len, mut first) = (plan.header_len(), [0; QUOTED]);
-    let data = packet.get(header_len..header_len + segment.len)?;
+    let data = start.get(header_len..header_len + segment.len)?;
     plan.finish_headers(&segment, first.get_mut(..header_len)?, checksum::sum(data)).ok()?;
     let here = data.len().min(QUOTED - header_len);
     first[header_len..header_len + here].copy_from_slice(&data[..here]);
@@ -153,15 +174,6 @@ fn about(
     state: &mut WorkerState,
 ) {
     let is_v4 = burst.v4 >> lane & 1 == 1;
-    let about = instead.unwrap_or(burst.network(lane, state.pool.area()));
-    let may = if is_v4 { icmpv4::may_answer_v4(about) } else { icmpv6::may_answer_v6(about) };
-    if !may {
-        return;
-    }
-    if state.originated.room() == 0 || !state.icmp_limit.take(state.now) {
-        state.counters.run.icmp_suppressed.add(1);
-        return;
-    }
     let Some(mut frame) = state.fresh_frame() else {
         state.counters.run.icmp_suppressed.add(1);
         return;
@@ -206,7 +218,20 @@ fn about(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use crossbeam_queue::ArrayQueue;
+    use encap::wire::{Ipv4Repr, protocol};
+
     use super::*;
+    use crate::burst::{Checksum, Gso};
+    use crate::counters::WorkerCounters;
+    use crate::frame::{FrameArea, FramePool, FrameStore};
+    use crate::ids::PortId;
+    use crate::pipeline::flow_log::FlowLog;
+    use crate::pipeline::punt::PuntSender;
+    use crate::publish;
+    use crate::tables::flow_table;
 
     #[test]
     fn the_bucket_limits_bursts_and_rate() {
@@ -215,5 +240,86 @@ mod tests {
         assert_eq!((0..1000).filter(|_| bucket.take(start)).count() as u64, TokenBucket::BURST);
         let later = Timestamp(start.0 + 10_000_000);
         assert_eq!((0..1000).filter(|_| bucket.take(later)).count() as u64, TokenBucket::RATE / 100);
+    }
+
+    fn state() -> WorkerState {
+        WorkerState::new(
+            FramePool::new(FrameStore::new(FrameArea::new(16, 2048).unwrap())),
+            Arc::new(WorkerCounters::default()),
+            PuntSender::new(Arc::new(ArrayQueue::new(4))),
+            Arc::new(ArrayQueue::new(4)),
+            FlowLog::new(Arc::new(ArrayQueue::new(4))),
+            Vec::new(),
+            1,
+        )
+    }
+
+    /// A TCP super-packet of 1400 bytes of data for segments of 500.
+    fn super_packet(state: &mut WorkerState) -> Burst {
+        const DATA: usize = 1400;
+        let mut frame = state.fresh_frame().unwrap();
+        let l3 = HEADROOM + ethernet::HEADER_LEN;
+        let len = 40 + DATA;
+        let chunk = state.pool.area().chunk_mut(&mut frame);
+        chunk[l3..l3 + len].fill(0xaa);
+        let (src, dst) = ([10, 1, 0, 1].into(), [10, 2, 0, 9].into());
+        let payload_len = 20 + DATA as u16;
+        let header = Ipv4Repr {
+            tos: 0,
+            id: 1,
+            dont_fragment: true,
+            ttl: 9,
+            protocol: protocol::TCP,
+            src,
+            dst,
+            payload_len,
+        };
+        header.emit(&mut chunk[l3..]).unwrap();
+        chunk[l3 + 32] = 0x50;
+        let mut burst = Burst::default();
+        let link = (ethernet::HEADER_LEN + len) as u16;
+        let lane = burst.push(frame, HEADROOM as u16, link, PortId(0)).unwrap();
+        let l4 = l3 as u16 + 20;
+        (burst.meta.l3[lane], burst.meta.l4[lane]) = (l3 as u16, l4);
+        (burst.meta.ip_len[lane], burst.meta.protocol[lane]) = (len as u32, protocol::TCP);
+        (burst.meta.src4[lane], burst.meta.dst4[lane]) = (u32::from(src), dst);
+        burst.v4 |= 1 << lane;
+        let left = Checksum::Partial { start: l4, field: 16 };
+        burst.set_offload(lane, left, Gso { kind: GsoKind::Tcp4, size: 500 });
+        burst
+    }
+
+    #[test]
+    fn of_a_super_packet_no_more_than_its_first_segment_is_copied_and_only_within_the_limit() {
+        let flows = Arc::new(flow_table(64).unwrap());
+        let engine = crate::control::engine::Engine::new(flows, |tables| publish::channel(tables, 0).0);
+        let tables = engine.tables();
+        let mut state = state();
+        state.now = Timestamp::from_millis(5_000);
+        let burst = super_packet(&mut state);
+        let copied = |state: &mut WorkerState| {
+            let (scratch, len) = state.gather(&burst, 0, 0).unwrap();
+            let copied = scratch.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            state.put_scratch(scratch);
+            assert_eq!(len, 0);
+            copied
+        };
+        state.icmp_limit = TokenBucket { used_ns: 100_000_000, at: state.now };
+        too_big(&burst, 0, 400, &tables, &mut state);
+        assert_eq!((state.counters.run.icmp_suppressed.get(), copied(&mut state)), (1, 0));
+
+        state.icmp_limit = TokenBucket::default();
+        too_big(&burst, 0, 400, &tables, &mut state);
+        assert_eq!((state.counters.run.icmp_suppressed.get(), copied(&mut state)), (1, 20 + 20 + 500));
+        assert_eq!(state.originated.alive.count_ones(), 1);
+        let error = state.originated.network(0, state.pool.area());
+        assert_eq!(error[20..22], [3, 4]);
+        assert_eq!(error[30..32], 540u16.to_be_bytes(), "the segment's length is quoted");
+
+        // Without room to copy to, the error is one that is not sent.
+        let scratch = state.gather(&burst, 0, 0).unwrap();
+        too_big(&burst, 0, 400, &tables, &mut state);
+        assert_eq!(state.counters.run.icmp_suppressed.get(), 2);
+        state.put_scratch(scratch.0);
     }
 }

@@ -198,18 +198,23 @@ impl WorkerState {
         self.spare.push(burst);
     }
 
-    /// A packet of several frames laid out in one piece, from its network header on, and its length.
+    /// A packet of several frames laid out in one piece, from its network header on and as far as its
+    /// first `most` bytes, and the length of that.
     /// Give the piece back by [`put_scratch`](Self::put_scratch); until then there is no other.
     #[cold]
-    pub(super) fn gather(&mut self, burst: &Burst, lane: usize) -> Option<(Box<[u8]>, usize)> {
+    pub(super) fn gather(&mut self, burst: &Burst, lane: usize, most: usize) -> Option<(Box<[u8]>, usize)> {
         let mut out = self.scratch.take()?;
         let mut len = 0;
         let (l3, link) = (burst.meta.l3[lane], burst.meta.l3[lane] - burst.meta.offset[lane]);
         for piece in self.pool.area().pieces(burst.frame(lane), l3, burst.meta.len[lane] - link) {
+            let piece = &piece[..piece.len().min(most - len)];
             // No chain is longer than a packet can be.
             let Some(place) = out.get_mut(len..len + piece.len()) else { break };
             place.copy_from_slice(piece);
             len += piece.len();
+            if len == most {
+                break;
+            }
         }
         Some((out, len))
     }
