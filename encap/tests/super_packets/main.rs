@@ -376,4 +376,8 @@ fn a_super_packet_has_at_most_65535_bytes_and_64_datagrams() {
     assert_eq!(together.iter().map(|group| group.3.len()).collect::<Vec<_>>(), [44, 6]);
     let packets: Vec<_> = (0..64).map(|i| one(i, false, 100).bytes()).collect();
     assert_eq!(join(&packets, true).len(), 1);
+    // The 65th is refused, and begins another.
+    let packets: Vec<_> = (0..66).map(|i| one(i, false, 100).bytes()).collect();
+    let together = join(&packets, true);
+    assert_eq!(together.iter().map(|group| group.3.len()).collect::<Vec<_>>(), [64, 2]);
 }
