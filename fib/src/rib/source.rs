@@ -64,8 +64,8 @@ impl RouteSource {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connected => "connected",
-            Self::Endpoint => "endpoint",
-            Self::Static => "static",
+            Self::Endpoint => "pod",
+            Self::Static => "config",
             Self::Files => "files",
             Self::Api => "api",
             Self::Felix => "felix",

@@ -18,6 +18,7 @@ pub mod node;
 pub mod not_enforced;
 pub mod plan;
 pub mod pods;
+mod resource_events;
 pub mod resources;
 pub mod run;
 pub mod uplinks;

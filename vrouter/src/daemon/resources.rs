@@ -5,16 +5,18 @@
 //! applied whole or not at all, judged as the set that would result.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
-use api::{EncapMode, Kind, Problem, Resource, RouteEncap, RouteType};
-use fib::{AnyPrefix, RouteSource};
+use api::{Kind, Problem, Resource};
+use fib::AnyPrefix;
 use ipnet::IpNet;
 
 use crate::config::Config;
+use crate::control::Event;
 use crate::control::engine::net_prefix;
-use crate::control::{Encap, Event, IpipMode, Pool, RouteSpec, RouteTarget};
 use crate::daemon::node::{Node, NodeError};
 use crate::daemon::pods::Origin;
+use crate::daemon::resource_events::{announcement, removal};
 
 /// A resource and who gave it.
 #[derive(Clone, Debug)]
@@ -27,7 +29,23 @@ pub struct Given {
 
 /// A route resource by what the engine knows it by, then by metric and name: the first of a VRF and
 /// prefix is in force.
-type RouteKey = (String, AnyPrefix, u32, String);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RouteKey {
+    vrf: String,
+    prefix: AnyPrefix,
+    metric: u32,
+    name: String,
+}
+
+impl RouteKey {
+    /// Why another route resource of the prefix is not in force while this one is.
+    pub fn keeps_out(&self, other: &RouteKey) -> String {
+        if self.metric == other.metric {
+            return format!("route resource {} comes first by name at equal metric", self.name);
+        }
+        format!("metric {} against {} of route resource {}", other.metric, self.metric, self.name)
+    }
+}
 
 /// All resources.
 #[derive(Clone, Debug, Default)]
@@ -66,8 +84,9 @@ impl Resources {
 
     fn route_key(resource: &Resource) -> Option<RouteKey> {
         let Resource::Route(route) = resource else { return None };
-        let spec = &route.spec;
-        Some((spec.vrf.clone(), net_prefix(spec.prefix), spec.metric, resource.name().to_owned()))
+        let (vrf, prefix, metric) =
+            (route.spec.vrf.clone(), net_prefix(route.spec.prefix), route.spec.metric);
+        Some(RouteKey { vrf, prefix, metric, name: resource.name().to_owned() })
     }
 
     fn put(&mut self, resource: Resource, origin: Origin) -> Option<Given> {
@@ -126,18 +145,23 @@ impl Resources {
 
     /// The route resource that stands behind the engine's static route to a prefix.
     pub fn route_in_force(&self, vrf: &str, prefix: &AnyPrefix) -> Option<&Given> {
-        let first = (vrf.to_owned(), *prefix, 0, String::new());
-        let (of, to, _, name) = self.routes.range(first..).next()?;
-        if of == vrf && to == prefix { self.get(Kind::Route, name) } else { None }
+        self.get(Kind::Route, &self.first_route(vrf, prefix)?.name)
     }
 
-    /// Route resources that another one of the same prefix keeps out of the engine.
-    pub fn shadowed(&self) -> impl Iterator<Item = &Given> {
-        let others = self.routes.iter().zip(self.routes.iter().skip(1));
-        others.filter_map(|(before, (vrf, prefix, _, name))| {
-            let shadowed = before.0 == *vrf && before.1 == *prefix;
-            shadowed.then(|| self.get(Kind::Route, name)).flatten()
-        })
+    /// Which route resource is in force for a prefix.
+    pub fn first_route(&self, vrf: &str, prefix: &AnyPrefix) -> Option<&RouteKey> {
+        let least = RouteKey { vrf: vrf.to_owned(), prefix: *prefix, metric: 0, name: String::new() };
+        self.routes.range(least..).next().filter(|key| key.vrf == vrf && key.prefix == *prefix)
+    }
+
+    /// The route resources of the same prefix that come after one, which keep out of the engine.
+    pub fn routes_after<'a>(
+        &'a self,
+        key: &'a RouteKey,
+    ) -> impl Iterator<Item = (&'a RouteKey, &'a Given)> + use<'a> {
+        let after = self.routes.range((Bound::Excluded(key), Bound::Unbounded));
+        let same = after.take_while(move |other| other.vrf == key.vrf && other.prefix == key.prefix);
+        same.filter_map(|other| Some((other, self.get(Kind::Route, &other.name)?)))
     }
 
     /// Resources of policy, by key.
@@ -394,61 +418,6 @@ fn words(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-fn removal(resource: &Resource) -> Option<Event> {
-    match resource {
-        Resource::IpPool(pool) => Some(Event::RemovePool(pool.spec.cidr)),
-        Resource::Route(route) => {
-            let prefix = net_prefix(route.spec.prefix);
-            Some(match route.spec.vrf.as_str() {
-                "" => Event::RemoveRoute(prefix, RouteSource::Static),
-                vrf => Event::RemoveVrfRoute(vrf.to_owned(), prefix, RouteSource::Static),
-            })
-        }
-        _ => None,
-    }
-}
-
-fn announcement(resource: &Resource) -> Event {
-    match resource {
-        Resource::Route(route) => {
-            let encap = match route.spec.encap {
-                None => Encap::Pool,
-                Some(RouteEncap::Ipip) => Encap::Ipip,
-                Some(_) => Encap::None,
-            };
-            let target = match route.spec.kind {
-                RouteType::Unicast => {
-                    let via = route.spec.via.iter();
-                    RouteTarget::Weighted(via.map(|to| (to.address, to.weight)).collect(), encap)
-                }
-                RouteType::Blackhole => RouteTarget::Blackhole,
-                RouteType::Prohibit => RouteTarget::Prohibit,
-                _ => RouteTarget::Unreachable,
-            };
-            let spec = RouteSpec {
-                prefix: net_prefix(route.spec.prefix),
-                source: RouteSource::Static,
-                target,
-                metric: route.spec.metric,
-            };
-            match route.spec.vrf.as_str() {
-                "" => Event::PutRoute(spec),
-                vrf => Event::PutVrfRoute(vrf.to_owned(), spec),
-            }
-        }
-        Resource::IpPool(pool) => Event::PutPool(Pool {
-            name: pool.metadata.name.clone(),
-            cidr: pool.spec.cidr,
-            ipip_mode: match pool.spec.ipip_mode {
-                EncapMode::Always => IpipMode::Always,
-                EncapMode::CrossSubnet => IpipMode::CrossSubnet,
-                _ => IpipMode::Never,
-            },
-        }),
-        other => Event::PutPolicy(Box::new(other.clone())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -469,7 +438,8 @@ mod tests {
             given.map(|given| given.resource.name().to_owned())
         };
         let shadowed = |resources: &Resources| -> Vec<String> {
-            resources.shadowed().map(|given| given.resource.name().to_owned()).collect()
+            let first = resources.first_route("", &net_prefix("10.0.0.0/8".parse().unwrap())).unwrap();
+            resources.routes_after(first).map(|(_, given)| given.resource.name().to_owned()).collect()
         };
         for (name, prefix, metric) in
             [("c", "10.0.0.0/8", 5), ("b", "10.0.0.0/8", 5), ("d", "10.0.0.0/8", 7), ("a", "10.0.0.0/16", 9)]
@@ -480,6 +450,11 @@ mod tests {
         assert_eq!(in_force(&resources, "10.0.0.0/16").as_deref(), Some("a"));
         assert_eq!(in_force(&resources, "10.0.0.0/12"), None);
         assert_eq!(shadowed(&resources), ["c", "d"]);
+        let first = resources.first_route("", &net_prefix("10.0.0.0/8".parse().unwrap())).unwrap();
+        let reasons: Vec<String> =
+            resources.routes_after(first).map(|(key, _)| first.keeps_out(key)).collect();
+        assert_eq!(reasons[0], "route resource b comes first by name at equal metric");
+        assert_eq!(reasons[1], "metric 7 against 5 of route resource b");
         // Another metric, another prefix, gone.
         resources.put(route("d", "10.0.0.0/8", 1), Origin::Api);
         assert_eq!(in_force(&resources, "10.0.0.0/8").as_deref(), Some("d"));

@@ -25,6 +25,8 @@ pub(crate) mod policy;
 mod policy_diff;
 pub(crate) mod ports;
 mod resources;
+mod route_decision;
+mod route_sources;
 mod routes;
 mod status;
 mod trace;
@@ -160,7 +162,7 @@ impl Router for Service {
     }
 
     async fn get_route(&self, request: Request<v1::GetRouteRequest>) -> Answer<v1::RouteDecision> {
-        Ok(Response::new(self.read(|node| routes::decide(node, request.get_ref())).await?))
+        Ok(Response::new(self.read(|node| route_decision::decide(node, request.get_ref())).await?))
     }
 
     async fn list_neighbors(&self, _: Request<v1::ListNeighborsRequest>) -> Answer<v1::ListNeighborsReply> {

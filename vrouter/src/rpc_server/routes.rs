@@ -1,11 +1,9 @@
-//! `ListRoutes`, `ListNextHopGroups` and `GetRoute`: candidates, which one won, and what it comes down to.
+//! `ListRoutes` and `ListNextHopGroups`: candidates, which one won, and what it comes down to.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::Resource;
-use fib::{AnyPrefix, Lost, RouteSource};
-use ipnet::IpNet;
+use fib::{AnyPrefix, Lost, PrefixError, RouteSource};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
@@ -14,18 +12,18 @@ use crate::control::adjacency::Hop;
 use crate::control::engine::net_prefix;
 use crate::control::{GroupView, NextHop, OrderedPrefixes, PathView, RouteView};
 use crate::daemon::Node;
-use crate::daemon::pods::Origin;
+use crate::daemon::resources::{Given, RouteKey};
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, VrfId};
 use crate::rpc::{Word, v1};
-use crate::rpc_server::neighbors;
+use crate::rpc_server::{neighbors, route_sources};
 
 /// Places of the RIB that are looked at while the node is held.
 const STEP: usize = 1 << 14;
 /// Prefixes that an answer keeps in memory, whatever the number of routes.
 const ROOM: usize = 1 << 16;
-/// Prefixes whose routes are described while the node is held.
-const PAGE: usize = 128;
+/// Prefixes, and route resources kept from the table, that are described while the node is held.
+pub(super) const PAGE: usize = 128;
 
 /// Which candidates a request asks for.
 pub(super) struct Filter {
@@ -39,6 +37,7 @@ pub(super) struct Filter {
 impl Filter {
     pub(super) fn new(request: v1::ListRoutesRequest) -> Result<Self, Status> {
         let prefix = |text: &str| if text.is_empty() { Ok(None) } else { net(text).map(Some) };
+        route_sources::check(&request.source)?;
         Ok(Filter {
             within: prefix(&request.within)?,
             exactly: prefix(&request.prefix)?,
@@ -77,12 +76,10 @@ pub(super) async fn send(node: Arc<Mutex<Node>>, filter: Filter, to: Sender<Resu
             None => next_run(&node, &mut prefixes, &filter).await,
         };
         more = run.len() == prefixes.room();
-        for page in run.chunks(PAGE) {
-            let routes: Vec<v1::Route> = {
-                let node = node.lock().await;
-                let views = page.iter().flat_map(|prefix| node.router.engine().routes_to(vrf, prefix));
-                views.map(|view| show(&node, &view)).filter(|route| filter.wants(route)).collect()
-            };
+        let mut rest = Rest { prefixes: &run, after: None };
+        while !rest.prefixes.is_empty() {
+            let mut routes = rest.page(&*node.lock().await, vrf);
+            routes.retain(|route| filter.wants(route));
             for route in routes {
                 if to.send(Ok(route)).await.is_err() {
                     return;
@@ -90,15 +87,49 @@ pub(super) async fn send(node: Arc<Mutex<Node>>, filter: Filter, to: Sender<Resu
             }
         }
     }
-    let shadowed: Vec<v1::Route> = {
-        let node = node.lock().await;
-        let given = node.resources.shadowed();
-        given.filter_map(|given| shadowed(&given.resource, &given.origin, &filter)).collect()
-    };
-    for route in shadowed {
-        if to.send(Ok(route)).await.is_err() {
-            return;
+}
+
+/// Prefixes whose routes are still to be sent.
+struct Rest<'a> {
+    prefixes: &'a [AnyPrefix],
+    /// The last route resource that was sent of the first prefix, where others are left.
+    after: Option<RouteKey>,
+}
+
+impl Rest<'_> {
+    /// The next routes: all candidates of a prefix, then the route resources that another one keeps
+    /// from being candidates, however many those are.
+    fn page(&mut self, node: &Node, vrf: VrfId) -> Vec<v1::Route> {
+        let (engine, resources) = (node.router.engine(), &node.resources);
+        let mut routes = Vec::new();
+        let mut room = PAGE;
+        while room > 0
+            && let Some((prefix, others)) = self.prefixes.split_first()
+        {
+            let after = self.after.take();
+            if after.is_none() {
+                routes.extend(engine.routes_to(vrf, prefix).iter().map(|view| show(node, view)));
+                room -= 1;
+            }
+            if let Some(in_force) = resources.first_route(engine.desired().vrf_name(vrf), prefix) {
+                let after = after.as_ref().unwrap_or(in_force);
+                let mut last = after;
+                let mut kept_out = resources.routes_after(after).peekable();
+                while room > 0
+                    && let Some((key, given)) = kept_out.next()
+                {
+                    routes.extend(shadowed((key, given), in_force));
+                    room -= 1;
+                    last = key;
+                }
+                if kept_out.peek().is_some() {
+                    self.after = Some(last.clone());
+                    return routes;
+                }
+            }
+            self.prefixes = others;
         }
+        routes
     }
 }
 
@@ -135,18 +166,23 @@ pub(super) async fn send_groups(node: Arc<Mutex<Node>>, to: Sender<Result<v1::Ne
 }
 
 fn group(node: &Node, view: &GroupView) -> v1::NextHopGroup {
-    let next_hops = shared(node, &view.paths, &view.hops);
+    let next_hops = shared(node, view.vrf, &view.paths, &view.hops);
     let next_hops = next_hops.into_iter().map(|(_, shown)| shown).collect();
     let vrf = node.router.engine().desired().vrf_name(view.vrf).to_owned();
     v1::NextHopGroup { id: view.id.raw(), routes: view.routes as u64, next_hops, vrf }
 }
 
 /// What paths come down to, each with its part of the flows of a group that has these hops.
-fn shared(node: &Node, paths: &[PathView], hops: &[(Hop, u64)]) -> Vec<(Option<Hop>, v1::NextHop)> {
+fn shared(
+    node: &Node,
+    vrf: VrfId,
+    paths: &[PathView],
+    hops: &[(Hop, u64)],
+) -> Vec<(Option<Hop>, v1::NextHop)> {
     // Several paths may come down to one hop: it is shown by the first, with the share of all.
     let mut left: Vec<(Hop, u64)> = hops.to_vec();
     let sum: u64 = left.iter().map(|(_, share)| share).sum();
-    let mut next_hops: Vec<_> = paths.iter().flat_map(|path| next_hops_of(node, path)).collect();
+    let mut next_hops: Vec<_> = paths.iter().flat_map(|path| next_hops_of(node, vrf, path)).collect();
     for (hop, shown) in &mut next_hops {
         if let Some(at) = left.iter().position(|(of, _)| Some(*of) == *hop) {
             shown.share = left.swap_remove(at).1 as f64 / sum as f64;
@@ -155,18 +191,20 @@ fn shared(node: &Node, paths: &[PathView], hops: &[(Hop, u64)]) -> Vec<(Option<H
     next_hops
 }
 
+/// A prefix, or an address as the prefix of it alone.
 fn net(text: &str) -> Result<AnyPrefix, Status> {
-    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    net.map(|net| net_prefix(net.trunc()))
-        .map_err(|_| Status::invalid_argument(format!("{text:?} is neither a prefix nor an address")))
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(net_prefix(address.into()));
+    }
+    text.parse().map_err(|error: PrefixError| Status::invalid_argument(error.to_string()))
 }
 
-fn show(node: &Node, view: &RouteView) -> v1::Route {
-    let (source, name) = origin(node, view);
+pub(super) fn show(node: &Node, view: &RouteView) -> v1::Route {
+    let (source, name) = route_sources::of_route(node, view);
     let mut next_hops: Vec<v1::NextHop> = Vec::new();
     let mut usable = false;
     let hops = view.group.map_or(&[][..], |group| node.router.engine().group_hops(group));
-    for (hop, shown) in shared(node, &view.paths, hops) {
+    for (hop, shown) in shared(node, view.vrf, &view.paths, hops) {
         usable |= hop.is_some_and(|hop| is_usable(node, &hop, &shown));
         next_hops.push(shown);
     }
@@ -178,7 +216,7 @@ fn show(node: &Node, view: &RouteView) -> v1::Route {
     }
     v1::Route {
         prefix: view.prefix.to_string(),
-        source,
+        source: source.to_owned(),
         distance: view.distance.into(),
         metric: view.metric,
         r#type: route_type(view).into(),
@@ -192,24 +230,27 @@ fn show(node: &Node, view: &RouteView) -> v1::Route {
     }
 }
 
-fn named_vrf(node: &Node, name: &str) -> Result<VrfId, Status> {
+pub(super) fn named_vrf(node: &Node, name: &str) -> Result<VrfId, Status> {
     let vrf = node.router.engine().desired().vrf(name);
     vrf.ok_or_else(|| Status::not_found(format!("there is no VRF {name}")))
 }
 
 /// Why a route is not active.
 fn reason(node: &Node, view: &RouteView, next_hops: &[v1::NextHop]) -> String {
-    let best = || node.router.engine().routes_to(view.vrf, &view.prefix).into_iter().next();
+    let best = || {
+        let best = node.router.engine().routes_to(view.vrf, &view.prefix).into_iter().next()?;
+        Some((best.distance, best.metric, route_sources::of_route(node, &best).0))
+    };
     match (view.lost, best()) {
         (Some(Lost::Unusable), _) => return "its distance says that it is never to be used".to_owned(),
-        (Some(Lost::Distance), Some(best)) => {
-            return format!("distance {} against {} of {}", view.distance, best.distance, best.source);
+        (Some(Lost::Distance), Some((distance, _, source))) => {
+            return format!("distance {} against {distance} of {source}", view.distance);
         }
-        (Some(Lost::Metric), Some(best)) => {
-            return format!("metric {} against {} of {}", view.metric, best.metric, best.source);
+        (Some(Lost::Metric), Some((_, metric, source))) => {
+            return format!("metric {} against {metric} of {source}", view.metric);
         }
-        (Some(Lost::SourceOrder), Some(best)) => {
-            return format!("{} comes first at equal distance and metric", best.source);
+        (Some(Lost::SourceOrder), Some((_, _, source))) => {
+            return format!("{source} comes first at equal distance and metric");
         }
         (Some(_), None) => return String::new(),
         (None, _) => {}
@@ -233,32 +274,6 @@ fn reason(node: &Node, view: &RouteView, next_hops: &[v1::NextHop]) -> String {
     reasons.join("; ")
 }
 
-/// Who gave a route, in the API's words, and the name of what it comes from.
-fn origin(node: &Node, view: &RouteView) -> (String, String) {
-    match (view.source, &view.paths[0].path.next_hop) {
-        (RouteSource::Static, _) => match node
-            .resources
-            .route_in_force(node.router.engine().desired().vrf_name(view.vrf), &view.prefix)
-        {
-            Some(given) => (word(given.origin).to_owned(), given.resource.name().to_owned()),
-            None => ("config".to_owned(), String::new()),
-        },
-        (RouteSource::Endpoint, NextHop::Endpoint(name)) => ("pod".to_owned(), name.clone()),
-        (RouteSource::Connected, NextHop::Drop(_)) => ("block".to_owned(), String::new()),
-        (RouteSource::Connected, NextHop::Connected(name) | NextHop::Gleaned(name, _)) => {
-            ("connected".to_owned(), name.clone())
-        }
-        (source, _) => (source.name().to_owned(), String::new()),
-    }
-}
-
-fn word(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Config => "config",
-        Origin::Api => "api",
-    }
-}
-
 fn route_type(view: &RouteView) -> v1::RouteType {
     match &view.paths[0].path.next_hop {
         NextHop::Drop(DropReason::Blackhole) => v1::RouteType::Blackhole,
@@ -271,21 +286,18 @@ fn route_type(view: &RouteView) -> v1::RouteType {
     }
 }
 
-/// A route resource that another one of its prefix keeps from the table.
-fn shadowed(resource: &Resource, origin: &Origin, filter: &Filter) -> Option<v1::Route> {
-    let Resource::Route(route) = resource else { return None };
-    if route.spec.vrf != filter.vrf || !filter.wants_prefix(&net_prefix(route.spec.prefix)) {
-        return None;
-    }
+/// A route resource that the one in force for its prefix keeps from the table.
+pub(super) fn shadowed((key, given): (&RouteKey, &Given), in_force: &RouteKey) -> Option<v1::Route> {
+    let api::Resource::Route(route) = &given.resource else { return None };
     let next_hops = route.spec.via.iter().map(|via| v1::NextHop {
         address: via.address.to_string(),
         gateway: via.address.to_string(),
         weight: via.weight,
         ..v1::NextHop::default()
     });
-    let route = v1::Route {
+    Some(v1::Route {
         prefix: route.spec.prefix.to_string(),
-        source: word(*origin).to_owned(),
+        source: route_sources::of_origin(given.origin).to_owned(),
         distance: RouteSource::Static.default_distance().into(),
         metric: route.spec.metric,
         r#type: match route.spec.kind {
@@ -297,15 +309,14 @@ fn shadowed(resource: &Resource, origin: &Origin, filter: &Filter) -> Option<v1:
         .into(),
         next_hops: next_hops.collect(),
         name: route.metadata.name.clone(),
-        reason: "another route resource of the prefix has a lower metric".to_owned(),
+        reason: in_force.keeps_out(key),
         vrf: route.spec.vrf.clone(),
         ..v1::Route::default()
-    };
-    filter.wants(&route).then_some(route)
+    })
 }
 
 /// What a path comes down to: its hops, or the one that it fails to be.
-fn next_hops_of(node: &Node, path: &PathView) -> Vec<(Option<Hop>, v1::NextHop)> {
+fn next_hops_of(node: &Node, vrf: VrfId, path: &PathView) -> Vec<(Option<Hop>, v1::NextHop)> {
     let PathView { path, resolution } = path;
     let gateway = match path.next_hop {
         NextHop::Via(via, _) => via.to_string(),
@@ -314,7 +325,7 @@ fn next_hops_of(node: &Node, path: &PathView) -> Vec<(Option<Hop>, v1::NextHop)>
     let way = resolution.links.iter().map(|link| v1::RouteLink {
         address: link.address.to_string(),
         prefix: link.prefix.to_string(),
-        source: link.source.name().to_owned(),
+        source: route_sources::of_link(node, vrf, link).to_owned(),
     });
     let base = v1::NextHop {
         address: gateway.clone(),
@@ -336,7 +347,7 @@ fn next_hops_of(node: &Node, path: &PathView) -> Vec<(Option<Hop>, v1::NextHop)>
 }
 
 /// Completes a next hop by what it comes down to now.
-fn describe(node: &Node, mut out: v1::NextHop, hop: &Hop) -> v1::NextHop {
+pub(super) fn describe(node: &Node, mut out: v1::NextHop, hop: &Hop) -> v1::NextHop {
     let engine = node.router.engine();
     out.set_encap(v1::Encap::None);
     let totals = node.router.hop_totals(hop);
@@ -358,7 +369,7 @@ fn describe(node: &Node, mut out: v1::NextHop, hop: &Hop) -> v1::NextHop {
     out
 }
 
-fn port_of(hop: &Hop) -> PortId {
+pub(super) fn port_of(hop: &Hop) -> PortId {
     hop.port().unwrap_or(PortId::NONE)
 }
 
@@ -373,83 +384,4 @@ fn is_usable(node: &Node, hop: &Hop, shown: &v1::NextHop) -> bool {
             up() && neighbors::is_usable(shown.neighbor_state())
         }
     }
-}
-
-/// What would become of a packet to an address.
-pub(super) fn decide(node: &Node, request: &v1::GetRouteRequest) -> Result<v1::RouteDecision, Status> {
-    let address: IpAddr = request
-        .address
-        .parse()
-        .map_err(|_| Status::invalid_argument(format!("{:?} is not an IP address", request.address)))?;
-    let vrf = named_vrf(node, &request.vrf)?;
-    let mut out = v1::RouteDecision {
-        address: address.to_string(),
-        vrf: request.vrf.clone(),
-        ..v1::RouteDecision::default()
-    };
-    let Some(view) = node.router.engine().route_to(vrf, address) else {
-        drop_for(&mut out, DropReason::NoRoute);
-        return Ok(out);
-    };
-    let route = show(node, &view);
-    out.prefix = route.prefix;
-    out.source = route.source;
-    out.r#type = route.r#type;
-    out.group = route.group;
-    out.next_hops = route.next_hops;
-    let others = node.router.engine().routes_to(vrf, &view.prefix).into_iter().skip(1);
-    out.candidates = others.map(|other| show(node, &other)).collect();
-    // What the packet path has, which leaves out paths that lead nowhere.
-    let hops = view.group.map_or(&[][..], |group| node.router.engine().group_hops(group));
-    let Some((hop, _)) = hops.first().copied() else {
-        drop_for(&mut out, DropReason::NextHopUnresolved);
-        return Ok(out);
-    };
-    let first = describe(node, v1::NextHop::default(), &hop);
-    out.port = first.port;
-    out.encap = first.encap;
-    out.mtu = first.mtu;
-    out.tunnel_remote = first.tunnel_remote;
-    if let Hop::Ipip(local, ..) = hop {
-        out.tunnel_local = local.to_string();
-    }
-    verdict(node, &mut out, &hop, address);
-    Ok(out)
-}
-
-fn verdict(node: &Node, out: &mut v1::RouteDecision, hop: &Hop, address: IpAddr) {
-    let neighbor = match *hop {
-        Hop::Drop(reason) => return drop_for(out, reason),
-        // Echo is answered, the rest is the node's own stack's.
-        Hop::Local(_) => return out.set_verdict(v1::VerdictKind::Punt),
-        Hop::Direct(..) => None,
-        // The destination itself is asked for, and the packet waits.
-        Hop::Glean(port) => Some((port, address)),
-        Hop::Neighbor(port, address) | Hop::Gleaned(port, address) | Hop::Ipip(_, _, port, address) => {
-            Some((port, address))
-        }
-    };
-    if node.router.engine().tables().port(port_of(hop)).is_none_or(|port| !port.up) {
-        drop_for(out, DropReason::PortDown);
-    } else {
-        out.set_verdict(v1::VerdictKind::Forward);
-    }
-    let Some((port, address)) = neighbor else { return };
-    let known = neighbors::look(node, port, address);
-    out.neighbor = known.address.clone();
-    out.neighbor_mac = known.mac.clone();
-    out.neighbor_state = known.state;
-    if out.verdict() == v1::VerdictKind::Drop {
-        return;
-    }
-    match known.state() {
-        v1::NeighborState::Failed => drop_for(out, DropReason::NeighborFailed),
-        state if !neighbors::is_usable(state) => out.set_verdict(v1::VerdictKind::Punt),
-        _ => {}
-    }
-}
-
-fn drop_for(out: &mut v1::RouteDecision, reason: DropReason) {
-    out.set_verdict(v1::VerdictKind::Drop);
-    out.drop_reason = reason.name().to_owned();
 }

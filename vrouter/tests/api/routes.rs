@@ -44,13 +44,13 @@ fn a_route_tells_the_way_to_its_neighbor_or_what_is_wrong() {
     let hop = &far["next_hops"][0];
     assert_eq!((&hop["gateway"], &hop["address"]), (&json!("192.0.2.9"), &json!("172.16.20.2")));
     assert_eq!((&hop["port"], &hop["weight"]), (&json!("eth1"), &json!(1)));
-    let way = json!([{ "address": "192.0.2.9", "prefix": "192.0.2.0/24", "source": "static" }]);
+    let way = json!([{ "address": "192.0.2.9", "prefix": "192.0.2.0/24", "source": "api" }]);
     assert_eq!(hop["way"], way);
     let decision = router.json("route get 198.51.100.7");
     assert_eq!((&decision["verdict"], &decision["neighbor"]), (&json!("forward"), &json!("172.16.20.2")));
     assert_eq!(decision["next_hops"][0]["way"], way);
     let text = router.vrctl("route get 198.51.100.7").out;
-    assert!(text.contains("Way:           192.0.2.9 by 192.0.2.0/24 static\n"), "{text}");
+    assert!(text.contains("Way:           192.0.2.9 by 192.0.2.0/24 api\n"), "{text}");
 
     let groups = router.json("show nexthops");
     let by_way = groups.as_array().unwrap().iter().filter(|group| group["next_hops"][0]["way"] == way);
@@ -169,4 +169,96 @@ fn candidates_that_lost_say_by_what() {
     let prefixes = all.as_array().unwrap().iter().map(|route| route["prefix"].as_str().unwrap());
     let nets: Vec<ipnet::IpNet> = prefixes.map(|prefix| prefix.parse().unwrap()).collect();
     assert!(nets.is_sorted(), "{nets:?}");
+}
+
+#[test]
+fn each_of_several_next_hops_has_a_verdict() {
+    let site = Site::new("verdicts");
+    site.far.ip("addr add 172.16.20.200/24 dev eth1");
+    let router = site.start("");
+    // Nobody answers for .100 and .101.
+    apply(
+        &router,
+        &[
+            ("half", "198.51.100.0/24", "[172.16.20.100, 172.16.20.200]"),
+            ("none", "203.0.113.0/24", "[172.16.20.100, 172.16.20.101]"),
+        ],
+    );
+    let decision = || router.json("route get 198.51.100.7");
+    let verdict_by = |decision: &Value, neighbor: &str| {
+        let hops = decision["hops"].as_array().unwrap().iter();
+        hops.clone().find(|hop| hop["neighbor"] == neighbor).unwrap()["verdict"].clone()
+    };
+    until("one neighbor answers and the other failed", || {
+        let decision = decision();
+        verdict_by(&decision, "172.16.20.100") == "drop"
+            && verdict_by(&decision, "172.16.20.200") == "forward"
+    });
+    let half = decision();
+    assert_eq!((&half["verdict"], &half["drop_reason"]), (&json!("forward"), &json!("")));
+    assert_eq!((&half["port"], &half["neighbor"]), (&json!("eth1"), &json!("172.16.20.200")));
+    let lost = &half["hops"][0];
+    assert_eq!((&lost["drop_reason"], &lost["share"]), (&json!("neighbor-failed"), &json!(0.5)));
+    assert_eq!((&lost["port"], &lost["mtu"]), (&json!("eth1"), &json!(1500)));
+    let text = router.vrctl("route get 198.51.100.7").out;
+    assert!(text.contains("forward, by 1 of 2 hops\n"), "{text}");
+    assert!(text.contains("50.0% drop: neighbor-failed by eth1, mtu 1500, neighbor 172.16.20.100"), "{text}");
+    until("both failed", || {
+        let decision = router.json("route get 203.0.113.7");
+        decision["verdict"] == "drop" && decision["drop_reason"] == "neighbor-failed"
+    });
+}
+
+#[test]
+fn sources_have_one_name_each_and_others_are_refused() {
+    let more = "[[route]]\nname = \"c\"\nprefix = \"192.0.2.0/24\"\nvia = \"172.16.20.2\"\n";
+    let router = Site::new("sources").start(more);
+    apply(&router, &[("far", "198.51.100.0/24", "192.0.2.9"), ("link", "172.16.20.0/24", "172.16.20.2")]);
+    assert_eq!(only(&router, "198.51.100.0/24")["next_hops"][0]["way"][0]["source"], "config");
+    for source in ["config", "api", "connected", "block", "bgp"] {
+        let shown = router.json(&format!("show routes --source {source}"));
+        let shown = shown.as_array().unwrap();
+        assert!(shown.iter().all(|route| route["source"] == source), "{shown:?}");
+        assert_eq!(shown.is_empty(), source == "bgp", "{source}");
+    }
+    for unknown in ["static", "endpoint", "Config"] {
+        let refused = router.refusal(&format!("show routes --source {unknown}"));
+        let words = format!("there is no source \"{unknown}\" of routes; sources are connected, pod, config");
+        assert!(refused.contains(&words) && refused.contains("block"), "{refused}");
+    }
+}
+
+#[test]
+fn route_resources_that_are_kept_out_come_with_their_prefix_and_say_by_what() {
+    let router = Site::new("kept-out").start("");
+    let with_metric =
+        |name: &str, metric: u32| route(name, "192.0.2.0/24", &format!("172.16.20.2\n  metric: {metric}"));
+    // More than a page of them, and a prefix behind.
+    let mut text =
+        with_metric("b", 5) + &with_metric("a", 900) + &route("z", "198.51.100.0/24", "172.16.20.2");
+    for number in 0..300 {
+        text += &with_metric(&format!("c{number:03}"), 6 + number);
+    }
+    let applied = router.apply(&text, "");
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+    let all = router.json("show routes --source api");
+    let all = all.as_array().unwrap();
+    let names: Vec<&str> = all.iter().map(|route| route["name"].as_str().unwrap()).collect();
+    let numbered = (0..300).map(|number| format!("c{number:03}"));
+    let expected: Vec<String> =
+        ["b".to_owned()].into_iter().chain(numbered).chain(["a".to_owned(), "z".to_owned()]).collect();
+    assert_eq!(names, expected);
+    assert_eq!(all[1]["reason"], "metric 6 against 5 of route resource b");
+    assert_eq!(all[301]["reason"], "metric 900 against 5 of route resource b");
+    let chosen = all.iter().filter(|route| route["selected"] == true).count();
+    assert_eq!(chosen, 2);
+    assert_eq!(router.json("show routes 192.0.2.0/24").as_array().map(Vec::len), Some(302));
+    let best = router.json("show routes --source api --best");
+    assert_eq!(best.as_array().map(Vec::len), Some(2));
+
+    let decision = router.json("route get 192.0.2.1");
+    let told = decision["candidates"].as_array().unwrap();
+    assert_eq!((told.len(), &decision["candidates_left_out"]), (128, &json!(173)));
+    assert_eq!((&told[0]["name"], &told[0]["reason"]), (&json!("c000"), &all[1]["reason"]));
+    assert!(router.vrctl("route get 192.0.2.1").out.contains("; and 173 more\n"));
 }

@@ -129,7 +129,7 @@ pub(crate) fn groups() -> Vec<NextHopGroup> {
     let way = vec![RouteLink {
         address: "192.0.2.9".into(),
         prefix: "192.0.2.0/24".into(),
-        source: "static".into(),
+        source: "config".into(),
     }];
     let near = NextHop { share: 0.25, way, ..hop("172.16.20.1", "eth1", Encap::None) };
     let lost = NextHop { problem: "no route to 192.0.2.1".into(), ..hop("192.0.2.1", "", Encap::None) };
@@ -158,6 +158,50 @@ pub(crate) fn decision(address: &str) -> RouteDecision {
             ..RouteDecision::default()
         };
     }
+    if address == "198.51.100.7" {
+        let near = HopDecision {
+            verdict: VerdictKind::Drop.into(),
+            drop_reason: "neighbor-failed".into(),
+            share: 0.25,
+            port: "eth1".into(),
+            encap: Encap::None.into(),
+            mtu: 1500,
+            neighbor: "172.16.20.1".into(),
+            neighbor_state: NeighborState::Failed.into(),
+            ..HopDecision::default()
+        };
+        let far = HopDecision {
+            verdict: VerdictKind::Forward.into(),
+            share: 0.75,
+            port: "eth2".into(),
+            encap: Encap::Ipip.into(),
+            tunnel_local: "172.16.20.252".into(),
+            tunnel_remote: "172.16.20.253".into(),
+            mtu: 1480,
+            neighbor: "172.16.20.253".into(),
+            neighbor_mac: "02:00:00:00:00:02".into(),
+            neighbor_state: NeighborState::Reachable.into(),
+            ..HopDecision::default()
+        };
+        return RouteDecision {
+            address: address.into(),
+            verdict: VerdictKind::Forward.into(),
+            prefix: "198.51.100.0/24".into(),
+            source: "api".into(),
+            r#type: RouteType::Unicast.into(),
+            port: "eth2".into(),
+            hops: vec![near, far],
+            candidates: vec![Route {
+                source: "config".into(),
+                name: "old".into(),
+                next_hops: vec![hop("172.16.20.9", "", Encap::None)],
+                reason: "metric 7 against 5 of route resource new".into(),
+                ..Route::default()
+            }],
+            candidates_left_out: 3,
+            ..RouteDecision::default()
+        };
+    }
     RouteDecision {
         address: address.into(),
         verdict: VerdictKind::Forward.into(),
@@ -177,7 +221,7 @@ pub(crate) fn decision(address: &str) -> RouteDecision {
         candidates: vec![Route {
             source: "bgp".into(),
             next_hops: vec![hop("172.16.20.1", "eth1", Encap::None)],
-            reason: "distance 20 against 1 of static".into(),
+            reason: "distance 20 against 1 of config".into(),
             ..Route::default()
         }],
         ..RouteDecision::default()

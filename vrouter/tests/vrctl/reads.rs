@@ -52,7 +52,7 @@ PREFIX             TYPE     NEXT-HOP            ENCAP  SOURCE  STATE       WHY
             "show nexthops -o wide",
             "\
 GROUP  ROUTES  NEXT-HOP                                                        SHARE         PACKETS  BYTES    WHY                    WAY                               VRF
-    5  900000  172.16.20.253 dev eth1 weight 3, 172.16.20.1 dev eth1 weight 1  75.0%, 25.0%  30, 0    3000, 0  -                      192.0.2.9 by 192.0.2.0/24 static  blue
+    5  900000  172.16.20.253 dev eth1 weight 3, 172.16.20.1 dev eth1 weight 1  75.0%, 25.0%  30, 0    3000, 0  -                      192.0.2.9 by 192.0.2.0/24 config  blue
    12       1  192.0.2.1                                                       0.0%          0        0        no route to 192.0.2.1  -                                 -
 ",
         ),
@@ -117,7 +117,18 @@ Port:          eth1
 Encapsulation: ipip 172.16.20.252 > 172.16.20.253
 MTU:           1480
 Neighbor:      172.16.20.253 at 02:00:00:00:00:02 stale
-Not used:      bgp 172.16.20.1 dev eth1: distance 20 against 1 of static
+Not used:      bgp 172.16.20.1 dev eth1: distance 20 against 1 of config
+",
+        ),
+        (
+            "route get 198.51.100.7",
+            "\
+Address:  198.51.100.7
+Verdict:  forward, by 1 of 2 hops
+Route:    198.51.100.0/24 unicast from api
+Hop:      25.0% drop: neighbor-failed by eth1, mtu 1500, neighbor 172.16.20.1 at - failed
+Hop:      75.0% forward by eth2, ipip 172.16.20.252 > 172.16.20.253, mtu 1480, neighbor 172.16.20.253 at 02:00:00:00:00:02 reachable
+Not used: config (old) 172.16.20.9: metric 7 against 5 of route resource new; and 3 more
 ",
         ),
         (
@@ -301,6 +312,7 @@ fn filters_of_lists_reach_the_router() {
     good(&server, "show routes --within 10.0.0.0/8 --source pod --selected");
     good(&server, "show routes 10.0.0.0/8 --longer --best");
     good(&server, "show routes 10.0.0.1");
+    good(&server, "show routes --within 10.0.0.1");
     good(&server, "show routes --vrf blue");
     good(&server, "show drops --all");
     assert_eq!(
@@ -309,6 +321,7 @@ fn filters_of_lists_reach_the_router() {
             "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"pod\", selected_only: true, prefix: \"\", vrf: \"\" }",
             "ListRoutesRequest { within: \"10.0.0.0/8\", source: \"\", selected_only: true, prefix: \"\", vrf: \"\" }",
             "ListRoutesRequest { within: \"\", source: \"\", selected_only: false, prefix: \"10.0.0.1/32\", vrf: \"\" }",
+            "ListRoutesRequest { within: \"10.0.0.1/32\", source: \"\", selected_only: false, prefix: \"\", vrf: \"\" }",
             "ListRoutesRequest { within: \"\", source: \"\", selected_only: false, prefix: \"\", vrf: \"blue\" }",
             "ListDropsRequest { include_zero: true }",
         ]
@@ -327,6 +340,8 @@ fn refusals_are_status_1_and_usage_is_status_2() {
         ("route get", 2, "<ADDRESS>"),
         ("route get --batch -", 2, "--routes <FILE>"),
         ("show routes --longer", 2, "required"),
+        ("show routes 10.0.0.1/8", 2, "10.0.0.1/8 has host bits set; the prefix is 10.0.0.0/8"),
+        ("show routes --within 10.0.0.1/8", 2, "10.0.0.1/8 has host bits set; the prefix is 10.0.0.0/8"),
         ("show ports -o xml", 2, "[possible values: table, wide, json, yaml]"),
         ("--api tcp:1 status", 2, "it begins with unix:"),
         ("trace --proto foo", 2, "a number from 0 to 255, or one of icmp"),

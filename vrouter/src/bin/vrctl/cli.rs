@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use fib::{AnyPrefix, PrefixError};
 use ipnet::IpNet;
+use vrouter::control::desired::to_ipnet;
 
 use crate::bench::BenchArguments;
 use crate::filter::parse_protocol;
@@ -244,9 +246,9 @@ pub(crate) enum Show {
         #[arg(long, requires = "prefix", conflicts_with = "within")]
         longer: bool,
         /// Only routes inside this prefix: as PREFIX --longer.
-        #[arg(long, value_name = "PREFIX", conflicts_with = "prefix")]
+        #[arg(long, value_name = "PREFIX", conflicts_with = "prefix", value_parser = parse_net)]
         within: Option<IpNet>,
-        /// Only routes of this source.
+        /// Only routes of this source: config, api, pod, connected, block.
         #[arg(long)]
         source: Option<String>,
         /// Only the best of each prefix.
@@ -458,8 +460,8 @@ fn parse_net(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let net: IpNet = text.parse().map_err(|_| "neither a prefix nor an address".to_owned())?;
-    Ok(net.trunc())
+    let prefix: AnyPrefix = text.parse().map_err(|error: PrefixError| error.to_string())?;
+    Ok(to_ipnet(&prefix))
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

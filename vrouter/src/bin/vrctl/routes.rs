@@ -6,8 +6,8 @@ use tokio_stream::StreamExt;
 use vrouter::rpc::Word;
 use vrouter::rpc::v1;
 use vrouter::rpc::v1::{
-    Encap, ListRoutesRequest, NeighborState, NextHop, NextHopGroup, Route, RouteDecision, RouteType,
-    VerdictKind,
+    Encap, HopDecision, ListRoutesRequest, NeighborState, NextHop, NextHopGroup, Route, RouteDecision,
+    RouteType, VerdictKind,
 };
 
 use crate::cli::Format;
@@ -38,42 +38,81 @@ pub(crate) async fn get(
     let request = v1::GetRouteRequest { address: address.to_string(), vrf };
     let decision: RouteDecision = client.get_route(request).await?.into_inner();
     let verdict = VerdictKind::word_of(decision.verdict);
-    let verdict = match decision.drop_reason.as_str() {
+    let mut verdict = match decision.drop_reason.as_str() {
         "" => verdict.to_owned(),
         reason => format!("{verdict}: {reason}"),
     };
+    let hops = &decision.hops;
+    let others = hops.iter().filter(|hop| hop.verdict != decision.verdict).count();
+    if others > 0 {
+        verdict = format!("{verdict}, by {} of {} hops", hops.len() - others, hops.len());
+    }
     let matched = match decision.prefix.as_str() {
         "" => "no route".to_owned(),
         prefix => format!("{prefix} {} from {}", RouteType::word_of(decision.r#type), decision.source),
     };
-    let encap = match decision.tunnel_remote.as_str() {
-        "" => Encap::word_of(decision.encap).to_owned(),
-        remote => format!("{} {} > {remote}", Encap::word_of(decision.encap), decision.tunnel_local),
-    };
-    let neighbor = match decision.neighbor.as_str() {
-        "" => String::new(),
-        address => format!(
-            "{address} at {} {}",
-            dash(&decision.neighbor_mac),
-            NeighborState::word_of(decision.neighbor_state)
-        ),
-    };
     let forwarded = !decision.port.is_empty();
-    let facts = [
+    let mut not_used: Vec<String> = decision.candidates.iter().map(lost).collect();
+    if decision.candidates_left_out > 0 {
+        not_used.push(format!("and {} more", decision.candidates_left_out));
+    }
+    let mut facts = vec![
         ("Address", decision.address.clone()),
         ("VRF", decision.vrf.clone()),
         ("Verdict", verdict),
         ("Route", matched),
         ("Next hop", next_hops(&decision.next_hops)),
-        ("Port", decision.port.clone()),
-        ("Encapsulation", if forwarded { encap } else { String::new() }),
-        ("MTU", if forwarded { decision.mtu.to_string() } else { String::new() }),
-        ("Neighbor", neighbor),
+    ];
+    if hops.len() > 1 {
+        facts.extend(hops.iter().map(|hop| ("Hop", judged(hop))));
+    } else {
+        let (local, remote) = (&decision.tunnel_local, &decision.tunnel_remote);
+        let encap = if forwarded { encap(decision.encap(), local, remote) } else { String::new() };
+        let mtu = if forwarded { decision.mtu.to_string() } else { String::new() };
+        let neighbor = neighbor(&decision.neighbor, &decision.neighbor_mac, decision.neighbor_state);
+        facts.push(("Port", decision.port.clone()));
+        facts.extend([("Encapsulation", encap), ("MTU", mtu), ("Neighbor", neighbor)]);
+    }
+    facts.extend([
         ("Way", way(&decision.next_hops)),
         ("Problem", problems(&decision.next_hops)),
-        ("Not used", decision.candidates.iter().map(lost).collect::<Vec<_>>().join("; ")),
-    ];
+        ("Not used", not_used.join("; ")),
+    ]);
     output::one(&decision, &facts, format)
+}
+
+/// What becomes of the flows of one of several hops:
+/// `75.0% forward by eth1, mtu 1500, neighbor 172.16.20.1 at 02:00:00:00:00:01 reachable`.
+fn judged(hop: &HopDecision) -> String {
+    let mut text = format!("{:.1}% {}", hop.share * 100.0, VerdictKind::word_of(hop.verdict));
+    let mut add = |part: String| text.push_str(&part);
+    if !hop.drop_reason.is_empty() {
+        add(format!(": {}", hop.drop_reason));
+    }
+    if !hop.port.is_empty() {
+        add(format!(" by {}", hop.port));
+        if hop.encap() != Encap::None {
+            add(format!(", {}", encap(hop.encap(), &hop.tunnel_local, &hop.tunnel_remote)));
+        }
+        add(format!(", mtu {}", hop.mtu));
+    }
+    if !hop.neighbor.is_empty() {
+        let neighbor = neighbor(&hop.neighbor, &hop.neighbor_mac, hop.neighbor_state);
+        add(format!(", neighbor {neighbor}"));
+    }
+    text
+}
+
+fn encap(encap: Encap, local: &str, remote: &str) -> String {
+    let word = Encap::word_of(encap.into());
+    if remote.is_empty() { word.to_owned() } else { format!("{word} {local} > {remote}") }
+}
+
+fn neighbor(address: &str, mac: &str, state: i32) -> String {
+    if address.is_empty() {
+        return String::new();
+    }
+    format!("{address} at {} {}", dash(mac), NeighborState::word_of(state))
 }
 
 /// Prints next-hop groups as they come.
@@ -86,7 +125,7 @@ pub(crate) async fn groups(client: &mut Client, format: Format) -> Result<(), Fa
     listing.end()
 }
 
-/// The routes that next hops were resolved through: `10.2.0.1 by 10.2.0.0/16 static`.
+/// The routes that next hops were resolved through: `10.2.0.1 by 10.2.0.0/16 config`.
 fn way(hops: &[NextHop]) -> String {
     let ways = hops.iter().filter(|hop| !hop.way.is_empty()).map(|hop| {
         let links = hop.way.iter();
@@ -113,7 +152,8 @@ fn distinct(texts: impl Iterator<Item = String>) -> String {
 
 /// A candidate that is not in use.
 fn lost(route: &Route) -> String {
-    format!("{} {}: {}", route.source, next_hops(&route.next_hops), route.reason)
+    let name = if route.name.is_empty() { String::new() } else { format!(" ({})", route.name) };
+    format!("{}{name} {}: {}", route.source, next_hops(&route.next_hops), route.reason)
 }
 
 fn dash(text: &str) -> &str {
