@@ -47,9 +47,6 @@ fn lab() -> (Lab, MemoryHost, MemoryHost) {
         route("10.2.0.0/16", "172.16.20.1"),
     ]);
     lab.run();
-    let reply = packet::arp(2, FAR, OTHER, SIDE, Ipv4Addr::new(172, 16, 30, 252));
-    lab.send("side", &packet::ethernet(SIDE, FAR, 0x0806, &reply));
-    lab.run();
     lab.receive_all();
     while up.receive().is_some() {}
     (lab, big, up)
@@ -137,6 +134,11 @@ fn a_tunnel_of_others_passes_in_segments() {
     let (mut lab, _, up) = lab();
     let bytes = data(20 * SIZE + 300);
     assert!(up.send_packet(joined(OTHER, pod(2), &bytes)));
+    lab.run();
+    // It waits for its neighbor.
+    lab.receive("side");
+    let reply = packet::arp(2, FAR, OTHER, SIDE, Ipv4Addr::new(172, 16, 30, 252));
+    lab.send("side", &packet::ethernet(SIDE, FAR, 0x0806, &reply));
     lab.run();
     let frames = lab.receive("side");
     assert_eq!(frames.len(), 21, "{:?}", lab.counted());

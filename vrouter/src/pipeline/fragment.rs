@@ -1,8 +1,8 @@
 //! IPv4 fragmentation where don't-fragment is clear (RFC 791 3.2, RFC 1812 5.2.6).
 //!
-//! A super-packet is cut up first, and its segments fragmented: at once where a segment is longer than
-//! a frame, else as packets of their own. Fragments are fresh frames in the originated burst: they take
-//! the same route, and the TTL has been counted down already. The original ends as consumed.
+//! A super-packet is cut up first, and its segments fragmented, all in order. Fragments are fresh frames
+//! in the originated burst: they take the same route, and the TTL has been counted down already. The
+//! original ends as consumed.
 //!
 //! ```text
 //!   gathered        | headers | data 0      | data 1      | data 2  |
@@ -116,8 +116,7 @@ fn emit_fragments(
 /// Room for the headers of a segment.
 const MOST_HEADERS: usize = 256;
 
-/// Cuts a super-packet into the packets that it stands for: each is looked up, and fragmented,
-/// by itself, but those that no frame holds, which are fragmented here.
+/// Cuts a super-packet into the packets that it stands for, and those that are too long into fragments.
 fn segment_all(
     burst: &mut Burst,
     lane: usize,
@@ -144,13 +143,12 @@ fn emit_segments(
     head[..known].copy_from_slice(&packet[..known]);
     let plan = Segmenter::new(&head[..known], packet.len(), burst.gso(lane).size)
         .map_err(|_| DropReason::BadSegmentationOffload)?;
-    let capacity = state.pool.area().capacity() - ethernet::HEADER_LEN;
     for segment in plan.segments() {
         // Headers go in front of the data, over what the segments before have sent.
         let whole = &mut packet[segment.offset..segment.offset + plan.header_len() + segment.len];
         let finished = plan.finish(&segment, whole);
         debug_assert!(finished.is_ok(), "the segment is one of the plan's");
-        if whole.len() > capacity {
+        if whole.len() > usize::from(mtu) {
             emit_fragments(burst, lane, whole, mtu, in_port, tables, state)?;
         } else {
             emit_segment(burst, lane, whole, tables, state)?;
@@ -159,7 +157,7 @@ fn emit_segments(
     Ok(())
 }
 
-/// Sends a segment on as a packet of its own.
+/// Sends a segment that fits on as a packet of its own.
 fn emit_segment(
     burst: &Burst,
     lane: usize,
