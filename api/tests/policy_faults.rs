@@ -58,6 +58,15 @@ fn faults_of_rules() {
             "{action: Allow, ipVersion: 6, source: {nets: [10.0.0.0/8]}}",
             "source.nets: prefixes of the other IP version",
         ),
+        (
+            "{action: Deny, source: {notNets: [0.0.0.0/0]}}",
+            "source.notNets: 0.0.0.0/0 excludes every address",
+        ),
+        (
+            "{action: Deny, destination: {notNets: ['2001:db8::/32', '::/0']}}",
+            "destination.notNets: ::/0 excludes every address",
+        ),
+        ("{action: Allow, source: {nets: [10.0.0.0/8, 'fd00::/8']}}", "source.nets: IPv4 and IPv6 prefixes"),
         ("{action: Allow, source: {selector: 'a = b'}}", "source.selector: \"a = b\""),
         (
             "{action: Allow, source: {selector: 'global()'}}",

@@ -286,6 +286,9 @@ impl Rule {
                     fields.problem(&key, "IPv4 and IPv6 prefixes in one rule", "one family");
                 }
                 (seen4, seen6) = (seen4 || has4, seen6 || has6);
+                if let Some(net) = nets.iter().find(|net| list == "notNets" && net.prefix_len() == 0) {
+                    fields.problem(&key, format!("{net} excludes every address"), "longer prefixes");
+                }
             }
         }
         if self.http.is_some() {

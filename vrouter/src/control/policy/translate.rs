@@ -2,10 +2,14 @@
 //!
 //! Each set that a rule names is asked for here and must be given back when nothing names it any more;
 //! [`Translation`] holds both the rules and what is to be given back.
+//!
+//! A rule whose `nets` or `notNets` are all of one IP version is one of that version alone, as Calico's
+//! Felix renders it: `notNets: [192.168.0.0/16]` says nothing of IPv6 packets, which the rule passes over.
 
-use acl::model::{IcmpMatch, PortSetId, Rule, RuleAction, SetId, Side};
+use acl::model::{Family, IcmpMatch, PortSetId, Rule, RuleAction, SetId, Side};
 use acl::{Engine, RuleId};
 use api::{Action, EntityRule, Icmp, Port};
+use ipnet::IpNet;
 
 use super::labels::entity_selector;
 use super::selector_sets::SelectorSets;
@@ -52,10 +56,7 @@ impl Translation {
                     Action::Pass => RuleAction::Pass,
                 },
             );
-            made.family = rule.ip_version.map(|version| match version {
-                6 => acl::model::Family::V6,
-                _ => acl::model::Family::V4,
-            });
+            made.family = family(rule);
             made.protocol = rule.protocol.map(|protocol| protocol.0);
             made.not_protocol = rule.not_protocol.map(|protocol| protocol.0);
             made.icmp = rule.icmp.map(icmp);
@@ -138,6 +139,19 @@ impl Translation {
         self.ports.into_iter().for_each(|id| sources.selectors.release_port(sources.engine, id));
         self.services.iter().for_each(|key| sources.services.release(sources.engine, key));
     }
+}
+
+/// The IP version that a rule is held to: the one that it names, or that of a list of its prefixes. Lists
+/// of both versions in one rule are refused where resources are read.
+fn family(rule: &api::Rule) -> Option<Family> {
+    let of = |v6: bool| if v6 { Family::V6 } else { Family::V4 };
+    let of_list = |nets: &Vec<IpNet>| {
+        let v6 = nets.first()?.addr().is_ipv6();
+        nets.iter().all(|net| net.addr().is_ipv6() == v6).then(|| of(v6))
+    };
+    let (source, destination) = (&rule.source, &rule.destination);
+    let lists = [&source.nets, &source.not_nets, &destination.nets, &destination.not_nets];
+    rule.ip_version.map(|version| of(version == 6)).or_else(|| lists.into_iter().find_map(of_list))
 }
 
 fn icmp(icmp: Icmp) -> IcmpMatch {

@@ -163,6 +163,29 @@ fn selectors_of_rules_keep_to_their_namespaces() {
     from("nets: [0.0.0.0/0], notNets: [192.0.2.0/24]", "NetworkPolicy", ends(true, true, false, true));
 }
 
+/// A rule of one version's prefixes, negated ones too, says nothing of the other version: Felix leaves it
+/// out of that version's tables.
+#[test]
+fn prefixes_hold_a_rule_to_their_ip_version() {
+    let dual = "---\n{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: x, labels: {app: web}}, \
+                spec: {nodeName: n}, status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::2'}]}}\n";
+    let allow_rest = ", {action: Allow}";
+    for (rules, v4, v6) in [
+        ("{action: Allow, source: {notNets: [192.168.0.0/16]}}", true, false),
+        ("{action: Allow, destination: {notNets: [192.168.0.0/16]}}", true, false),
+        ("{action: Allow, source: {notNets: ['2001:db8::/32']}}", false, true),
+        ("{action: Allow, ipVersion: 4, source: {notNets: [192.168.0.0/16]}}", true, false),
+        (&format!("{{action: Deny, source: {{notNets: [192.168.0.0/16]}}}}{allow_rest}"), false, true),
+        (&format!("{{action: Deny, destination: {{notNets: ['2001:db8::/32']}}}}{allow_rest}"), true, false),
+        // One list says the version for both ends.
+        ("{action: Allow, source: {nets: [10.0.0.0/8]}, destination: {notNets: [11.0.0.0/8]}}", true, false),
+    ] {
+        let world = world(&(dual.to_owned() + &policy("NetworkPolicy", "p", "order: 1", rules)));
+        assert_eq!(passes(&world, "10.0.1.1", "10.0.0.1", 80), v4, "{rules}");
+        assert_eq!(passes(&world, "fd00::1", "fd00::2", 80), v6, "{rules}");
+    }
+}
+
 #[test]
 fn named_ports_are_those_of_each_pod() {
     let mut world = one("NetworkPolicy", "{action: Allow, protocol: TCP, destination: {ports: [http, 443]}}");
