@@ -135,13 +135,29 @@ impl Resource {
 
     /// What the resource asks for that this router does not do though it accepts the resource.
     pub fn not_enforced(&self) -> Vec<Problem> {
-        let spec = match self {
-            Self::Policy(policy) => &policy.spec,
-            Self::KubernetesPolicy(policy) => &policy.spec,
-            _ => return Vec::new(),
+        let told = match self {
+            Self::Policy(policy) => policy.spec.not_enforced(),
+            Self::KubernetesPolicy(policy) => policy.spec.not_enforced(),
+            Self::Profile(profile) => profile.spec.not_enforced(),
+            _ => Vec::new(),
         };
-        let told = spec.not_enforced().into_iter();
-        told.map(|problem| problem.of(0, self.kind().as_str(), &self.full_name())).collect()
+        self.named(told)
+    }
+
+    /// What the resource says in vain though all that it means is done, here as in Calico.
+    pub fn of_no_effect(&self) -> Vec<Problem> {
+        let told = match self {
+            Self::Policy(policy) => policy.spec.of_no_effect("types"),
+            Self::KubernetesPolicy(policy) => policy.spec.of_no_effect("policyTypes"),
+            _ => Vec::new(),
+        };
+        self.named(told)
+    }
+
+    /// Problems, with the name of the resource.
+    fn named(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        let (kind, name) = (self.kind().as_str(), self.full_name());
+        problems.into_iter().map(|problem| problem.of(0, kind, &name)).collect()
     }
 
     /// Tier and rules, where the resource is a policy.

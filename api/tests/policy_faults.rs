@@ -139,6 +139,27 @@ fn faults_of_policies() {
             "spec.ipNetworks[0]: 10.0.0.0/24 holds several",
         ),
         ("Profile", "ingress: [{action: Allow, icmp: {type: 1}}]", "spec.ingress[0].icmp"),
+        ("Profile", "egress: [{action: Allow, http: {methods: [GET]}}]", "spec.egress[0].http: in an egress"),
+        (
+            "Profile",
+            "ingress: [{action: Allow, source: {services: {name: s}}}]",
+            "spec.ingress[0].source.services.namespace: is missing",
+        ),
+        (
+            "Profile",
+            "egress: [{action: Allow, source: {services: {name: s, namespace: n}}}]",
+            "spec.egress[0].source.services: stands at the policed endpoint itself",
+        ),
+        (
+            "StagedKubernetesNetworkPolicy",
+            "stagedAction: Delete, podSelector: {}, ingress: [{}]",
+            "spec.stagedAction: Delete beside",
+        ),
+        (
+            "StagedKubernetesNetworkPolicy",
+            "stagedAction: Delete, podSelector: {matchLabels: {a: b}}",
+            "spec.stagedAction: Delete beside",
+        ),
         (
             "StagedKubernetesNetworkPolicy",
             "podSelector: {matchExpressions: [{key: a, operator: In}]}",
@@ -207,4 +228,44 @@ fn what_is_accepted_but_not_enforced_is_named() {
         told[0].starts_with("NetworkPolicy/default/a: spec.ingress[0].http: is not enforced"),
         "{told:?}"
     );
+}
+
+fn one(text: &str) -> Resource {
+    read(text).remove(0).outcome.expect("a resource")
+}
+
+#[test]
+fn http_in_a_profile_is_named_too() {
+    let profile = one("{apiVersion: projectcalico.org/v3, kind: Profile, metadata: {name: p}, \
+                       spec: {ingress: [{action: Deny}, {action: Allow, http: {methods: [GET]}}]}}");
+    let told: Vec<String> = profile.not_enforced().iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("Profile/p: spec.ingress[1].http: is not enforced"), "{told:?}");
+}
+
+#[test]
+fn rules_of_a_direction_that_is_never_asked_are_named() {
+    let told =
+        |text: &str| -> Vec<String> { one(text).of_no_effect().iter().map(ToString::to_string).collect() };
+    let calico = |spec: &str| {
+        told(&format!(
+            "{{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {{name: a}}, spec: {{{spec}}}}}"
+        ))
+    };
+    assert_eq!(
+        calico("types: [Egress], ingress: [{action: Allow}]"),
+        ["NetworkPolicy/default/a: spec.ingress: is never asked: types does not hold Ingress"]
+    );
+    assert_eq!(calico("types: [Ingress, Egress], ingress: [{action: Allow}]"), [""; 0]);
+    assert_eq!(calico("ingress: [{action: Allow}], egress: [{action: Allow}]"), [""; 0]);
+    assert_eq!(
+        told(
+            "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a}, \
+             spec: {podSelector: {}, policyTypes: [Ingress], egress: [{}]}}"
+        ),
+        ["KubernetesNetworkPolicy/default/a: spec.egress: is never asked: policyTypes does not hold Egress"]
+    );
+    let delete = one("{apiVersion: projectcalico.org/v3, kind: StagedKubernetesNetworkPolicy, \
+                      metadata: {name: a}, spec: {stagedAction: Delete, podSelector: {}}}");
+    assert!(delete.of_no_effect().is_empty());
 }

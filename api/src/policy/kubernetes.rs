@@ -83,12 +83,22 @@ impl KubernetesPolicy {
             types = default_types(true, !egress.is_empty());
         }
         let mut parts = vec![Expr::Equal(ORCHESTRATOR.to_owned(), "k8s".to_owned())];
-        parts.extend(pods.unwrap_or_default());
+        let pods = pods.unwrap_or_default();
+        let has_terms = !pods.is_empty();
+        parts.extend(pods);
         let mut spec = PolicySpec::new(all_of(parts), types);
         spec.staged_action = staged_action.filter(|action| *action != StagedAction::Set);
         spec.order = Order::new(1000.0);
         spec.ingress = ingress;
         spec.egress = egress;
+        if staged_action == Some(StagedAction::Delete) {
+            let given = !spec.ingress.is_empty() || !spec.egress.is_empty() || fields.has("policyTypes");
+            // `podSelector: {}` is what its absence means.
+            if given || has_terms {
+                let message = "Delete beside other fields: a deletion names nothing but the policy";
+                fields.problem("stagedAction", message, "stagedAction alone");
+            }
+        }
         // Text, numbers and lists of YAML all have a JSON form; what has none was refused above.
         let written = serde_json::to_value(value).unwrap_or_default();
         (KubernetesPolicy { kind, metadata, written, spec }, fields.finish())

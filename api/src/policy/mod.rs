@@ -9,8 +9,10 @@
 //! | `NetworkSet`, `GlobalNetworkSet` | [`network_set`] | Calico |
 //!
 //! All of them come to one form, [`PolicySpec`], made of [`Rule`]s; what it means is decided elsewhere.
-//! Two fields of a rule cannot be enforced by a router of packets and are reported by
-//! [`PolicySpec::not_enforced`]: `http`, whose layer 3 and 4 part is enforced, and performance hints.
+//! Two fields cannot be enforced by a router of packets and are reported by
+//! [`Resource::not_enforced`](crate::Resource::not_enforced): `http` of rules, whose layer 3 and 4 part is
+//! enforced, and performance hints. What a policy says in vain, such as rules of a direction that its
+//! types do not hold, [`Resource::of_no_effect`](crate::Resource::of_no_effect) reports.
 
 pub mod failsafe;
 pub mod kubernetes;
@@ -18,6 +20,7 @@ pub mod network_set;
 pub mod port;
 pub mod profile;
 pub mod rule;
+mod rule_lists;
 pub mod spec;
 pub mod tier;
 

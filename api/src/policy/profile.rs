@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::rule::{Action, Rule};
+use super::rule_lists::RuleLists;
 use crate::fields::Fields;
 use crate::metadata::Metadata;
 use crate::name::{check_label_key, check_label_value};
@@ -35,6 +36,18 @@ pub struct ProfileSpec {
     pub labels_to_apply: BTreeMap<String, String>,
 }
 
+impl ProfileSpec {
+    fn lists(&self) -> RuleLists<'_> {
+        RuleLists { ingress: &self.ingress, egress: &self.egress }
+    }
+
+    /// What this profile asks for that a router of packets does not do, each with its path. The profile is
+    /// right and in force nevertheless.
+    pub fn not_enforced(&self) -> Vec<Problem> {
+        self.lists().not_enforced()
+    }
+}
+
 impl Profile {
     /// A profile as if it had been read.
     pub fn new(name: impl Into<String>, spec: ProfileSpec) -> Self {
@@ -53,6 +66,7 @@ impl Profile {
             egress: Rule::take_list(&mut fields, "egress"),
             labels_to_apply: fields.string_map("labelsToApply"),
         };
+        spec.lists().check(true, &mut fields);
         for (key, value) in &spec.labels_to_apply {
             let checked = check_label_key(key).and_then(|()| check_label_value(value));
             if let Err(error) = checked {

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_yaml_ng::Value;
 
 use super::rule::{Rule, take_selector};
+use super::rule_lists::RuleLists;
 use crate::fields::{Fields, show};
 use crate::metadata::Metadata;
 use crate::problem::Problem;
@@ -187,23 +188,35 @@ impl PolicySpec {
         }
     }
 
+    fn lists(&self) -> RuleLists<'_> {
+        RuleLists { ingress: &self.ingress, egress: &self.egress }
+    }
+
     /// What this policy asks for that a router of packets does not do, each with its path. The policy
     /// is right and in force nevertheless.
     pub fn not_enforced(&self) -> Vec<Problem> {
-        let mut out = Vec::new();
-        for (list, rules) in [("ingress", &self.ingress), ("egress", &self.egress)] {
-            for (index, _) in rules.iter().enumerate().filter(|(_, rule)| rule.http.is_some()) {
-                out.push(Problem::new(
-                    format!("spec.{list}[{index}].http"),
-                    "is not enforced: the rule allows whatever its other conditions match",
-                    "",
-                ));
-            }
-        }
+        let mut out = self.lists().not_enforced();
         if !self.performance_hints.is_empty() {
             out.push(Problem::new("spec.performanceHints", "has no effect here", ""));
         }
         out
+    }
+
+    /// What this policy says in vain, each with its path; the policy does all it means nevertheless.
+    /// `types` is the field that names its directions.
+    pub(crate) fn of_no_effect(&self, types: &str) -> Vec<Problem> {
+        let lists =
+            [("ingress", PolicyType::Ingress, &self.ingress), ("egress", PolicyType::Egress, &self.egress)];
+        let unasked =
+            lists.into_iter().filter(|(_, kind, rules)| !rules.is_empty() && !self.types.contains(kind));
+        let told = unasked.map(|(list, kind, _)| {
+            Problem::new(
+                format!("spec.{list}"),
+                format!("is never asked: {types} does not hold {kind:?}"),
+                "",
+            )
+        });
+        told.collect()
     }
 }
 
@@ -296,30 +309,7 @@ impl Policy {
 impl PolicySpec {
     /// What only shows across rules and fields.
     fn check(&self, global: bool, fields: &mut Fields<'_>) {
-        for (list, rules) in [("ingress", &self.ingress), ("egress", &self.egress)] {
-            for (index, rule) in rules.iter().enumerate() {
-                // A service stands at the far end of the packets.
-                let (near, far) = match list {
-                    "ingress" => (("destination", &rule.destination), ("source", &rule.source)),
-                    _ => (("source", &rule.source), ("destination", &rule.destination)),
-                };
-                if near.1.services.is_some() {
-                    let key = format!("{list}[{index}].{}.services", near.0);
-                    fields.problem(&key, "stands at the policed endpoint itself", format!("it in {}", far.0));
-                }
-                if global && far.1.services.as_ref().is_some_and(|service| service.namespace.is_empty()) {
-                    let key = format!("{list}[{index}].{}.services.namespace", far.0);
-                    fields.problem(&key, "is missing in a policy of no namespace", "a namespace");
-                }
-                if list == "egress" && rule.http.is_some() {
-                    fields.problem(
-                        &format!("egress[{index}].http"),
-                        "in an egress rule",
-                        "ingress rules only",
-                    );
-                }
-            }
-        }
+        self.lists().check(global, fields);
         if self.do_not_track && self.pre_dnat {
             fields.problem("preDNAT", "true beside doNotTrack", "at most one of them");
         }
