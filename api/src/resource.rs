@@ -188,7 +188,7 @@ pub fn to_yaml_documents<'a>(resources: impl IntoIterator<Item = &'a Resource>) 
 
 /// What is wrong with a set of resources that are each right in themselves: a name used twice within a
 /// kind (and namespace), pools that share addresses, two routes of one prefix and metric, a policy of a
-/// tier that is not there.
+/// tier that is not there, two descriptions of one pod.
 ///
 /// Call it on the whole set as it would be after a change. Each problem is tied to the later of the two
 /// resources and names the other.
@@ -200,6 +200,7 @@ pub fn check_set<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<P
     let mut policies: Vec<(&Resource, &str)> = Vec::new();
     let mut pools: Vec<&IpPool> = Vec::new();
     let mut routes: BTreeMap<_, &str> = BTreeMap::new();
+    let mut workloads: BTreeMap<(&str, &str), &Resource> = BTreeMap::new();
     for resource in resources {
         let (kind, name) = (resource.kind(), resource.name());
         if !names.insert((kind, &resource.metadata().namespace, name)) {
@@ -223,6 +224,19 @@ pub fn check_set<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<P
             }
             Resource::Tier(tier) => {
                 tiers.insert(&tier.metadata.name);
+            }
+            Resource::Pod(_) | Resource::WorkloadEndpoint(_) => {
+                let of = match resource {
+                    Resource::WorkloadEndpoint(workload) => workload.pod_name(),
+                    _ => name,
+                };
+                let other = workloads.insert((&resource.metadata().namespace, of), resource);
+                // Two of one kind and name were told above.
+                if let Some(other) = other.filter(|other| (other.kind(), other.name()) != (kind, name)) {
+                    let message = format!("{} {} describes the same pod", other.kind(), other.full_name());
+                    let problem = Problem::new("metadata.name", message, "one description of a pod");
+                    out.push(problem.of(0, kind.as_str(), &resource.full_name()));
+                }
             }
             other => policies.extend(other.policy_spec().map(|spec| (other, spec.tier.as_str()))),
         }

@@ -269,3 +269,22 @@ fn rules_of_a_direction_that_is_never_asked_are_named() {
                       metadata: {name: a}, spec: {stagedAction: Delete, podSelector: {}}}");
     assert!(delete.of_no_effect().is_empty());
 }
+
+#[test]
+fn a_pod_is_described_once() {
+    let pod = one("{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x}}");
+    let workload = |name: &str, namespace: &str, pod: &str| {
+        one(&format!(
+            "{{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, \
+             metadata: {{name: {name}, namespace: {namespace}}}, spec: {{{pod}}}}}"
+        ))
+    };
+    let (named, unnamed, other) =
+        (workload("n-a-eth0", "x", "pod: a"), workload("a", "x", ""), workload("a", "y", ""));
+    assert_eq!(api::check_set([&pod, &other]), []);
+    for (first, second) in [(&pod, &named), (&named, &pod), (&pod, &unnamed), (&named, &unnamed)] {
+        let told: Vec<String> = api::check_set([first, second]).iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("describes the same pod"), "{told:?}");
+    }
+}

@@ -158,6 +158,11 @@ pub struct WorkloadEndpointSpec {
 }
 
 impl WorkloadEndpoint {
+    /// The name under which policy knows it: that of its pod, if it has one.
+    pub fn pod_name(&self) -> &str {
+        if self.spec.pod.is_empty() { &self.metadata.name } else { &self.spec.pod }
+    }
+
     pub(crate) fn read(metadata: Metadata, mut fields: Fields<'_>) -> (Self, Vec<Problem>) {
         // Who carries the endpoint and how it is wired is no matter of policy.
         fields.ignore(&["workload", "containerID", "mac", "ipv4Gateway", "ipv6Gateway"]);
