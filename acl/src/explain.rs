@@ -63,6 +63,8 @@ pub struct Step {
     pub rule: RuleId,
     /// Where it stands.
     pub place: Place,
+    /// Its number in the policy or profile, from 0.
+    pub index: usize,
     /// What it did, or the first of its conditions that does not hold.
     pub said: Result<RuleAction, Clause>,
 }
@@ -104,16 +106,16 @@ impl Engine {
             icmp: Some((kind, code)).filter(|_| transport && protocol == family.icmp()),
         };
         let mut steps = Vec::new();
-        let mut ask = |rule: &Rule, place: Place| {
+        let mut ask = |(index, rule): (usize, &Rule), place: Place| {
             let said = self.first_failing(rule, &packet).map_or(Ok(rule.action), Err);
-            steps.push(Step { rule: rule.id, place, said });
+            steps.push(Step { rule: rule.id, place, index, said });
             said.ok().filter(|action| *action != RuleAction::Log)
         };
         let mut decided = false;
         'tiers: for (at, tier) in ruleset.tiers.iter().enumerate() {
             for (number, policy) in tier.policies.iter().enumerate() {
                 let place = Place::Policy { tier: at, policy: number, staged: policy.staged };
-                let action = policy.rules.iter().find_map(|rule| ask(rule, place));
+                let action = policy.rules.iter().enumerate().find_map(|rule| ask(rule, place));
                 match action.filter(|_| !policy.staged) {
                     Some(RuleAction::Pass) => continue 'tiers,
                     Some(_) => {
@@ -129,12 +131,22 @@ impl Engine {
             }
         }
         for (at, profile) in ruleset.profiles.iter().enumerate().filter(|_| !decided) {
-            let action = profile.iter().find_map(|rule| ask(rule, Place::Profile(at)));
+            let action = profile.iter().enumerate().find_map(|rule| ask(rule, Place::Profile(at)));
             if action.is_some_and(|action| action != RuleAction::Pass) {
                 break;
             }
         }
         Some(Explanation { steps, verdict: verdict(program, headers, lane) })
+    }
+
+    /// The rule that a step of a program's explanation is about.
+    pub fn rule_of(&self, id: ProgramId, step: &Step) -> Option<&Rule> {
+        let ruleset = self.ruleset(id)?;
+        let rules = match step.place {
+            Place::Policy { tier, policy, .. } => &ruleset.tiers.get(tier)?.policies.get(policy)?.rules,
+            Place::Profile(at) => ruleset.profiles.get(at)?,
+        };
+        rules.get(step.index)
     }
 
     fn first_failing(&self, rule: &Rule, packet: &Packet<'_>) -> Option<Clause> {

@@ -147,6 +147,8 @@ impl World {
         assert_eq!(explained.verdict.map(|verdict| verdict.action == Action::Allow), expected.allowed);
         let mut deciding = RuleId::NONE;
         for step in &explained.steps {
+            let rule = engine.rule_of(program, step).expect("the step is of a rule");
+            assert_eq!((rule.id, step.said.map_or(rule.action, |said| said)), (step.rule, rule.action));
             let rule = rules.iter().find(|rule| rule.id == step.rule).expect("a rule of the set");
             assert_eq!(
                 step.said.is_ok(),
