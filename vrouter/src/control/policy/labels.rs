@@ -3,9 +3,16 @@
 //! | written | meant |
 //! |---|---|
 //! | `selector` of a policy in namespace n | `(selector) && projectcalico.org/namespace == "n"` |
-//! | `namespaceSelector` | its labels with the prefix `pcns.`; `all()`: has a namespace; `global()`: has none |
-//! | `serviceAccountSelector`, `serviceAccounts.selector` | its labels with the prefix `pcsa.` |
+//! | `namespaceSelector` of a rule | its labels with the prefix `pcns.`; each `all()` in it: has a namespace; `global()`: has none |
+//! | ... of a global policy | its labels with the prefix; each `all()` in it and in `selector`: has a namespace |
+//! | `serviceAccountSelector` | its labels with the prefix `pcsa.` |
+//! | ... of a global policy | also, each `all()` in it and in `selector`: has a service account |
+//! | `serviceAccounts.selector` | its labels with the prefix `pcsa.`; `all()` stays what it is |
 //! | `serviceAccounts.names` | `projectcalico.org/serviceaccount in {names}` |
+//!
+//! This is how Calico's syncer writes them (`libcalico-go/lib/backend/syncersv1/updateprocessors`). An
+//! absent `selector` of a policy is `all()` here and in the table above. `serviceAccounts` without names
+//! and selector says nothing.
 //!
 //! An endpoint has its own labels, those that its profiles give (its own win), and three that only the
 //! router sets: namespace, orchestrator and service account. Profiles of namespaces and service accounts
@@ -13,6 +20,7 @@
 
 use std::collections::BTreeMap;
 
+use api::policy::ServiceAccountMatch;
 use api::selector::Expr;
 use api::{EntityRule, Metadata, PolicySpec, Profile, Selector};
 
@@ -96,20 +104,27 @@ pub fn endpoint_labels<'a>(
     labels
 }
 
+/// With every `all()` replaced by: the label is there.
+fn all_have(expr: &Expr, label: &str) -> Expr {
+    let list = |parts: &[Expr]| parts.iter().map(|part| all_have(part, label)).collect();
+    match expr {
+        Expr::All => Expr::Has(label.to_owned()),
+        Expr::Not(part) => Expr::Not(Box::new(all_have(part, label))),
+        Expr::And(parts) => Expr::And(list(parts)),
+        Expr::Or(parts) => Expr::Or(list(parts)),
+        other => other.clone(),
+    }
+}
+
 fn of_namespaces(selector: &Selector) -> Expr {
-    let has = Expr::Has(NAMESPACE.to_owned());
     match selector.expr() {
-        Expr::All => has,
-        Expr::Global => Expr::Not(Box::new(has)),
+        Expr::Global => Expr::Not(Box::new(Expr::Has(NAMESPACE.to_owned()))),
         other => other.rename(&|key| format!("{OF_NAMESPACE}{key}")),
     }
 }
 
 fn of_accounts(selector: &Selector) -> Expr {
-    match selector.expr() {
-        Expr::All => Expr::Has(SERVICE_ACCOUNT.to_owned()),
-        other => other.rename(&|key| format!("{OF_SERVICE_ACCOUNT}{key}")),
-    }
+    selector.expr().rename(&|key| format!("{OF_SERVICE_ACCOUNT}{key}"))
 }
 
 fn in_namespace(namespace: &str) -> Expr {
@@ -129,19 +144,32 @@ pub fn policy_selector(spec: &PolicySpec, namespace: &str) -> Expr {
     if !namespace.is_empty() {
         parts.push(in_namespace(namespace));
     }
-    parts.extend(spec.namespace_selector.as_ref().map(of_namespaces));
-    parts.extend(spec.service_account_selector.as_ref().map(of_accounts));
+    // Of a global policy `all()` means all that the selectors behind it could tell apart.
+    let global = namespace.is_empty();
+    let told_apart = |parts: Vec<Expr>, label: &str| match global {
+        true => parts.iter().map(|part| all_have(part, label)).collect(),
+        false => parts,
+    };
+    if let Some(selector) = &spec.namespace_selector {
+        parts.push(of_namespaces(selector));
+        parts = told_apart(parts, NAMESPACE);
+    }
+    if let Some(selector) = &spec.service_account_selector {
+        parts.push(of_accounts(selector));
+        parts = told_apart(parts, SERVICE_ACCOUNT);
+    }
     all_of(parts).unwrap_or(Expr::All)
 }
 
 /// Which endpoints and network sets one end of a rule names; `None`: it names none, and any address will
 /// do. `namespace` is that of the rule's policy, empty for a global one.
 pub fn entity_selector(entity: &EntityRule, namespace: &str) -> Option<Expr> {
-    let accounts = entity.service_accounts.as_ref();
+    let says = |accounts: &&ServiceAccountMatch| !accounts.names.is_empty() || accounts.selector.is_some();
+    let accounts = entity.service_accounts.as_ref().filter(says);
     let names = entity.selector.is_some() || entity.not_selector.is_some() || accounts.is_some();
     let mut parts = Vec::new();
     match &entity.namespace_selector {
-        Some(selector) => parts.push(of_namespaces(selector)),
+        Some(selector) => parts.push(all_have(&of_namespaces(selector), NAMESPACE)),
         None if names && !namespace.is_empty() => parts.push(in_namespace(namespace)),
         None => {}
     }
