@@ -191,6 +191,8 @@ pub struct Peer {
 pub struct Policy {
     /// Refuse what cannot be enforced, rather than report it.
     pub fail_closed: Setting<bool>,
+    /// Whether workloads may send from the prefixes that their `allowSpoofedSourcePrefixes` name.
+    pub workload_source_spoofing: Setting<bool>,
     /// Ports of the node that no policy of its host endpoints closes.
     pub failsafe_inbound_host_ports: Vec<Setting<FailsafePort>>,
     /// Ports of others that no policy of the node's host endpoints closes.

@@ -258,6 +258,12 @@ fn peer(section: &mut Section<'_, '_>) -> Option<Peer> {
 fn policy(section: &mut Section<'_, '_>) -> Policy {
     Policy {
         fail_closed: section.boolean("fail_closed"),
+        workload_source_spoofing: section.word(
+            "workload_source_spoofing",
+            &[("Disabled", false), ("Any", true)],
+            &[],
+            false,
+        ),
         failsafe_inbound_host_ports: failsafe(section, "failsafe_inbound_host_ports", FailsafePort::inbound),
         failsafe_outbound_host_ports: failsafe(
             section,

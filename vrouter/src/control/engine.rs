@@ -306,6 +306,7 @@ impl Engine {
             Event::SetBlocks(blocks) => self.set_blocks(blocks),
             Event::SetNode(name) => self.set_node(name),
             Event::SetFailsafe(ports) => self.set_failsafe(ports),
+            Event::SetSourceSpoofing(allowed) => self.set_source_spoofing(allowed),
             Event::PutPolicy(resource) => self.put_policy(&resource),
             Event::RemovePolicy(resource) => self.remove_policy(&resource),
             Event::SetTrace(filters) => {

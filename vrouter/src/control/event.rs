@@ -56,6 +56,9 @@ pub enum Event {
     SetNode(String),
     /// Ports that no policy of a host endpoint closes, inbound and outbound; until then Calico's defaults.
     SetFailsafe([Vec<api::FailsafePort>; 2]),
+    /// Whether workloads may send from the prefixes that their `allowSpoofedSourcePrefixes` name; until then
+    /// they may not.
+    SetSourceSpoofing(bool),
     /// A resource of policy exists: a tier, policy, profile, network set, or something that selectors
     /// name. Other resources change nothing.
     PutPolicy(Box<api::Resource>),

@@ -1,10 +1,10 @@
 //! Stage 3: does this pod send from an address of its own?
 //!
 //! A pod's packet carries one of the pod's own addresses as its source (its MAC was checked in
-//! parse). This comes before anything is believed of the packet: the flow that it belongs to, the
+//! parse), or one of the prefixes that its endpoint is allowed beside them. This comes before anything is believed of the packet: the flow that it belongs to, the
 //! policy of its source.
 
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use encap::wire::ipv6;
 
@@ -40,7 +40,9 @@ fn packets(burst: &mut Burst, mask: u64, tables: &Tables, state: &mut WorkerStat
 #[inline]
 fn own_source(burst: &Burst, lane: usize, port: &Port, area: &FrameArea) -> bool {
     if burst.v4 >> lane & 1 == 1 {
-        return port.addresses4.iter().any(|a| u32::from(*a) == burst.meta.src4[lane]);
+        let source = burst.meta.src4[lane];
+        return port.addresses4.iter().any(|a| u32::from(*a) == source)
+            || allowed(port, Ipv4Addr::from(source).into());
     }
     let ip = burst.network(lane, area);
     let Some(source) = ip.get(8..24).and_then(|octets| <[u8; 16]>::try_from(octets).ok()) else {
@@ -50,5 +52,11 @@ fn own_source(burst: &Burst, lane: usize, port: &Port, area: &FrameArea) -> bool
     let source = Ipv6Addr::from(source);
     // A pod's stack talks to its gateway from its link-local address, which we are not told.
     let link_local = source.segments()[0] & 0xffc0 == 0xfe80;
-    port.addresses6.contains(&source) || (link_local && burst.meta.dst6[lane] == GATEWAY_V6)
+    port.addresses6.contains(&source)
+        || (link_local && burst.meta.dst6[lane] == GATEWAY_V6)
+        || allowed(port, source.into())
+}
+
+fn allowed(port: &Port, source: IpAddr) -> bool {
+    port.policy.as_ref().is_some_and(|policy| policy.may_send_from(source))
 }

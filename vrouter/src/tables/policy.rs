@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use acl::conntrack::{Capacity, Conntrack, LayoutError, PolicyGenerations, Settings};
 use acl::{AddressTrie, Direction, Program};
+use ipnet::IpNet;
 
 use super::Port;
 use crate::ids::MAX_PORTS;
@@ -19,9 +20,17 @@ pub struct PortPolicy {
     pub egress: Arc<Program>,
     /// For what it receives.
     pub ingress: Arc<Program>,
+    /// Prefixes beside its own addresses that it may send from.
+    pub sources: Arc<[IpNet]>,
 }
 
 impl PortPolicy {
+    /// Whether the endpoint may send from an address that is not its own.
+    #[cold]
+    pub fn may_send_from(&self, address: IpAddr) -> bool {
+        self.sources.iter().any(|net| net.contains(&address))
+    }
+
     /// The program of a direction.
     #[inline]
     pub fn program(&self, direction: Direction) -> &Program {

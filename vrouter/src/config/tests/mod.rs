@@ -56,7 +56,7 @@ fn the_example_shows_every_key() {
     assert_eq!(config.pools[0].resource.spec.ipip_mode, api::EncapMode::Always);
     assert_eq!(config.pools[1].resource.spec.ipip_mode, api::EncapMode::Never);
     assert_eq!(config.peers[0].address.to_string(), "172.16.20.253");
-    assert!(!*config.policy.fail_closed);
+    assert!(!*config.policy.fail_closed && !*config.policy.workload_source_spoofing);
     let ports = |list: &[Setting<api::FailsafePort>]| list.iter().map(|port| port.value).collect::<Vec<_>>();
     assert_eq!(ports(&config.policy.failsafe_inbound_host_ports), api::FailsafePort::inbound());
     assert_eq!(ports(&config.policy.failsafe_outbound_host_ports), api::FailsafePort::outbound());
@@ -127,6 +127,7 @@ fn other_spellings_of_the_same() {
          uplink = [{ device = \"a\", sharing = \"exclusive\", addresses = [\"192.0.2.1/24\"], mtu = 9000 },\n\
                    { device = \"b\", mode = \"zero-copy\", forward = [\"0.0.0.0/0\"], foreign_tunnels = [\"192.0.2.9\"] }]\n\
          policy.fail_closed = true\n\
+         policy.workload_source_spoofing = \"Any\"\n\
          policy.failsafe_inbound_host_ports = []\n\
          policy.failsafe_outbound_host_ports = [\"udp:fd00::/8:53\"]\n\
          [[pod]]\nname = \"a/b\"\nnetns = \"/p\"\naddresses = [\"10.0.0.1\", \"fd00::1/128\"]\nattach = \"veth\"\n",
@@ -136,7 +137,7 @@ fn other_spellings_of_the_same() {
     assert_eq!(*config.uplinks[0].mtu, 9000);
     assert_eq!(*config.uplinks[1].mode, UplinkMode::ZeroCopy);
     assert_eq!((config.pods[0].spec.interface.as_str(), config.pods[0].spec.attach), ("eth0", Attach::Veth));
-    assert!(*config.policy.fail_closed);
+    assert!(*config.policy.fail_closed && *config.policy.workload_source_spoofing);
     assert!(config.policy.failsafe_inbound_host_ports.is_empty());
     assert_eq!(config.policy.failsafe_outbound_host_ports[0].to_string(), "udp:fd00::/8:53");
 }

@@ -50,6 +50,8 @@ pub(super) struct PolicySide {
     described: BTreeSet<EndpointKey>,
     /// Host endpoints, and where each is.
     pub(super) hosts: HostPlaces,
+    /// Endpoints may send from the prefixes that resources allow them.
+    source_spoofing: bool,
     /// Who counts rules: there must be room before a verdict can name one.
     counters: Vec<Arc<WorkerCounters>>,
     /// The world has changed since it was published.
@@ -67,6 +69,7 @@ impl PolicySide {
             ports: BTreeMap::new(),
             described: BTreeSet::new(),
             hosts: HostPlaces::default(),
+            source_spoofing: false,
             counters: Vec::new(),
             changed: false,
             awaited: None,
@@ -107,7 +110,13 @@ impl PolicySide {
     fn programs(&self, key: &EndpointKey) -> Option<PortPolicy> {
         let ids = self.world.programs(key)?;
         let program = |id: ProgramId| self.world.engine().program(id).cloned();
-        Some(PortPolicy { egress: program(ids.egress)?, ingress: program(ids.ingress)? })
+        let allowed = self.world.endpoint(key).filter(|_| self.source_spoofing);
+        let sources = allowed.map(|(_, endpoint)| endpoint.spoofable.as_slice()).unwrap_or_default();
+        Some(PortPolicy {
+            egress: program(ids.egress)?,
+            ingress: program(ids.ingress)?,
+            sources: sources.into(),
+        })
     }
 }
 
@@ -127,6 +136,7 @@ fn endpoint(spec: &PortSpec) -> Option<Endpoint> {
         profiles: workload.profiles.clone(),
         addresses: addresses.clone(),
         ports: workload.ports.clone(),
+        spoofable: Vec::new(),
     })
 }
 
@@ -214,6 +224,12 @@ impl Engine {
     /// Sets the ports that no policy of a host endpoint closes.
     pub(super) fn set_failsafe(&mut self, ports: [Vec<FailsafePort>; 2]) {
         self.policy.world.set_failsafe(ports);
+        self.policy.changed = true;
+    }
+
+    /// Sets whether endpoints may send from the prefixes that resources allow them.
+    pub(super) fn set_source_spoofing(&mut self, allowed: bool) {
+        self.policy.source_spoofing = allowed;
         self.policy.changed = true;
     }
 
@@ -316,7 +332,8 @@ impl Engine {
                 _ => true,
             };
             let (egress, ingress) = (changed(|policy| &policy.egress), changed(|policy| &policy.ingress));
-            if !egress && !ingress {
+            let sources = |policy: &Option<PortPolicy>| policy.as_ref().map(|policy| policy.sources.clone());
+            if !egress && !ingress && sources(&port.policy) == sources(&new) {
                 continue;
             }
             self.ports[id.index()] = Some(Arc::new(Port { policy: new, ..(**port).clone() }));

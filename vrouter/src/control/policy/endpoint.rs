@@ -115,6 +115,8 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
     /// Its named ports.
     pub ports: Vec<EndpointPort>,
+    /// Prefixes beside its addresses that it asks to send from.
+    pub spoofable: Vec<IpNet>,
 }
 
 /// The programs of a workload.
@@ -150,6 +152,7 @@ impl Endpoint {
             profiles: vec![namespace_profile_name(namespace), account_profile_name(namespace, account)],
             addresses: pod.spec.addresses.clone(),
             ports: pod.spec.ports.clone(),
+            spoofable: Vec::new(),
         }
     }
 
@@ -163,6 +166,7 @@ impl Endpoint {
             profiles: spec.profiles.clone(),
             addresses: spec.ip_networks.iter().map(IpNet::addr).collect(),
             ports: spec.ports.clone(),
+            spoofable: spec.allow_spoofed_source_prefixes.clone(),
         }
     }
 
@@ -181,9 +185,7 @@ impl Endpoint {
 impl EndpointKey {
     /// The key of a workload as Calico records it: that of its pod, if it has one.
     pub fn of_workload(workload: &api::WorkloadEndpoint) -> Self {
-        let pod = &workload.spec.pod;
-        let name = if pod.is_empty() { &workload.metadata.name } else { pod };
-        EndpointKey::workload(&workload.metadata.namespace, name)
+        EndpointKey::workload(&workload.metadata.namespace, workload.pod_name())
     }
 }
 
