@@ -13,6 +13,7 @@ mod explained;
 mod flood;
 mod hosts;
 mod kubernetes;
+mod odd_ways;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

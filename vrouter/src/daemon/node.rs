@@ -196,7 +196,8 @@ impl Node {
         let failsafe = [&policy.failsafe_inbound_host_ports, &policy.failsafe_outbound_host_ports];
         let failsafe = failsafe.map(|ports| ports.iter().map(|port| port.value).collect());
         self.router.apply(Event::SetFailsafe(failsafe))?;
-        self.load_resources()?;
+        self.router.apply(Event::SetSourceSpoofing(*policy.workload_source_spoofing))?;
+        let unread = self.load_resources()?;
         let blocks = self.config.node.blocks.iter().map(|block| **block).collect();
         self.router.apply(Event::SetBlocks(blocks))?;
         for peer in &self.config.peers {
@@ -208,6 +209,7 @@ impl Node {
             self.claim_uplink(index).await?;
         }
         self.open_host_port().await?;
+        self.refuse_unenforced(&unread)?;
         self.router.commit()?;
         self.sync_host().await?;
         self.attach_all_pods().await?;

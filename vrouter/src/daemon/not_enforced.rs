@@ -3,16 +3,21 @@
 //!
 //! | what | enforced |
 //! |---|---|
-//! | HTTP matches, performance hints | not |
+//! | HTTP matches of policies and profiles, performance hints | not |
+//! | `allowSpoofedSourcePrefixes` | where `[policy] workload_source_spoofing` is `Any` |
 //! | a host endpoint without a device here | nothing of it |
 //! | a host endpoint at a shared uplink | `applyOnForward`, on what is forwarded; what pods send to the node, where it is all interfaces |
 //! | ... at an exclusive uplink | all |
+//!
+//! Notes, for which nothing is refused, tell of what is said in vain here as in Calico: rules of a direction
+//! that the types do not hold, and workloads that a policy of host endpoints names.
 
 use api::{Kind, PolicyType, Problem, Resource};
 
 use crate::control::engine::HostPorts;
 use crate::control::policy::{EndpointKey, PolicyWorld};
 use crate::daemon::Node;
+use crate::daemon::node::NodeError;
 use crate::daemon::resources::Resources;
 
 /// Something that is not done.
@@ -44,6 +49,25 @@ impl Node {
         self.not_enforced_of(&self.resources, self.router.engine().policy())
     }
 
+    /// Refuses a start under `fail_closed` with resources of which something is not enforced. To be called
+    /// when the uplinks are known.
+    pub(super) fn refuse_unenforced(&self, unread: &[String]) -> Result<(), NodeError> {
+        if !*self.config.policy.fail_closed {
+            return Ok(());
+        }
+        let all: Vec<Resource> = self.resources.of_policy().map(|(_, resource)| resource.clone()).collect();
+        let refused = self.refused(&self.resources, &all).into_iter().map(|problem| problem.to_string());
+        let told: Vec<String> = unread.iter().cloned().chain(refused).collect();
+        if told.is_empty() {
+            return Ok(());
+        }
+        Err(NodeError::Invalid(format!(
+            "policy.fail_closed refuses resources that were applied before: {}; start once with fail_closed = \
+             false, delete or mend them, and start again",
+            told.join("; ")
+        )))
+    }
+
     /// What would have to be refused if these resources were new among `next`.
     pub(super) fn refused(&self, next: &Resources, new: &[Resource]) -> Vec<Problem> {
         let engine = self.router.engine();
@@ -64,6 +88,19 @@ impl Node {
         let told = resources.of_policy().flat_map(of_resource);
         let mut out: Vec<NotEnforced> =
             told.map(|problem| NotEnforced { problem, endpoint: None, note: false }).collect();
+        if !*self.config.policy.workload_source_spoofing {
+            let spoofing = resources.of_policy().filter_map(|(_, resource)| spoofing(resource));
+            out.extend(spoofing.map(|problem| NotEnforced { problem, endpoint: None, note: false }));
+        }
+        let in_vain = resources.of_policy().flat_map(|(_, resource)| resource.of_no_effect());
+        let passed_over = world.passing_over().map(|(kind, name, field, count)| {
+            let message = format!(
+                "is of host endpoints alone: {count} workloads that the selector names are passed over"
+            );
+            Problem::new(field, message, "").of(0, kind.as_str(), name)
+        });
+        let notes = in_vain.chain(passed_over);
+        out.extend(notes.map(|problem| NotEnforced { problem, endpoint: None, note: true }));
         let hosts = resources.of_kind(Kind::HostEndpoint).filter_map(|given| match &given.resource {
             Resource::HostEndpoint(endpoint) => Some(endpoint),
             _ => None,
@@ -73,6 +110,15 @@ impl Node {
         }
         out
     }
+}
+
+/// What is to be said of a workload that may send from more than its addresses, where none may.
+fn spoofing(resource: &Resource) -> Option<Problem> {
+    let Resource::WorkloadEndpoint(workload) = resource else { return None };
+    let asks = !workload.spec.allow_spoofed_source_prefixes.is_empty();
+    let message = "is not enforced: policy.workload_source_spoofing is Disabled, and what it sends from them is dropped";
+    let problem = Problem::new("spec.allowSpoofedSourcePrefixes", message, "");
+    asks.then(|| problem.of(0, Kind::WorkloadEndpoint.as_str(), &resource.full_name()))
 }
 
 fn of_endpoint(

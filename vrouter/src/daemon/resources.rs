@@ -187,8 +187,8 @@ pub enum Applied {
 }
 
 impl Node {
-    /// Takes the resources of the configuration and of the durable state.
-    pub(super) fn load_resources(&mut self) -> Result<(), NodeError> {
+    /// Takes the resources of the configuration and of the durable state; yields why some are left out.
+    pub(super) fn load_resources(&mut self) -> Result<Vec<String>, NodeError> {
         // Routes name VRFs, which come to be with their uplinks.
         for uplink in &self.config.uplinks {
             if let Some(vrf) = &uplink.vrf {
@@ -204,6 +204,7 @@ impl Node {
             .values()
             .flat_map(|of_kind| of_kind.iter().map(|(name, text)| (name.clone(), text.clone())))
             .collect();
+        let mut unread = Vec::new();
         for (name, text) in applied {
             for object in api::read(&text) {
                 let outcome = object.outcome.and_then(|resource| match self.vrf_problem(&resource) {
@@ -212,11 +213,15 @@ impl Node {
                 });
                 match outcome {
                     Ok(resource) => drop(next.put(resource, Origin::Api)),
-                    Err(problems) => self.note_problem(&format!("resource {name}"), Some(words(&problems))),
+                    Err(problems) => {
+                        self.note_problem(&format!("resource {name}"), Some(words(&problems)));
+                        unread.push(words(&problems));
+                    }
                 }
             }
         }
-        self.put_in_force(next)
+        self.put_in_force(next)?;
+        Ok(unread)
     }
 
     fn configured(&self, kind: Kind, name: &str) -> Option<Resource> {

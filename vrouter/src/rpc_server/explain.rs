@@ -69,6 +69,9 @@ fn side(answer: policy::SideAnswer) -> v1::SideAnswer {
         rule: step.rule,
         action: step.action.map(str::to_owned),
         failed: step.failed,
+        conditions: step.conditions.map(|value| value.to_string()).unwrap_or_default(),
+        wanted: step.wanted,
+        found: step.found,
         staged: step.staged,
     };
     v1::SideAnswer {

@@ -234,7 +234,7 @@ impl Router for Service {
         &self,
         request: Request<v1::ListPoliciesRequest>,
     ) -> Answer<v1::ListPoliciesReply> {
-        Ok(Response::new(self.read(|node| policy::list(node, request.get_ref())).await))
+        Ok(Response::new(self.read(|node| policy::list(node, request.get_ref())).await?))
     }
 
     type ListFlowLogStream = Items<v1::FlowLogEntry>;

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use acl::{Action, Direction, RuleId};
-use api::DefaultAction;
+use api::{DefaultAction, Kind};
+use tonic::Status;
 
-use crate::control::policy::EndpointKey;
-use crate::control::policy::overview::{PolicyView, RuleView};
+use crate::control::policy::overview::{PolicyView, RuleView, TierView};
+use crate::control::policy::{self, EndpointKey};
 use crate::daemon::Node;
 use crate::daemon::not_enforced::NotEnforced;
 use crate::rpc::v1;
@@ -28,7 +29,47 @@ pub(super) fn verdict_word(action: Action) -> &'static str {
 struct Filter<'a>(&'a v1::ListPoliciesRequest);
 
 impl Filter<'_> {
+    /// Refuses values that name nothing.
+    fn check(&self, node: &Node, tiers: &[TierView<'_>]) -> Result<(), Status> {
+        let Filter(request) = self;
+        let world = node.router.engine().policy();
+        let policies = || tiers.iter().flat_map(|tier| &tier.policies);
+        let has_namespace = || {
+            let of_endpoint = |(key, _): (&EndpointKey, _)| match key {
+                EndpointKey::Workload { namespace, .. } => *namespace == request.namespace,
+                EndpointKey::Host { .. } => false,
+            };
+            policies().any(|policy| policy.namespace == request.namespace)
+                || node.resources.get(Kind::Namespace, &request.namespace).is_some()
+                || world.endpoints().any(of_endpoint)
+        };
+        let of = match request.namespace.as_str() {
+            "" => String::new(),
+            namespace => format!(" in namespace {namespace}"),
+        };
+        let known = [
+            (&request.tier, "tier", "", tiers.iter().any(|tier| tier.name == request.tier)),
+            (&request.namespace, "namespace", "", has_namespace()),
+            (&request.name, "policy", of.as_str(), policies().any(|policy| self.names(policy))),
+            (
+                &request.endpoint,
+                "endpoint",
+                "",
+                world.endpoints().any(|(key, _)| key.to_string() == request.endpoint),
+            ),
+        ];
+        match known.into_iter().find(|(value, _, _, known)| !value.is_empty() && !known) {
+            Some((value, what, of, _)) => Err(Status::not_found(format!("there is no {what} {value}{of}"))),
+            None => Ok(()),
+        }
+    }
+
     fn wants(&self, policy: &PolicyView<'_>) -> bool {
+        self.names(policy) && self.has_endpoint(&policy.endpoints)
+    }
+
+    /// Whether a policy has the name and namespace.
+    fn names(&self, policy: &PolicyView<'_>) -> bool {
         let Filter(request) = self;
         let full = format!("{}/{}", policy.namespace, policy.name);
         let resource = policy.resource_name();
@@ -36,7 +77,6 @@ impl Filter<'_> {
         let names = [policy.name, bare, &full, &resource];
         (request.name.is_empty() || names.contains(&request.name.as_str()))
             && (request.namespace.is_empty() || request.namespace == policy.namespace)
-            && self.has_endpoint(&policy.endpoints)
     }
 
     fn has_endpoint(&self, endpoints: &BTreeSet<&EndpointKey>) -> bool {
@@ -52,11 +92,15 @@ impl Filter<'_> {
 }
 
 /// Every tier, policy and rule that a request asks for.
-pub(super) fn list(node: &Node, request: &v1::ListPoliciesRequest) -> v1::ListPoliciesReply {
+///
+/// # Errors
+/// There is no such tier, namespace, policy or endpoint.
+pub(super) fn list(node: &Node, request: &v1::ListPoliciesRequest) -> Result<v1::ListPoliciesReply, Status> {
     let (filter, world) = (Filter(request), node.router.engine().policy());
-    let told = node.not_enforced();
+    let (told, all) = (node.not_enforced(), world.tiers());
+    filter.check(node, &all)?;
     let mut tiers = Vec::new();
-    for tier in world.tiers() {
+    for tier in all {
         if !request.tier.is_empty() && request.tier != tier.name {
             continue;
         }
@@ -89,19 +133,20 @@ pub(super) fn list(node: &Node, request: &v1::ListPoliciesRequest) -> v1::ListPo
                     name: profile.name.to_owned(),
                     endpoints: profile.endpoints.iter().map(ToString::to_string).collect(),
                     rules: profile.rules.iter().map(|rule| show_rule(node, rule)).collect(),
+                    conditions: conditions(&told, Kind::Profile, profile.name),
                 });
             }
         }
     }
     let problems = node.router.engine().policy_problems().into_iter();
-    v1::ListPoliciesReply {
+    Ok(v1::ListPoliciesReply {
         tiers,
         profiles,
         ends: if filter.names_policies() { Vec::new() } else { ends(node, world.no_match()) },
         conditions: problems
             .map(|message| v1::Condition { name: "policy".to_owned(), ok: false, message })
             .collect(),
-    }
+    })
 }
 
 fn ends(node: &Node, ids: [Option<RuleId>; 2]) -> Vec<v1::PolicyRule> {
@@ -121,11 +166,7 @@ fn ends(node: &Node, ids: [Option<RuleId>; 2]) -> Vec<v1::PolicyRule> {
 
 fn show_rule(node: &Node, view: &RuleView<'_>) -> v1::PolicyRule {
     let counted = node.router.rule_totals(view.id);
-    let mut conditions = view.rule.and_then(|rule| serde_json::to_value(rule).ok());
-    if let Some(fields) = conditions.as_mut().and_then(serde_json::Value::as_object_mut) {
-        fields.remove("action");
-    }
-    let conditions = conditions.filter(|value| value.as_object().is_some_and(|fields| !fields.is_empty()));
+    let conditions = view.rule.and_then(policy::conditions::conditions);
     v1::PolicyRule {
         direction: direction_word(view.direction),
         index: view.index.and_then(|index| u32::try_from(index).ok()),
@@ -151,17 +192,16 @@ fn show(node: &Node, told: &[NotEnforced], policy: &PolicyView<'_>) -> v1::Polic
         types: types.map(str::to_owned).collect(),
         endpoints: policy.endpoints.iter().map(ToString::to_string).collect(),
         rules: policy.rules.iter().map(|rule| show_rule(node, rule)).collect(),
-        conditions: conditions(told, policy),
+        conditions: conditions(told, policy.kind, &policy.resource_name()),
     }
 }
 
-/// What a policy asks for that is not enforced.
-fn conditions(told: &[NotEnforced], policy: &PolicyView<'_>) -> Vec<v1::Condition> {
-    let name = policy.resource_name();
+/// What a policy or profile asks for that is not enforced.
+fn conditions(told: &[NotEnforced], kind: Kind, name: &str) -> Vec<v1::Condition> {
     let show = |told: &NotEnforced| v1::Condition {
         name: told.problem.path.clone(),
         ok: told.note,
         message: told.problem.message.clone(),
     };
-    told.iter().filter(|told| told.is_of(policy.kind, &name)).map(show).collect()
+    told.iter().filter(|told| told.is_of(kind, name)).map(show).collect()
 }

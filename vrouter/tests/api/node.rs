@@ -149,6 +149,12 @@ impl Site {
         self.node.run(&format!("{} check --config {}", env!("CARGO_BIN_EXE_vrouter"), config.display()))
     }
 
+    /// Runs a router that does not start.
+    pub(crate) fn run(&self, config: &Path) -> Run {
+        let vrouter = env!("CARGO_BIN_EXE_vrouter");
+        self.node.run(&format!("timeout 20 {vrouter} run --config {}", config.display()))
+    }
+
     /// Starts the router and waits until it answers.
     pub(crate) fn start(self, more: &str) -> Router {
         let config = self.config(more);

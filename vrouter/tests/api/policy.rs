@@ -244,3 +244,141 @@ fn what_cannot_be_enforced_is_refused_where_all_must_be() {
     let applied = router.apply(&elsewhere.replace("node: node1", "node: node2"), "");
     assert_eq!(applied.code, Some(0), "{}", applied.err);
 }
+
+#[test]
+fn what_show_policy_is_asked_for_must_be_there() {
+    let (router, _p1, _p2) = start("policy-filter");
+    for (words, told) in [
+        ("--tier nowhere", "there is no tier nowhere"),
+        ("-n nowhere", "there is no namespace nowhere"),
+        ("nothing", "there is no policy nothing"),
+        ("b -n kube-system", "there is no namespace kube-system"),
+        ("--endpoint default/c", "there is no endpoint default/c"),
+    ] {
+        let refused = router.refusal(&format!("show policy {words}"));
+        assert!(refused.contains(told), "{words}: {refused}");
+    }
+    let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: kube-system}}";
+    assert_eq!(router.apply(namespace, "").code, Some(0));
+    assert!(
+        router
+            .refusal("show policy b -n kube-system")
+            .contains("there is no policy b in namespace kube-system")
+    );
+    assert_eq!(router.json("show policy -n kube-system")["tiers"], json!([]));
+    assert_eq!(list(&router.json("show policy b -n default --tier default")["tiers"]).count(), 1);
+    assert_eq!(router.json("show policy --endpoint default/a")["tiers"], json!([]));
+}
+
+/// A profile and a policy of which something is said in vain, or not enforced.
+const UNENFORCED: &str = "
+apiVersion: projectcalico.org/v3
+kind: Profile
+metadata: { name: kns.default }
+spec: { ingress: [ { action: Allow, http: { methods: [ GET ] } } ], egress: [ { action: Allow } ] }
+";
+const VAIN: &str = "
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: { name: vain }
+spec: { selector: app == 'x', types: [ Ingress ], ingress: [ { action: Allow } ], egress: [ { action: Deny } ] }
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: { name: untracked }
+spec: { selector: app == 'b', doNotTrack: true, applyOnForward: true, ingress: [ { action: Deny } ] }
+";
+
+#[test]
+fn profiles_and_what_is_said_in_vain_are_told_of() {
+    let (router, _p1, _p2) = start("policy-profile");
+    let applied = router.apply(&format!("{UNENFORCED}---{VAIN}"), "");
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+    let shown = router.json("show policy");
+    let profile = list(&shown["profiles"]).find(|profile| profile["name"] == "kns.default").unwrap();
+    let told = &profile["conditions"][0];
+    assert_eq!((&told["name"], &told["ok"]), (&json!("spec.ingress[0].http"), &json!(false)), "{profile:#}");
+    let conditions = |name: &str| {
+        router.json(&format!("show policy {name}"))["tiers"][0]["policies"][0]["conditions"].clone()
+    };
+    for (name, path, message) in [
+        ("vain", "spec.egress", "types does not hold Egress"),
+        ("untracked", "spec.doNotTrack", "1 workloads that the selector names are passed over"),
+    ] {
+        let told = conditions(name);
+        assert_eq!((&told[0]["name"], &told[0]["ok"]), (&json!(path), &json!(true)), "{told:#}");
+        assert!(text(&told[0]["message"]).contains(message), "{told:#}");
+    }
+    let status = router.json("status")["conditions"].to_string();
+    assert!(
+        status.contains("Profile kns.default") && status.contains("GlobalNetworkPolicy vain"),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_start_refuses_what_is_not_enforced_where_all_must_be() {
+    let site = Site::new("policy-restart");
+    let mut router = site.start("");
+    let applied = router.apply(&format!("{UNENFORCED}---{VAIN}"), "");
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+    assert_eq!(router.stop(), Some(0));
+    let closed = "[policy]\nfail_closed = true\n";
+    let refused = router.site.run(&router.site.config(closed));
+    assert_eq!(refused.code, Some(1));
+    for told in ["policy.fail_closed refuses", "Profile/kns.default: spec.ingress[0].http: is not enforced"] {
+        assert!(refused.err.contains(told), "{}", refused.err);
+    }
+    // Notes refuse nothing.
+    assert!(!refused.err.contains("vain"), "{}", refused.err);
+    router.site.config("");
+    router.start_again();
+    assert_eq!(router.vrctl("delete profile kns.default").code, Some(0));
+    assert_eq!(router.stop(), Some(0));
+    router.site.config(closed);
+    router.start_again();
+    assert!(
+        router.apply(UNENFORCED, "").err.contains("spec.ingress[0].http"),
+        "refused when it is applied, too"
+    );
+}
+
+#[test]
+fn a_workload_sends_from_further_prefixes_where_it_may() {
+    let workload = "
+apiVersion: projectcalico.org/v3
+kind: WorkloadEndpoint
+metadata: { name: a, namespace: default }
+spec:
+  orchestrator: k8s
+  profiles: [ kns.default ]
+  ipNetworks: [ 10.100.36.103/32 ]
+  allowSpoofedSourcePrefixes: [ 10.100.50.0/24 ]
+";
+    let (p1, p2) = (Netns::new("pod"), Netns::new("pod"));
+    let pods = pod("a", &p1, "10.100.36.103/32", "tap") + &pod("b", &p2, "10.100.36.104/32", "tap");
+    let mut router = Site::new("policy-spoof").start(&pods);
+    assert_eq!(router.apply(workload, "").code, Some(0));
+    let twice = "{apiVersion: v1, kind: Pod, metadata: {name: a}, status: {podIP: 10.100.36.103}}";
+    assert!(router.apply(twice, "").err.contains("describes the same pod"));
+    p1.ip("addr add 10.100.50.7/32 dev eth0");
+    let spoof = || p1.run("ping -c 1 -W 1 -I 10.100.50.7 10.100.36.104");
+    let dropped = |router: &Router| {
+        let drops = router.json("show drops");
+        let of = list(&drops).find(|drop| drop["reason"] == "spoofed-source");
+        of.and_then(|drop| drop["packets"].as_u64()).unwrap_or(0)
+    };
+    // The gateway is asked for from the pod's own address alone.
+    assert!(p1.pings("10.100.36.104", 1));
+    spoof();
+    assert_eq!(dropped(&router), 1);
+    let status = router.json("status")["conditions"].to_string();
+    assert!(status.contains("spec.allowSpoofedSourcePrefixes is not enforced"), "{status}");
+    assert_eq!(router.stop(), Some(0));
+    router.site.config(&format!("{pods}[policy]\nworkload_source_spoofing = \"Any\"\nfail_closed = true\n"));
+    router.start_again();
+    assert!(p1.pings("10.100.36.104", 1));
+    spoof();
+    assert_eq!(dropped(&router), 0);
+    assert!(!router.json("status")["conditions"].to_string().contains("allowSpoofedSourcePrefixes"));
+}

@@ -22,7 +22,6 @@ fn with_resources(name: &str) -> Server {
     let directory = server.directory.join("resources");
     fs::create_dir_all(&directory).expect("the directory is ours");
     fs::write(directory.join("all.yaml"), RESOURCES).expect("the directory is ours");
-    fs::write(directory.join("notes.txt"), "no resource").expect("the directory is ours");
     server
 }
 
@@ -30,19 +29,110 @@ fn with_resources(name: &str) -> Server {
 fn one_packet_is_explained() {
     let server = with_resources("explain");
     let ask = "explain --resources resources --from x/b --to x/a --proto tcp --dport";
+    let out = good(&server, &format!("{ask} 81"));
+    let (lines, [rule]) = shown(&out);
     assert_eq!(
-        good(&server, &format!("{ask} 81")),
+        lines,
         "\
 denied
 egress   Allow  profile kns.x egress[0]
   profile kns.x egress[0]  matches: Allow
 ingress  Deny   tier default ingress default
-  tier default KubernetesNetworkPolicy x/knp.default.web ingress[0]  no: the destination port
+  tier default KubernetesNetworkPolicy x/knp.default.web ingress[0]  no: the destination port: wanted 80, found 81
 "
     );
+    // All that the rule asks for stands behind it.
+    for condition in
+        ["protocol=TCP", "destination.ports=[80]", "source.selector=projectcalico.org/orchestrator"]
+    {
+        assert!(rule.contains(condition), "{rule}");
+    }
     let answer: Value = serde_json::from_str(&good(&server, &format!("{ask} 80 -o json"))).expect("JSON");
     assert_eq!(answer["allowed"], json!(true));
     assert_eq!(answer["ingress"]["policy"], json!("x/knp.default.web"));
+    let step = &answer["ingress"]["steps"][0];
+    assert_eq!((&step["action"], &step["failed"]), (&json!("Allow"), &json!(null)));
+    assert_eq!(step["conditions"]["destination"], json!({"ports": [80]}));
+    let other = good(
+        &server,
+        "explain --resources resources --from 10.9.9.9 --to x/a --proto tcp --dport 80 -o json",
+    );
+    let answer: Value = serde_json::from_str(&other).expect("JSON");
+    let step = &answer["ingress"]["steps"][0];
+    assert_eq!((&step["failed"], &step["found"]), (&json!("the source"), &json!("10.9.9.9")));
+    assert!(
+        step["wanted"].as_str().expect("a text").contains("projectcalico.org/namespace == \"x\""),
+        "{step}"
+    );
+    let udp = good(&server, "explain --resources resources --from x/b --to x/a --proto udp --dport 80");
+    assert!(udp.contains("no: the protocol: wanted TCP, found UDP"), "{udp}");
+}
+
+/// What `explain` prints, apart from the conditions of rules, whose order is no matter.
+fn shown<const N: usize>(out: &str) -> (String, [String; N]) {
+    let (mut lines, mut conditions) = (String::new(), Vec::new());
+    for line in out.lines() {
+        match line.split_once("  [") {
+            Some((line, rest)) => {
+                lines += line;
+                conditions.push(rest.to_owned());
+            }
+            None => lines += line,
+        }
+        lines.push('\n');
+    }
+    (lines, conditions.try_into().expect("so many rules have conditions"))
+}
+
+#[test]
+fn what_is_not_read_or_said_in_vain_is_noted() {
+    let server = with_resources("notes");
+    let path = server.directory.join("resources");
+    fs::create_dir_all(path.join("more.yaml")).expect("the directory is ours");
+    fs::write(path.join("notes.txt"), "no resource").expect("the directory is ours");
+    let more = "{apiVersion: projectcalico.org/v3, kind: Profile, metadata: {name: kns.x}, \
+                spec: {ingress: [{action: Allow, http: {methods: [GET]}}]}}\n---\n\
+                {apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: early}, \
+                spec: {preDNAT: true, applyOnForward: true}}\n---\n\
+                {apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: vain}, \
+                spec: {selector: has(y), types: [Ingress], egress: [{action: Deny}]}}\n";
+    fs::write(path.join("more.json.yml"), more).expect("the directory is ours");
+    let run = vrctl(&server, "explain --resources resources --from x/a --to x/b --proto tcp --dport 80");
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    for note in [
+        "resources: 2 not read, which are no .yaml, .yml or .json files: more.yaml, notes.txt",
+        "Profile/kns.x: spec.ingress[0].http: is not enforced",
+        "GlobalNetworkPolicy/vain: spec.egress: is never asked: types does not hold Egress",
+        "GlobalNetworkPolicy/early: spec.preDNAT: is of host endpoints alone: 2 workloads",
+    ] {
+        assert!(run.err.contains(note), "{note:?} is not in {}", run.err);
+    }
+}
+
+#[test]
+fn each_icmp_keeps_to_its_ip_version() {
+    let server = with_resources("icmp");
+    let dual = "{apiVersion: v1, kind: Pod, metadata: {name: c, namespace: x}, spec: {nodeName: n}, \
+                status: {podIPs: [{ip: 10.0.0.3}, {ip: 'fd00::3'}]}}\n---\n\
+                {apiVersion: v1, kind: Pod, metadata: {name: d, namespace: x, labels: {app: d}}, \
+                spec: {nodeName: n}, status: {podIPs: [{ip: 10.0.0.4}, {ip: 'fd00::4'}]}}\n---\n\
+                {apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: d, namespace: x}, \
+                spec: {selector: app == 'd', ingress: [{action: Allow, protocol: ICMPv6, icmp: {type: 128}}]}}";
+    fs::write(server.directory.join("resources/dual.yaml"), dual).expect("the directory is ours");
+    let ask = |to: &str, proto: &str| {
+        vrctl(&server, &format!("explain --resources resources --from x/c --to {to} --proto {proto}"))
+    };
+    assert!(ask("x/d", "icmpv6").out.starts_with("allowed"));
+    assert!(ask("x/d", "icmp").out.starts_with("denied"));
+    let run = ask("x/b", "icmpv6");
+    assert_eq!(run.code, Some(1));
+    assert!(
+        run.err.contains("ICMPv6 is IPv6's, of which x/c and x/b do not both have an address"),
+        "{}",
+        run.err
+    );
+    let run = ask("fd00::4", "icmp");
+    assert!(run.code == Some(1) && run.err.contains("ICMP is IPv4's"), "{}", run.err);
 }
 
 #[test]
@@ -61,14 +151,132 @@ fn a_file_of_packets_is_answered_line_by_line() {
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["allowed"].clone())
         .collect();
     assert_eq!(allowed, [json!(true), json!(false), json!(false)]);
-    fs::write(
-        server.directory.join("batch"),
-        "{\"from\": \"x/b\", \"to\": \"x/c\", \"proto\": \"tcp\", \"dport\": 1}",
-    )
-    .expect("the directory is ours");
+}
+
+/// A question that has no answer says why in its place, and those behind it are answered.
+#[test]
+fn a_bad_line_of_a_batch_stops_no_other() {
+    let server = with_resources("batch-bad");
+    let ask = |to: &str, rest: &str| format!("{{\"from\": \"x/b\", \"to\": \"{to}\", {rest}}}\n");
+    let tcp = "\"proto\": \"tcp\", \"dport\"";
+    let cases = [
+        (ask("x/c", &format!("{tcp}: 1")), "\"x/c\" is neither an address, nor"),
+        (ask("x/a", "\"proto\": \"tcp\""), "dport: is missing"),
+        (ask("x/a", "\"proto\": \"tpc\", \"dport\": 1"), "proto: \"tpc\": a number from 0 to 255"),
+        (ask("x/a", "\"proto\": \"gre\", \"dport\": 1"), "dport: gre has no ports"),
+        (ask("x/a", "\"proto\": \"udplite\", \"sport\": 1"), "sport: udplite has no ports"),
+        (ask("x/a", "\"proto\": \"icmp\", \"sport\": 1"), "sport: ICMP has no ports"),
+        (ask("x/a", "\"proto\": \"icmp\", \"icmp_code\": 1"), "icmp_code: is given without icmp_type"),
+        (ask("x/a", &format!("{tcp}: 1, \"icmp_type\": 8")), "icmp_type: given for another protocol"),
+        (ask("x/a", &format!("{tcp}: 80, \"colour\": 1")), "colour: unknown field"),
+        (ask("x/a", "\"proto\": \"icmp\", \"icmp_type\": 256"), "icmp_type: found 256"),
+        ("no JSON\n".to_owned(), "expected"),
+    ];
+    let mut lines: String = cases.iter().map(|(line, _)| line.as_str()).collect();
+    lines += &ask("x/a", &format!("{tcp}: 80, \"sport\": 7"));
+    lines += &ask("x/a", "\"proto\": \"udplite\"");
+    fs::write(server.directory.join("batch"), lines).expect("the directory is ours");
     let run = vrctl(&server, "explain --resources resources --batch batch");
     assert_eq!(run.code, Some(1));
-    assert!(run.err.contains("batch:1: \"x/c\" is neither an address, nor"), "{}", run.err);
+    assert_eq!(run.err.lines().count(), 1);
+    assert!(
+        run.err.starts_with("vrctl: 11 of 13 packets have no answer; the first: batch:1: \"x/c\""),
+        "{}",
+        run.err
+    );
+    let answers: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(answers.len(), 13);
+    for (number, (answer, (line, error))) in answers.iter().zip(&cases).enumerate() {
+        let told = answer["error"].as_str().unwrap_or_else(|| panic!("{line}: {answer}"));
+        assert!(
+            told.starts_with(&format!("batch:{}: ", number + 1)) && told.contains(error),
+            "{line}: {told}"
+        );
+    }
+    assert_eq!((&answers[11]["allowed"], &answers[12]["allowed"]), (&json!(true), &json!(false)));
+}
+
+/// Source ports, ICMP types and codes of a batch reach the rules.
+#[test]
+fn fields_of_a_batch_are_what_rules_see() {
+    let server = with_resources("batch-fields");
+    let policy = "{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: b, namespace: x}, \
+                  spec: {selector: '!has(app)', types: [Ingress], ingress: [\
+                  {action: Allow, protocol: ICMP, icmp: {type: 3, code: 4}}, \
+                  {action: Allow, protocol: UDP, source: {ports: [123]}, destination: {ports: [123]}}]}}";
+    fs::write(server.directory.join("resources/b.yaml"), policy).expect("the directory is ours");
+    let cases = [
+        ("\"proto\": \"icmp\", \"icmp_type\": 3, \"icmp_code\": 4", true),
+        ("\"proto\": \"icmp\", \"icmp_type\": 3, \"icmp_code\": 3", false),
+        ("\"proto\": \"icmp\", \"icmp_type\": 3", false),
+        ("\"proto\": \"icmp\"", false),
+        ("\"proto\": 17, \"sport\": 123, \"dport\": 123", true),
+        ("\"proto\": 17, \"sport\": 124, \"dport\": 123", false),
+        ("\"proto\": 17, \"dport\": 123", false),
+    ];
+    let lines = cases.map(|(rest, _)| format!("{{\"from\": \"x/a\", \"to\": \"x/b\", {rest}}}\n")).concat();
+    fs::write(server.directory.join("batch"), lines).expect("the directory is ours");
+    let out = good(&server, "explain --resources resources --batch batch");
+    for (line, (rest, expected)) in out.lines().zip(cases) {
+        let answer: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(answer["allowed"], json!(expected), "{rest}");
+    }
+    assert_eq!(out.lines().count(), cases.len());
+}
+
+/// A case that no answer could fail is no case.
+#[test]
+fn cases_that_say_nothing_are_refused() {
+    let server = with_resources("cases-empty");
+    let told = |expect: &str| {
+        let case = format!(
+            "{{\"from\": \"x/b\", \"to\": \"x/a\", \"proto\": \"tcp\", \"dport\": 80, \"expect\": {expect}}}\n"
+        );
+        fs::write(server.directory.join("cases"), case).expect("the directory is ours");
+        vrctl(&server, "policy test cases --resources resources")
+    };
+    for (expect, error) in [
+        ("{}", "expect: says nothing"),
+        ("{\"ingress\": {}}", "expect.ingress: says nothing"),
+        ("{\"forward\": [{}]}", "expect.forward[0]: says nothing"),
+        ("{\"ingres\": {\"tier\": \"default\"}}", "expect.ingres: unknown field"),
+        ("{\"ingress\": {\"teir\": \"default\"}}", "expect.ingress.teir: unknown field"),
+        ("{\"ingress\": null}", "expect.ingress: found null"),
+        ("{\"allowed\": \"yes\"}", "expect.allowed: found \"yes\""),
+        ("{\"egress\": {\"verdict\": \"allow\"}}", "expect.egress.verdict: found \"allow\""),
+        ("{\"egress\": {\"tier\": 1}}", "expect.egress.tier: found 1"),
+        ("{\"forward\": {}}", "expect.forward: found {}"),
+        ("1", "expect: found 1"),
+        ("\"pass\"", "expect: found \"pass\""),
+    ] {
+        let run = told(expect);
+        assert_eq!(run.code, Some(1), "{expect}");
+        assert!(run.err.starts_with(&format!("vrctl: cases:1: {error}")), "{expect}: {}", run.err);
+    }
+    for expect in [
+        "true",
+        "\"ALLOW\"",
+        "{\"allowed\": true}",
+        "{\"ingress\": {\"verdict\": \"Allow\", \"tier\": \"default\", \"policy\": \"x/knp.default.web\"}}",
+        "{\"egress\": {\"tier\": null, \"policy\": \"kns.x\", \"rule\": \"profile kns.x egress[0]\"}}",
+        "{\"forward\": []}",
+    ] {
+        let run = told(expect);
+        assert_eq!((run.code, run.out.as_str()), (Some(0), "1 cases, 0 wrong\n"), "{expect}: {}", run.err);
+    }
+    for expect in ["\"Deny\"", "{\"ingress\": {\"tier\": null}}", "{\"forward\": [{\"tier\": \"default\"}]}"]
+    {
+        let run = told(expect);
+        assert_eq!(
+            (run.code, run.out.ends_with("1 cases, 1 wrong\n")),
+            (Some(1), true),
+            "{expect}: {}",
+            run.err
+        );
+    }
+    fs::write(server.directory.join("cases"), "\n").expect("the directory is ours");
+    let run = vrctl(&server, "policy test cases --resources resources");
+    assert_eq!((run.code, run.err.as_str()), (Some(1), "vrctl: cases: there is no case\n"));
 }
 
 #[test]
@@ -96,18 +304,21 @@ fn cases_are_compared() {
 fn a_running_router_explains_in_the_same_form() {
     let server = Server::start("explain-live");
     let ask = "explain --from 10.0.0.2 --to x/a --proto tcp --dport";
+    let (lines, [rule]) = shown(&good(&server, &format!("{ask} 81")));
     assert_eq!(
-        good(&server, &format!("{ask} 81")),
+        lines,
         "\
 denied
 egress   Allow  not policed
 ingress  Deny   tier default ingress default
-  tier default NetworkPolicy x/web ingress[0]  no: the destination port
+  tier default NetworkPolicy x/web ingress[0]  no: the destination port: wanted 80, found 81
 "
     );
+    assert!(rule.contains("protocol=TCP") && rule.contains("destination.ports=[80]"), "{rule}");
     assert!(server.requests()[0].contains("first: Some(49152), second: Some(81)"), "{:?}", server.requests());
+    let (lines, [_]) = shown(&good(&server, &format!("{ask} 80 --in eth1")));
     assert_eq!(
-        good(&server, &format!("{ask} 80 --in eth1")),
+        lines,
         "\
 allowed
 egress   Allow  not policed
@@ -128,7 +339,9 @@ ingress  Allow  tier default NetworkPolicy x/web ingress[0]
     fs::write(server.directory.join("batch"), lines + &lines_to_c()).expect("the directory is ours");
     let run = vrctl(&server, "explain --batch batch");
     assert_eq!(run.code, Some(1));
+    assert!(run.err.contains("1 of 1501 packets have no answer"), "{}", run.err);
     assert!(run.err.contains("batch:1501: \"x/c\" is not known"), "{}", run.err);
+    assert_eq!(run.out.lines().count(), 1501);
 }
 
 fn lines_to_c() -> String {
@@ -147,7 +360,7 @@ default  x/web   ingress[0]   Allow         7    700          1  spec.ingress[0]
 default  x/web   ingress[1]   Log           0      0          1  spec.ingress[0].http is not enforced
 default  none    -            -             0      0          0  staged
 default  -       ingress end  Deny          3    300          0  -
--        kns.x   egress[0]    Allow         0      0          2  -
+-        kns.x   egress[0]    Allow         0      0          2  spec.egress[0].http is not enforced
 -        -       ingress end  Deny          0      0          0  -
 ",
         ),
@@ -241,8 +454,10 @@ const HOSTS: &str = "
 fn host_endpoints_are_asked_from_files() {
     let server = with_resources("explain-hosts");
     fs::write(server.directory.join("resources/hosts.yaml"), HOSTS).expect("the directory is ours");
+    let ask = "explain --resources resources --from x/b --to 203.0.113.9 --proto tcp --dport 25";
+    let (lines, [_]) = shown(&good(&server, ask));
     assert_eq!(
-        good(&server, "explain --resources resources --from x/b --to 203.0.113.9 --proto tcp --dport 25"),
+        lines,
         "\
 denied
 egress   Allow  profile kns.x egress[0]

@@ -1,7 +1,5 @@
 //! `explain` of a running router, and `policy diff`: answers in the same form as from files.
 
-use std::io::{BufWriter, Write};
-
 use vrouter::control::policy::{Answer, HostPoint, Query, SideAnswer, StepText};
 use vrouter::rpc::v1;
 
@@ -9,7 +7,7 @@ use crate::cli::{ExplainArguments, Format};
 use crate::connect::Client;
 use crate::failure::Failure;
 use crate::output::{self, Column};
-use crate::{flows, policy, resources};
+use crate::{batch, flows, policy, resources};
 
 /// Questions of a request.
 const PAGE: usize = 1024;
@@ -36,7 +34,10 @@ fn side(answer: v1::SideAnswer, with_steps: bool) -> SideAnswer {
     let step = |step: v1::ExplainStep| StepText {
         rule: step.rule,
         action: step.action.as_deref().map(word),
+        conditions: serde_json::from_str(&step.conditions).ok(),
         failed: step.failed,
+        wanted: step.wanted,
+        found: step.found,
         staged: step.staged,
     };
     let host = |v1::HostPoint { host_endpoint, interface, direction }| HostPoint {
@@ -88,17 +89,21 @@ pub(crate) async fn explain(
         let [reply] = <[_; 1]>::try_from(answers).map_err(|_| "there is no answer".to_owned())?;
         return policy::print(&answer(reply, true)?, format);
     };
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut lines = policy::batch(file)?;
+    let mut answers = batch::Answers::new();
+    let mut lines = batch::lines(file)?;
     loop {
-        let page: Vec<(String, Query)> = lines.by_ref().take(PAGE).collect::<Result<_, _>>()?;
+        let page: Vec<batch::Line> = lines.by_ref().take(PAGE).collect::<Result<_, _>>()?;
         if page.is_empty() {
-            return Ok(out.flush()?);
+            return answers.end();
         }
-        let (places, queries): (Vec<_>, Vec<_>) = page.into_iter().unzip();
-        for (place, reply) in places.iter().zip(ask(client, &queries, false).await?) {
-            let answer = answer(reply, false).map_err(|error| format!("{place}: {error}"))?;
-            policy::answer_line(&mut out, &answer)?;
+        let queries: Vec<Query> = page.iter().filter_map(|line| line.query.clone().ok()).collect();
+        let mut replies = ask(client, &queries, false).await?.into_iter();
+        for line in page {
+            let asked = line.query.and_then(|_| match replies.next() {
+                Some(reply) => answer(reply, false),
+                None => Err("there is no answer".to_owned()),
+            });
+            answers.write(&line.place, asked)?;
         }
     }
 }

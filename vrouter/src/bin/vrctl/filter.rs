@@ -5,7 +5,7 @@ use vrouter::rpc::v1::PacketFilter;
 use crate::cli::{FilterArguments, HeaderArguments};
 
 /// IP protocols by name (IANA's assigned numbers).
-const PROTOCOLS: [(&str, u8); 10] = [
+const PROTOCOLS: [(&str, u8); 11] = [
     ("icmp", 1),
     ("igmp", 2),
     ("ipip", 4),
@@ -16,6 +16,7 @@ const PROTOCOLS: [(&str, u8); 10] = [
     ("esp", 50),
     ("icmpv6", 58),
     ("sctp", 132),
+    ("udplite", 136),
 ];
 
 /// Reads a protocol's name or number.

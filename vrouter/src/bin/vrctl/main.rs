@@ -8,8 +8,8 @@
 //!  routes    show routes, route get              offline    route get in a file of routes
 //!  pods      pod attach, pod detach              trace      trace
 //!  capture   capture, with pcapng                output     table, wide, json, yaml
-//!  policy    explain, policy test: from files, without a router
-//!  ask       explain, policy diff: of a router
+//!  policy    explain, from files, without a router     batch      questions by the line
+//!  cases     policy test, from files                   ask        explain, policy diff: of a router
 //!  rules     show policy                         flows      show flows, show denials
 //!  bench     bench: a router of its own, beside the kernel
 //! ```
@@ -18,8 +18,10 @@
 //! the command line is wrong.
 
 mod ask;
+mod batch;
 mod bench;
 mod capture;
+mod cases;
 mod cli;
 mod connect;
 mod failure;
@@ -92,7 +94,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             None => Verb::Explain(arguments),
         },
         Verb::Policy { verb: PolicyVerb::Test { cases, resources, offline } } => {
-            return policy::test(&cases, &resources, offline);
+            return cases::test(&cases, &resources, offline);
         }
         Verb::Bench(arguments) => {
             return match &arguments.role {

@@ -100,6 +100,7 @@ fn rows(reply: &v1::ListPoliciesReply, counted: bool) -> Vec<Row> {
             policy: profile.name.clone(),
             kind: "Profile".to_owned(),
             endpoints: profile.endpoints.clone(),
+            notes: told(&profile.conditions),
             rule: Some(rule.clone()),
             ..blank()
         };
@@ -111,8 +112,14 @@ fn rows(reply: &v1::ListPoliciesReply, counted: bool) -> Vec<Row> {
 
 fn notes(policy: &v1::Policy) -> String {
     let staged = policy.staged.then(|| "staged".to_owned());
-    let told = policy.conditions.iter().map(|told| format!("{} {}", told.name, told.message));
+    let told = Some(told(&policy.conditions)).filter(|told| !told.is_empty());
     staged.into_iter().chain(told).collect::<Vec<_>>().join("; ")
+}
+
+/// What is not enforced, in words.
+fn told(conditions: &[v1::Condition]) -> String {
+    let told = conditions.iter().map(|told| format!("{} {}", told.name, told.message));
+    told.collect::<Vec<_>>().join("; ")
 }
 
 fn place(row: &Row) -> String {
@@ -126,9 +133,14 @@ fn place(row: &Row) -> String {
 /// Conditions as `protocol=TCP destination.ports=[80]`.
 fn conditions(row: &Row) -> String {
     let rule = row.rule.as_ref();
-    let value = rule.and_then(|rule| serde_json::from_str(&rule.conditions).ok()).unwrap_or(Value::Null);
+    let value = rule.and_then(|rule| serde_json::from_str(&rule.conditions).ok());
+    value.as_ref().map(words).unwrap_or_default()
+}
+
+/// Conditions in a line.
+pub(crate) fn words(conditions: &Value) -> String {
     let mut out = Vec::new();
-    flatten("", &value, &mut out);
+    flatten("", conditions, &mut out);
     out.join(" ")
 }
 

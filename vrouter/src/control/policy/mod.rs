@@ -24,11 +24,13 @@
 //! | [`host_places`] | which host endpoint is at which device |
 //! | [`path`] | who is asked about a packet, and in which order |
 //! | [`query`] | what policy says of a packet, and why |
+//! | [`conditions`] | what rules ask for and packets have, for people |
 //! | [`world`] | all of it, changed by one resource at a time |
 //!
 //! The module is pure: no I/O, no clock, and nothing of the router but the engine's and the resource
 //! model's crates.
 
+pub mod conditions;
 pub mod endpoint;
 mod failsafe;
 pub mod host_places;

@@ -8,7 +8,8 @@ use api::{DefaultAction, Kind, Order, PolicyType, Rule};
 
 use super::endpoint::{EndpointKey, direction, policy_type};
 use super::rule_names::RuleName;
-use super::world::{PolicyKey, PolicyWorld, StoredPolicy};
+use super::selector_sets::Item;
+use super::world::{ItemKey, PolicyKey, PolicyWorld, StoredPolicy};
 
 /// A rule.
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +161,22 @@ impl PolicyWorld {
             endpoints,
             rules,
         }
+    }
+
+    /// Policies of host endpoints alone (`doNotTrack`, `preDNAT`) whose selectors name workloads too, which
+    /// they pass over: kind, name, the field that makes them so, and how many workloads.
+    pub fn passing_over(&self) -> impl Iterator<Item = (Kind, &str, &'static str, usize)> {
+        self.policies.iter().filter_map(|(key, policy)| {
+            let field = match (policy.spec.do_not_track, policy.spec.pre_dnat) {
+                (true, _) => "spec.doNotTrack",
+                (_, true) => "spec.preDNAT",
+                _ => return None,
+            };
+            let workload =
+                |(key, _): &(&ItemKey, &Item)| matches!(key, ItemKey::Endpoint(EndpointKey::Workload { .. }));
+            let count = self.items.matching(&policy.selector).filter(workload).count();
+            (count > 0).then_some((key.kind, key.name.as_str(), field, count))
+        })
     }
 
     /// The profiles that endpoints have, by name.

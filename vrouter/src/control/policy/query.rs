@@ -11,11 +11,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use acl::explain::{Clause, Place};
+use acl::explain::{Place, Step};
 use acl::model::{Family, RuleAction};
 use acl::{Action, Headers, ProgramId, RuleId, Verdict};
 use serde::Serialize;
 
+use super::conditions::{Failure, conditions};
 use super::endpoint::EndpointKey;
 use super::path::{Asked, HostPoint, NodeView, Path, Side, Way, asked};
 use super::rule_names::RuleName;
@@ -76,6 +77,22 @@ pub enum QueryError {
         /// Destination.
         to: String,
     },
+    /// ICMP, but not over IPv4.
+    #[error("ICMP is IPv4's, of which {from} and {to} do not both have an address: IPv6 has icmpv6")]
+    Icmp {
+        /// Source.
+        from: String,
+        /// Destination.
+        to: String,
+    },
+    /// ICMPv6, but not over IPv6.
+    #[error("ICMPv6 is IPv6's, of which {from} and {to} do not both have an address: IPv4 has icmp")]
+    Icmpv6 {
+        /// Source.
+        from: String,
+        /// Destination.
+        to: String,
+    },
 }
 
 /// What one side, or a host endpoint between the two, says.
@@ -118,8 +135,17 @@ pub struct StepText {
     pub rule: String,
     /// The rule's action if it matched.
     pub action: Option<&'static str>,
-    /// Why it did not match.
+    /// The rule's conditions, in Calico's fields; absent: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<serde_json::Value>,
+    /// Which of its conditions does not hold.
     pub failed: Option<String>,
+    /// What that condition asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<String>,
+    /// What the packet has instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
     /// It is not enforced.
     pub staged: bool,
 }
@@ -141,7 +167,7 @@ impl Verdicts {
 
 /// A world in which ends are found by address, and the node around it.
 pub struct Questions<'a> {
-    world: &'a PolicyWorld,
+    pub(super) world: &'a PolicyWorld,
     by_address: HashMap<IpAddr, &'a EndpointKey>,
     node: NodeView,
     routes: Option<Routes<'a>>,
@@ -193,9 +219,17 @@ impl<'a> Questions<'a> {
     pub fn packet(&self, query: &Query) -> Result<(Packet, Path), QueryError> {
         let (from, to) = (self.end(&query.from)?, self.end(&query.to)?);
         let pairs = from.iter().flat_map(|one| to.iter().map(move |other| (*one, *other)));
-        let pair = pairs.into_iter().find(|(one, other)| one.is_ipv4() == other.is_ipv4());
-        let (source, destination) =
-            pair.ok_or_else(|| QueryError::Families { from: query.from.clone(), to: query.to.clone() })?;
+        let mut pairs = pairs.filter(|(one, other)| one.is_ipv4() == other.is_ipv4()).peekable();
+        let (from, to) = (query.from.clone(), query.to.clone());
+        if pairs.peek().is_none() {
+            return Err(QueryError::Families { from, to });
+        }
+        // Each version has an ICMP of its own.
+        let (source, destination) = match query.protocol {
+            1 => pairs.find(|(one, _)| one.is_ipv4()).ok_or(QueryError::Icmp { from, to })?,
+            58 => pairs.find(|(one, _)| one.is_ipv6()).ok_or(QueryError::Icmpv6 { from, to })?,
+            _ => pairs.next().ok_or(QueryError::Families { from, to })?,
+        };
         let packet = Packet { source, destination, protocol: query.protocol, transport: query.transport };
         let given = |name: &Option<String>, address| match name {
             None => Ok(None),
@@ -285,13 +319,14 @@ impl<'a> Questions<'a> {
 
     /// Verdicts in words; with those of the rules that a packet was held against, if it is given.
     pub fn answer(&self, verdicts: &Verdicts, packet: Option<&Packet>) -> Answer {
-        let headers = packet.map(|packet| self.headers(packet));
+        let held = packet.map(|packet| (packet, self.headers(packet)));
+        let held = held.as_ref().map(|(packet, headers)| (*packet, headers));
         let nobody =
             || SideAnswer { verdict: "Allow", steps: packet.map(|_| Vec::new()), ..SideAnswer::default() };
         let mut answer =
             Answer { allowed: verdicts.allow(), egress: nobody(), forward: Vec::new(), ingress: nobody() };
         for (asked, verdict) in &verdicts.0 {
-            let said = self.said(asked, *verdict, headers.as_ref());
+            let said = self.said(asked, *verdict, held);
             match asked.side {
                 Side::Source => answer.egress = said,
                 Side::Between => answer.forward.push(said),
@@ -301,7 +336,7 @@ impl<'a> Questions<'a> {
         answer
     }
 
-    fn said(&self, asked: &Asked, verdict: Option<Verdict>, headers: Option<&Headers>) -> SideAnswer {
+    fn said(&self, asked: &Asked, verdict: Option<Verdict>, held: Option<(&Packet, &Headers)>) -> SideAnswer {
         let name = verdict.and_then(|verdict| self.world.names().name(verdict.rule));
         let (tier, policy) = name.map(RuleName::tier_and_policy).unwrap_or_default();
         SideAnswer {
@@ -313,53 +348,42 @@ impl<'a> Questions<'a> {
             policy,
             rule: name.map(ToString::to_string),
             host: asked.host.clone(),
-            steps: headers.map(|headers| self.steps(asked, headers)),
+            steps: held.map(|(packet, headers)| self.steps(asked, headers, packet)),
+        }
+    }
+
+    fn step(&self, program: ProgramId, step: &Step, packet: &Packet) -> StepText {
+        let name = self.world.names().name(step.rule);
+        let rule = self.world.engine().rule_of(program, step);
+        let failure = step.said.err().zip(rule);
+        let failure = failure.map(|(clause, rule)| self.failure(clause, rule, name, packet));
+        let (failed, wanted, found) = match failure {
+            Some(Failure { what, wanted, found }) => (Some(what.to_owned()), Some(wanted), Some(found)),
+            None => (None, None, None),
+        };
+        StepText {
+            rule: name.map(ToString::to_string).unwrap_or_default(),
+            conditions: name.and_then(|name| self.world.rule(name)).and_then(conditions),
+            action: step.said.ok().map(action_word),
+            failed,
+            wanted,
+            found,
+            staged: matches!(step.place, Place::Policy { staged: true, .. }),
         }
     }
 
     /// Every rule that is asked, stage by stage to the one that decides.
-    fn steps(&self, asked: &Asked, headers: &Headers) -> Vec<StepText> {
+    fn steps(&self, asked: &Asked, headers: &Headers, packet: &Packet) -> Vec<StepText> {
         let mut out = Vec::new();
         for program in &asked.programs {
             let explained = self.world.engine().explain(*program, headers, 0);
             let steps = explained.map(|explained| explained.steps).unwrap_or_default();
-            out.extend(steps.into_iter().map(|step| StepText {
-                rule: self.world.names().name(step.rule).map(ToString::to_string).unwrap_or_default(),
-                action: step.said.ok().map(action_word),
-                failed: step.said.err().map(|clause| self.words(clause)),
-                staged: matches!(step.place, Place::Policy { staged: true, .. }),
-            }));
+            out.extend(steps.iter().map(|step| self.step(*program, step, packet)));
             if self.verdict(*program, headers).is_some() {
                 break;
             }
         }
         out
-    }
-
-    fn words(&self, clause: Clause) -> String {
-        let set = |id| match self.world.items().selector(id) {
-            Some(expr) => api::Selector::of(expr.clone()).to_string(),
-            None => {
-                let members: Vec<String> =
-                    self.world.engine().members(id).take(4).map(|net| net.to_string()).collect();
-                members.join(" ")
-            }
-        };
-        match clause {
-            Clause::Family => "another IP version".to_owned(),
-            Clause::Protocol => "another protocol".to_owned(),
-            Clause::NotProtocol => "the protocol is excluded".to_owned(),
-            Clause::Icmp => "another ICMP type or code".to_owned(),
-            Clause::NotIcmp => "the ICMP type and code are excluded, or there are none".to_owned(),
-            Clause::SourceSet(id) => format!("the source is not in {}", set(id)),
-            Clause::NotSourceSet(id) => format!("the source is in {}, which is excluded", set(id)),
-            Clause::SourcePort => "the source port".to_owned(),
-            Clause::DestinationSet(id) => format!("the destination is not in {}", set(id)),
-            Clause::NotDestinationSet(id) => format!("the destination is in {}, which is excluded", set(id)),
-            Clause::DestinationPort => "the destination port".to_owned(),
-            Clause::Service => "no endpoint of the service".to_owned(),
-            _ => "another condition".to_owned(),
-        }
     }
 }
 

@@ -159,8 +159,47 @@ fn selectors_of_rules_keep_to_their_namespaces() {
     from("serviceAccounts: {names: [robot]}", "GlobalNetworkPolicy", ends(false, true, false, false));
     let machines = "serviceAccounts: {selector: kind == 'machine'}, namespaceSelector: all()";
     from(machines, "NetworkPolicy", ends(false, true, false, false));
+    // Without names and selector, service accounts say nothing: not even the namespace.
+    from("serviceAccounts: {}", "NetworkPolicy", ends(true, true, true, true));
+    from("serviceAccounts: {selector: ''}", "NetworkPolicy", ends(true, true, true, true));
+    // all() of accounts is no condition; beside it the namespace counts.
+    from("serviceAccounts: {selector: all()}", "NetworkPolicy", ends(true, false, false, false));
+    from("serviceAccounts: {selector: all()}", "GlobalNetworkPolicy", ends(true, true, true, false));
+    // all() of namespaces is having one, however deep it stands.
+    from("namespaceSelector: all() && team == 'blue'", "NetworkPolicy", ends(false, true, false, false));
+    from("namespaceSelector: '!all()'", "NetworkPolicy", ends(false, false, true, false));
+    from("namespaceSelector: all() || has(x)", "GlobalNetworkPolicy", ends(true, true, false, false));
     from("notNets: [10.0.0.0/8]", "NetworkPolicy", ends(false, false, true, true));
     from("nets: [0.0.0.0/0], notNets: [192.0.2.0/24]", "NetworkPolicy", ends(true, true, false, true));
+}
+
+/// Whom policies name: what the syncer of Calico replaces in their selectors, and of which kinds.
+#[test]
+fn all_of_a_global_policy_is_all_that_has_a_namespace_or_account() {
+    let bare = "---\n{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: bare, namespace: x}, \
+                spec: {orchestrator: cni, ipNetworks: [10.0.0.9/32]}}\n---\n\
+                {apiVersion: projectcalico.org/v3, kind: HostEndpoint, metadata: {name: h}, \
+                spec: {node: n, interfaceName: eth0}}\n";
+    let named = |kind: &str, spec: &str| {
+        let text = format!(
+            "{bare}---\n{{apiVersion: projectcalico.org/v3, kind: {kind}, metadata: {{name: p, namespace: {}}}, \
+             spec: {{{spec}, ingress: [{{action: Deny}}]}}}}\n",
+            if kind.contains("Global") { "''" } else { "x" }
+        );
+        let world = world(&text);
+        let tiers = world.tiers();
+        let policy = tiers.iter().flat_map(|tier| &tier.policies).next().expect("a policy");
+        policy.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let global = |spec: &str| named("GlobalNetworkPolicy", spec);
+    assert_eq!(global("selector: all()"), "x/bare x/db x/web y/web h");
+    assert_eq!(global("namespaceSelector: all()"), "x/bare x/db x/web y/web");
+    assert_eq!(global("selector: all(), namespaceSelector: '!has(nothing)'"), "x/bare x/db x/web y/web");
+    assert_eq!(global("namespaceSelector: all() && team == 'blue'"), "y/web");
+    assert_eq!(global("serviceAccountSelector: all()"), "x/db x/web y/web");
+    assert_eq!(global("serviceAccountSelector: all() && kind == 'machine'"), "y/web");
+    // Nothing of a policy of a namespace is replaced.
+    assert_eq!(named("NetworkPolicy", "serviceAccountSelector: all()"), "x/bare x/db x/web");
 }
 
 /// A rule of one version's prefixes, negated ones too, says nothing of the other version: Felix leaves it
