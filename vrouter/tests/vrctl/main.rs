@@ -2,6 +2,7 @@
 //! captures read back by another parser.
 
 mod answers;
+mod batches;
 mod bench;
 mod capture;
 mod mock;
