@@ -182,6 +182,8 @@ fn the_command_line_tool_uses_the_api_and_what_answers_without_a_router() {
     // `bench` measures routers that it builds itself. On a CPU that is too old, nothing else may be asked.
     let offline = [
         ("policy.rs", "vrouter::control::policy"),
+        ("batch.rs", "vrouter::control::policy"),
+        ("cases.rs", "vrouter::control::policy"),
         ("ask.rs", "vrouter::control::policy"),
         ("bench/memory.rs", "vrouter::"),
         ("bench/role.rs", "vrouter::"),
