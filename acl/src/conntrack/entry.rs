@@ -6,7 +6,7 @@
 //!   head 2    lower port 16 | higher port 16 | zone 16 | protocol 8 | 5 | asker | IPv6 | opened by the lower end
 //!   head 3    egress generation 16 | ingress generation 16 | egress endpoint 16 | ingress endpoint 16
 //!
-//!   body 0-3  TCP windows (tcp.rs) or SCTP tags (sctp.rs)
+//!   body 0-3  TCP windows (tcp.rs), SCTP tags (sctp.rs), or the code of the ICMP question that opened the flow
 //!   body 4    packets of the opener 28 | bytes 36
 //!   body 5    the same of the replies
 //!   body 6    what has left words 4 and 5 above: packets 16 | bytes 16 || packets 16 | bytes 16

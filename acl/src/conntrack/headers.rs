@@ -118,7 +118,7 @@ pub struct Headers {
     pub src4: [u32; LANES],
     /// IPv4 destination, as a number.
     pub dst4: [u32; LANES],
-    /// TCP sequence number; SCTP verification tag.
+    /// TCP sequence number; SCTP verification tag; ICMP code.
     pub seq: [u32; LANES],
     /// TCP acknowledgment number; the initiate tag of an SCTP INIT or INIT-ACK.
     pub ack: [u32; LANES],

@@ -1,7 +1,9 @@
 //! Flows for people: whole, a few at a time.
 
+use super::atomic::Ordering;
 use super::entry::{Entry, FlowId, SideVerdict, State};
 use super::headers::Tuple;
+use super::icmp;
 use super::phase::{Phase, TICKS_PER_SECOND, Tick};
 use super::table::View;
 use super::track::Traffic;
@@ -13,6 +15,8 @@ pub struct Flow {
     pub id: FlowId,
     /// The opener's tuple.
     pub tuple: Tuple,
+    /// The code of the ICMP question that opened it; 0 where the protocol is another.
+    pub icmp_code: u8,
     /// How far it has come.
     pub phase: Phase,
     /// Milliseconds until it expires if it stays silent; 0 if it has.
@@ -52,9 +56,12 @@ impl View<'_> {
         let sides = entry.sides();
         let left = self.fixed.timeouts[state.phase_number()].saturating_sub(now.since(state.last_seen()));
         let [original, reply] = self.counted(id.entry());
+        let tuple = Tuple::from_key(&entry.key());
+        let code = self.protocol(id.entry()).0[0].load(Ordering::Relaxed) as u8;
         Flow {
             id,
-            tuple: Tuple::from_key(&entry.key()),
+            tuple,
+            icmp_code: if icmp::is(tuple.protocol) { code } else { 0 },
             phase: state.phase(),
             expires_in_ms: u64::from(left) * 1000 / u64::from(TICKS_PER_SECOND),
             egress: sides.side(false),

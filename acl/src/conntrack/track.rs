@@ -47,7 +47,10 @@ impl View<'_> {
                 Ok((phase, sctp.pack()))
             }
             _ if icmp::is(number) => match headers.kind[lane] {
-                kind if icmp::asks(number, kind) => Ok((Phase::IcmpUnreplied, [0; 4])),
+                kind if icmp::asks(number, kind) => {
+                    let code = u64::from(headers.seq[lane] & 0xff);
+                    Ok((Phase::IcmpUnreplied, [code, 0, 0, 0]))
+                }
                 kind if icmp::answers(number, kind) => Err(Invalid::IcmpUnasked),
                 _ => Err(Invalid::IcmpUntracked),
             },

@@ -24,7 +24,7 @@ pub(super) const PAGE: usize = 512;
 
 /// The packet that opened a flow.
 pub(super) fn packet(flow: &Flow) -> Packet {
-    let (source, destination, transport) = opener(&flow.tuple);
+    let (source, destination, transport) = opener(flow);
     Packet { source, destination, protocol: flow.tuple.protocol, transport }
 }
 

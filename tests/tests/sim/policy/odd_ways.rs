@@ -53,6 +53,29 @@ fn codes_of_icmp_decide() {
     assert_eq!(node.send("client", "web", 1, &question(8, 1, 28)), Ok(()));
 }
 
+#[test]
+fn the_code_that_opened_a_flow_counts_when_policy_changes() {
+    for (mut node, protocol, kind) in [(web(), 1, 8), (web6(), 58, 128)] {
+        let name = if protocol == 1 { "ICMP" } else { "ICMPv6" };
+        let rule =
+            |code: u8| format!("{{action: Allow, protocol: {name}, icmp: {{type: {kind}, code: {code}}}}}");
+        let question = |node: &Node, code: u8, id: u32| match (node.address("client"), node.address("web")) {
+            (IpAddr::V6(from), IpAddr::V6(to)) => packet::icmp6(from, to, kind, code, id << 16, b"?"),
+            _ => packet::icmp(kind, code, id << 16, b"?"),
+        };
+        let (plain, coded) = (question(&node, 0, 1), question(&node, 5, 2));
+        assert_eq!(node.send("client", "web", protocol, &plain), Ok(()));
+        assert_eq!(node.send("client", "web", protocol, &coded), Ok(()));
+        // Both flows are asked about again, each as it was opened.
+        ingress(&mut node, &rule(5));
+        assert_eq!(node.send("client", "web", protocol, &coded), Ok(()));
+        assert_eq!(node.send("client", "web", protocol, &plain), drop_of("policy-ingress"));
+        ingress(&mut node, &rule(0));
+        assert_eq!(node.send("client", "web", protocol, &coded), drop_of("policy-ingress"));
+        assert_eq!(node.send("client", "web", protocol, &plain), Ok(()));
+    }
+}
+
 /// Pods of IPv6.
 fn web6() -> Node {
     let mut node = Node::new();

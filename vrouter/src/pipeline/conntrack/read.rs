@@ -183,6 +183,7 @@ fn icmp(flows: &mut FlowState, lane: usize, bytes: &[u8]) -> Kind {
         IcmpMessage::Tracked => {
             let id = u16::from_be_bytes([*a, *b]);
             (headers.src_port[lane], headers.dst_port[lane]) = (id, id);
+            headers.seq[lane] = u32::from(*code);
             headers.zone[lane] = zone(headers.protocol[lane], *kind);
             Kind::Tracked
         }

@@ -119,7 +119,7 @@ fn fill(flows: &mut FlowState, lane: usize, flow: &Flow, tables: &Tables) {
         }
     };
     let transport = if read::is_icmp(flow.tuple.protocol) {
-        Some((u16::from(read::question(&flow.tuple)), 0))
+        Some((u16::from(read::question(&flow.tuple)), u16::from(flow.icmp_code)))
     } else {
         has_ports(flow.tuple.protocol).then_some((flow.tuple.src_port, flow.tuple.dst_port))
     };

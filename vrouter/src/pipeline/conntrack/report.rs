@@ -1,8 +1,11 @@
 //! What policy said, for counters and for the log: which rule, and of which packet.
+//!
+//! Fragments behind the first pass where it has passed, and ICMP errors where the flow does that they are
+//! about. No rule was asked of either, and none counts them; ports and drop reasons do.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use acl::conntrack::{Addresses, Tuple, has_ports};
+use acl::conntrack::{Addresses, Flow, has_ports};
 use acl::{Direction, Note, Program, RuleId};
 
 use super::{FlowState, read};
@@ -97,13 +100,14 @@ pub(in crate::pipeline) fn log(
 }
 
 /// The packet that opened a flow, as policy was asked about it.
-pub fn opener(tuple: &Tuple) -> (IpAddr, IpAddr, Option<(u16, u16)>) {
+pub fn opener(flow: &Flow) -> (IpAddr, IpAddr, Option<(u16, u16)>) {
+    let tuple = &flow.tuple;
     let (source, destination) = match tuple.addresses {
         Addresses::V4(source, destination) => (source.into(), destination.into()),
         Addresses::V6(source, destination) => (source.into(), destination.into()),
     };
     let transport = match read::is_icmp(tuple.protocol) {
-        true => Some((read::question(tuple).into(), 0)),
+        true => Some((read::question(tuple).into(), flow.icmp_code.into())),
         false => has_ports(tuple.protocol).then_some((tuple.src_port, tuple.dst_port)),
     };
     (source, destination, transport)
