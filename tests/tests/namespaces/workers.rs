@@ -243,8 +243,8 @@ fn queues_move(attach: Attach, queues: u32) {
 
     // Fifty times as many, in batches; none may overtake. Kernels receive them: a queue of a veth is a
     // queue of its other end too, and only who takes what is in all of them in one order knows of an
-    // order. As many as there can be would be too many: a device that gets no time on a core to
-    // take what is on its way is waited for a few milliseconds, and no longer.
+    // order. As many as there can be would be too many: a device that gets no time on a core to take what
+    // is on its way is not waited for without end.
     let ways = [(a, &two.pods[1]), (b, &one.pods[1])];
     let stop = AtomicBool::new(false);
     let received = std::thread::scope(|scope| {

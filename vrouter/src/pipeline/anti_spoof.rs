@@ -1,8 +1,8 @@
 //! Stage 3: does this pod send from an address of its own?
 //!
-//! A pod's packet carries one of the pod's own addresses as its source (its MAC was checked in
-//! parse), or one of the prefixes that its endpoint is allowed beside them. This comes before anything is believed of the packet: the flow that it belongs to, the
-//! policy of its source.
+//! A pod's packet has one of the pod's own addresses as its source (its MAC was checked in parse), or one of
+//! the prefixes that its endpoint is allowed beside them. This comes before anything is believed of the
+//! packet: the flow that it belongs to, the policy of its source.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -9,9 +9,10 @@ use crate::ids::{PortId, Timestamp};
 use crate::pipeline::hold;
 use crate::port::QueueIo;
 
-/// How long a worker waits for its devices to take what is in the transmit rings. One that
-/// is down never does.
-const PATIENCE: Duration = Duration::from_millis(5);
+/// How long a worker waits for its devices to take what is in the transmit rings: what is still there when a
+/// queue has moved may be overtaken. On a core that others want too, a device's turn may take some time slices
+/// of the kernel's scheduler to come.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// Looks at a gate before the core is left to another.
 const LOOKS: u32 = 64;
 
@@ -88,12 +89,15 @@ impl Worker {
         moved
     }
 
-    /// Whether every device has what it is to send.
+    /// Whether every device has what it is to send. One that is down never takes anything, and is not
+    /// waited for.
     fn drain_queues(&mut self) -> bool {
+        let tables = self.subscriber.tables();
         let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
         let mut drained = true;
         for owned in &mut self.queues {
-            drained &= owned.queue.drain(&mut io);
+            let is_up = tables.port(owned.port).is_some_and(|port| port.up);
+            drained &= owned.queue.drain(&mut io) | !is_up;
         }
         drained
     }
