@@ -230,8 +230,7 @@ mod tests {
     use crate::ids::PortId;
     use crate::pipeline::flow_log::FlowLog;
     use crate::pipeline::punt::PuntSender;
-    use crate::publish;
-    use crate::tables::flow_table;
+    use crate::tables::{NeighborTable, PolicyTables, flow_table};
 
     #[test]
     fn the_bucket_limits_bursts_and_rate() {
@@ -252,6 +251,21 @@ mod tests {
             Vec::new(),
             1,
         )
+    }
+
+    fn tables() -> Tables {
+        let policy = acl::Engine::new();
+        let policy = PolicyTables {
+            in_use: false,
+            hosts: false,
+            untracked: false,
+            classes4: policy.trie(acl::model::Family::V4).clone(),
+            classes6: policy.trie(acl::model::Family::V6).clone(),
+            generations: Arc::new([]),
+            flows: Arc::new(flow_table(64).unwrap()),
+        };
+        let (fib4, fib6) = (fib::FibWriter::new(), fib::FibWriter::new());
+        Tables::empty(fib4.reader(), fib6.reader(), Arc::new(NeighborTable::new()), policy)
     }
 
     /// A TCP super-packet of 1400 bytes of data for segments of 500.
@@ -291,9 +305,7 @@ mod tests {
 
     #[test]
     fn of_a_super_packet_no_more_than_its_first_segment_is_copied_and_only_within_the_limit() {
-        let flows = Arc::new(flow_table(64).unwrap());
-        let engine = crate::control::engine::Engine::new(flows, |tables| publish::channel(tables, 0).0);
-        let tables = engine.tables();
+        let tables = tables();
         let mut state = state();
         state.now = Timestamp::from_millis(5_000);
         let burst = super_packet(&mut state);

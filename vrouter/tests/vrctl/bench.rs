@@ -22,7 +22,7 @@ fn memory_alone_needs_nothing() {
     }
     let run = vrctl_in(&directory, "bench --memory-only --core 100000");
     assert_eq!(run.code, Some(1));
-    assert!(run.err.contains("there is no core 100000"), "{}", run.err);
+    assert!(run.err.contains("core 100000 is not for this process"), "{}", run.err);
 }
 
 #[test]

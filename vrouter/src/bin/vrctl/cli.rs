@@ -8,7 +8,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use fib::{AnyPrefix, PrefixError};
 use ipnet::IpNet;
-use vrouter::control::desired::to_ipnet;
 
 use crate::bench::BenchArguments;
 use crate::filter::parse_protocol;
@@ -460,8 +459,9 @@ fn parse_net(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
+    // Checked here, as it says what is wrong with host bits.
     let prefix: AnyPrefix = text.parse().map_err(|error: PrefixError| error.to_string())?;
-    Ok(to_ipnet(&prefix))
+    prefix.to_string().parse().map_err(|error: ipnet::AddrParseError| error.to_string())
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
