@@ -36,7 +36,6 @@
 
 use crate::Address;
 use crate::arena::{Generation, NIBBLE, SLOTS};
-#[cfg(not(feature = "loom"))]
 use crate::atomic::{AtomicU16, AtomicU32, Ordering};
 use crate::entry::{Entry, Taken};
 use crate::front::Front;

@@ -136,6 +136,22 @@ unsafe fn gather_16(mut from: __m512i, mask: u16, base: *const u32, index: __m51
     from
 }
 
+/// Writes words to those lanes of `to` that `lanes` has. A store under a mask costs more.
+///
+/// # Safety
+/// `to` has 16 lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn store_16(to: *mut u32, lanes: u16, words: __m512i) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match lanes {
+            u16::MAX => _mm512_storeu_si512(to.cast(), words),
+            _ => _mm512_mask_storeu_epi32(to.cast(), lanes, words),
+        }
+    }
+}
+
 /// As [`gather_16`] for 8 lanes; the mask is the sign of each lane of `mask`.
 ///
 /// # Safety
@@ -250,14 +266,8 @@ fn front_steps<const G: usize>(
         let lanes = (mask >> at) as u16;
         down |= u64::from(_mm512_cmpeq_epi32_mask(words[q], to_down) & lanes) << at;
         let groups = _mm512_mask_mov_epi32(words[q], _mm512_cmpgt_epi32_mask(words[q], last), none);
-        let to = out[at..at + 16].as_mut_ptr();
-        // SAFETY: `to` has 16 lanes. A store under a mask costs more.
-        unsafe {
-            match lanes {
-                u16::MAX => _mm512_storeu_si512(to.cast(), groups),
-                _ => _mm512_mask_storeu_epi32(to.cast(), lanes, groups),
-            }
-        }
+        // SAFETY: these are 16 lanes.
+        unsafe { store_16(out[at..at + 16].as_mut_ptr(), lanes, groups) };
     }
     down
 }

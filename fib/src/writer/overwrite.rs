@@ -14,7 +14,9 @@ use super::path::{Path, depth_of};
 use crate::arena::{NIBBLE, SLOTS};
 use crate::atomic::Ordering;
 use crate::entry::{Entry, Taken};
-use crate::kernel::{self, lanes};
+#[cfg(not(feature = "loom"))]
+use crate::kernel;
+use crate::kernel::lanes;
 use crate::{Address, Prefix, front};
 
 impl<A: Address> FibWriter<A> {

@@ -11,6 +11,7 @@
 //! reading in order, such as the addresses, and stop reading ahead; gathers do not. Where
 //! addresses come from memory, this alone is worth a fifth.
 
+use super::vector::Vector;
 use super::{Words, gather_16, word_16};
 use crate::Address;
 use crate::entry::Entry;
@@ -18,10 +19,9 @@ use crate::kernel::lanes;
 use crate::ranges::{ANSWERS, DOWN, END, INDEX, MIDDLE, OCTET, RANGE, ROOT, Ranges};
 use core::arch::asm;
 use core::arch::x86_64::{
-    __m256i, __m512i, _mm256_set1_epi32, _mm512_add_epi32, _mm512_and_si512, _mm512_cmpeq_epi32_mask,
-    _mm512_mask_add_epi32, _mm512_mask_loadu_epi32, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
-    _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_si512,
-    _mm512_testn_epi32_mask,
+    __m256i, __m512i, _mm256_set1_epi32, _mm512_add_epi32, _mm512_and_si512, _mm512_mask_add_epi32,
+    _mm512_mask_loadu_epi32, _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32,
+    _mm512_srli_epi32, _mm512_storeu_si512, _mm512_testn_epi32_mask,
 };
 
 const _: () = assert!(ROOT == 20 && MIDDLE == 32 && OCTET == 8 && END == 48);
@@ -151,17 +151,8 @@ fn steps<A: Address, const G: usize>(
         let lanes = (mask >> at) as u16;
         let below = named(leaves, LEAF);
         down |= u64::from(below & lanes) << at;
-        let group = _mm512_and_si512(leaves, _mm512_set1_epi32(Entry::GROUP_MASK as i32));
-        let groups = _mm512_mask_mov_epi32(group, _mm512_cmpeq_epi32_mask(leaves, none), none);
-        let groups = _mm512_mask_mov_epi32(groups, below, leaves);
-        let to = out[at..at + 16].as_mut_ptr();
-        // SAFETY: `to` has 16 lanes. A store under a mask costs more.
-        unsafe {
-            match lanes {
-                u16::MAX => _mm512_storeu_si512(to.cast(), groups),
-                _ => _mm512_mask_storeu_epi32(to.cast(), lanes, groups),
-            }
-        }
+        // SAFETY: these are 16 lanes; a CPU with the kernel's features runs it.
+        unsafe { leaves.store(out[at..at + 16].as_mut_ptr(), lanes) };
     }
     down
 }

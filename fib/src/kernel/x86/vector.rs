@@ -1,6 +1,6 @@
 //! What the steps down the trie need of a register: sixteen lanes of AVX-512, eight of AVX2.
 
-use super::{gather_8, gather_16, roots, word_8, word_16};
+use super::{gather_8, gather_16, roots, store_16, word_8, word_16};
 use crate::Address;
 use crate::arena::Generation;
 use crate::entry::Entry;
@@ -8,8 +8,8 @@ use core::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
     _mm256_maskstore_epi32, _mm256_movemask_ps, _mm256_or_si256, _mm256_set1_epi32, _mm256_setr_epi32,
     _mm256_sllv_epi32, _mm256_srl_epi32, _mm256_storeu_si256, _mm256_xor_si256, _mm512_and_si512,
-    _mm512_cmpeq_epi32_mask, _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
-    _mm512_or_si512, _mm512_set1_epi32, _mm512_srl_epi32, _mm512_storeu_si512, _mm512_testn_epi32_mask,
+    _mm512_cmpeq_epi32_mask, _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32,
+    _mm512_srl_epi32, _mm512_testn_epi32_mask,
 };
 
 /// Lanes side by side, as one register holds them.
@@ -103,15 +103,11 @@ impl Vector for __m512i {
 
     #[inline(always)]
     unsafe fn store(self, to: *mut u32, lanes: u16) {
-        // SAFETY: `to` has 16 lanes, as the caller promises. A store under a mask costs more.
+        // SAFETY: `to` has 16 lanes, as the caller promises, and the CPU AVX-512.
         unsafe {
             let none = _mm512_set1_epi32(-1);
             let group = _mm512_and_si512(self, _mm512_set1_epi32(Entry::GROUP_MASK as i32));
-            let groups = _mm512_mask_mov_epi32(group, _mm512_cmpeq_epi32_mask(self, none), none);
-            match lanes {
-                u16::MAX => _mm512_storeu_si512(to.cast(), groups),
-                _ => _mm512_mask_storeu_epi32(to.cast(), lanes, groups),
-            }
+            store_16(to, lanes, _mm512_mask_mov_epi32(group, _mm512_cmpeq_epi32_mask(self, none), none));
         }
     }
 }
