@@ -1,9 +1,9 @@
 //! Stage 2: takes tunnel packets out of their outer header.
 //!
 //! Only from a known peer to our own address, on an uplink (RFC 2003; the class of
-//! CVE-2020-10136). Outer fragments are dropped: the outer header says don't
-//! fragment, so honest peers send none. ECN by RFC 6040. What comes out is parsed
-//! and checked like any other packet.
+//! CVE-2020-10136). Outer fragments are dropped, since nothing is put together here: an outer
+//! header says don't fragment where the inner one does. ECN by RFC 6040. What comes out is
+//! parsed and checked like any other packet.
 
 use core::net::Ipv4Addr;
 
