@@ -400,7 +400,7 @@ impl<A: Address> FibWriter<A> {
                 return;
             }
             self.fib.ranges.add(Ranges::new(lines, self.advise));
-            self.room = self.room.anew();
+            self.room = self.room.anew(lines);
         }
     }
 

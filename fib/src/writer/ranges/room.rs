@@ -48,10 +48,18 @@ pub(in crate::writer) struct Room {
 }
 
 impl Room {
-    /// All of the memory but the root. What was ever retired counts on from `self`.
-    pub(super) fn anew(&self) -> Self {
-        let fresh = Ranges::ROOT_LINES as u32;
-        Self { fresh, retired_ever: self.retired_ever, patience: self.patience, ..Self::default() }
+    /// All of a memory of so many lines but the root. What was ever retired counts on from `self`. The lists of
+    /// what is free have room for all there is: no change of the table makes them longer.
+    pub(super) fn anew(&self, lines: usize) -> Self {
+        let below = lines - Ranges::ROOT_LINES;
+        let room = |class: Class| Vec::with_capacity(below / class.lines() as usize);
+        Self {
+            fresh: Ranges::ROOT_LINES as u32,
+            free: [Class::Line, Class::Octet, Class::Middle].map(room),
+            retired_ever: self.retired_ever,
+            patience: self.patience,
+            ..Self::default()
+        }
     }
 
     pub(in crate::writer) fn retired(&self) -> usize {
