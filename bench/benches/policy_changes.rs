@@ -5,6 +5,7 @@
 //! | a pod joins a set of `members` pods that 1,000 policies ask for, and leaves it | 100, 1,000, 10,000 members |
 //! | one label of a pod changes, and changes back: it leaves the set and joins it | the same |
 //! | one policy of `policies` gets another rule | 10, 100, 1,000 policies, 1,000 pods |
+//! | a namespace of 10 pods gets another label | 1,000, 10,000, 100,000 pods of other namespaces |
 //!
 //! Each with publishing and settling, without a router around it. Work in proportion to what changed
 //! shows as times that hardly move with the number beside it.
@@ -97,6 +98,25 @@ fn changes(c: &mut Criterion) {
             b.iter(|| {
                 port = if port == 60_000 { 20_000 } else { port + 1 };
                 world.apply(&policy(policies / 2, port));
+                publish(&mut world);
+            });
+        });
+    }
+    for others in [1000, 10_000, 100_000] {
+        let mut world = world(100, others);
+        for number in 0..10 {
+            let pod =
+                Endpoint { profiles: vec!["kns.y".to_owned()], ..pod(0x0a02_0000 + number, "app", "y") };
+            world.put_endpoint(EndpointKey::workload("y", format!("p{number}")), Some(pod));
+        }
+        let mut stage = 0;
+        group.bench_function(BenchmarkId::new("a namespace changes, other pods", others), |b| {
+            b.iter(|| {
+                stage += 1;
+                world.apply(&resource(&format!(
+                    "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: y, labels: {{ stage: s{} }} }}\n",
+                    stage % 2
+                )));
                 publish(&mut world);
             });
         });

@@ -34,6 +34,7 @@ pub mod conditions;
 pub mod endpoint;
 mod failsafe;
 pub mod host_places;
+mod keys_by_name;
 mod label_index;
 pub mod labels;
 pub mod overview;

@@ -17,6 +17,7 @@ use api::{DefaultAction, FailsafePort, Kind, Order, PolicySpec, Profile, Resourc
 
 use super::endpoint::{Endpoint, EndpointKey, policy_type};
 use super::failsafe;
+use super::keys_by_name::KeysByName;
 use super::label_index::SelectorIndex;
 use super::labels::{self, endpoint_labels, implied_profile, namespace_profile_name, policy_selector};
 use super::plan::{Compiled, Plan};
@@ -92,6 +93,10 @@ pub struct PolicyWorld {
     pub(super) tiers: BTreeMap<String, StoredTier>,
     pub(super) policies: BTreeMap<PolicyKey, StoredPolicy>,
     pub(super) policy_index: SelectorIndex<PolicyKey>,
+    /// Policies by tier.
+    pub(super) of_tier: KeysByName<PolicyKey>,
+    /// Endpoints by profile.
+    pub(super) of_profile: KeysByName<EndpointKey>,
     pub(super) profiles: BTreeMap<String, StoredProfile>,
     /// Inbound, outbound.
     pub(super) failsafe: [Vec<FailsafePort>; 2],
@@ -124,6 +129,8 @@ impl PolicyWorld {
             tiers: BTreeMap::new(),
             policies: BTreeMap::new(),
             policy_index: SelectorIndex::default(),
+            of_tier: KeysByName::default(),
+            of_profile: KeysByName::default(),
             profiles: BTreeMap::new(),
             failsafe: failsafe::defaults(),
             failsafe_version: 0,
@@ -237,18 +244,23 @@ impl PolicyWorld {
 
     /// Adds, changes or (with `None`) removes an endpoint.
     pub fn put_endpoint(&mut self, key: EndpointKey, endpoint: Option<Endpoint>) {
-        match endpoint {
-            Some(endpoint) => drop(self.endpoints.insert(key.clone(), endpoint)),
-            None => drop(self.endpoints.remove(&key)),
-        }
+        let profiles = endpoint.as_ref().map(|endpoint| endpoint.profiles.clone()).unwrap_or_default();
+        let old = match endpoint {
+            Some(endpoint) => self.endpoints.insert(key.clone(), endpoint),
+            None => self.endpoints.remove(&key),
+        };
+        let left = old.map(|old| old.profiles).unwrap_or_default();
+        left.iter().for_each(|profile| self.of_profile.remove(profile, &key));
+        profiles.iter().for_each(|profile| self.of_profile.insert(profile, &key));
         self.refresh_item(&key);
         self.marked.insert(key);
     }
 
     /// Marks every host endpoint.
     pub(super) fn mark_hosts(&mut self) {
-        let hosts = self.endpoints.keys().filter(|key| matches!(key, EndpointKey::Host { .. }));
-        self.marked.extend(hosts.cloned());
+        // Hosts come last.
+        let hosts = self.endpoints.range(EndpointKey::Host { name: String::new() }..);
+        self.marked.extend(hosts.map(|(key, _)| key.clone()));
     }
 
     fn next_version(&mut self) -> u64 {
@@ -267,12 +279,8 @@ impl PolicyWorld {
             }
             None => drop(self.tiers.remove(name)),
         }
-        let of_tier: Vec<Expr> = self
-            .policies
-            .values()
-            .filter(|policy| policy.spec.tier == name)
-            .map(|policy| policy.selector.clone())
-            .collect();
+        let of_tier = self.of_tier.of(name).filter_map(|key| self.policies.get(key));
+        let of_tier: Vec<Expr> = of_tier.map(|policy| policy.selector.clone()).collect();
         of_tier.iter().for_each(|selector| self.mark(selector));
     }
 
@@ -289,6 +297,7 @@ impl PolicyWorld {
         if let Some(old) = self.policies.remove(&key) {
             self.mark(&old.selector);
             self.policy_index.remove(&old.selector, &key);
+            self.of_tier.remove(&old.spec.tier, &key);
             self.waste.extend(old.rules);
         }
         let Some((spec, staged)) = new else { return };
@@ -321,6 +330,7 @@ impl PolicyWorld {
         });
         self.mark(&selector);
         self.policy_index.insert(&selector, &key);
+        self.of_tier.insert(&spec.tier, &key);
         self.policies.insert(key, StoredPolicy { spec, staged, selector, rules, version });
     }
 
@@ -331,18 +341,15 @@ impl PolicyWorld {
         if let Some(profile) = profile.or_else(|| implied_profile(name)) {
             self.store_profile(profile);
         }
-        let of_profile: Vec<EndpointKey> = self
-            .endpoints
-            .iter()
-            .filter(|(_, endpoint)| endpoint.profiles.iter().any(|profile| profile == name))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let of_profile: Vec<EndpointKey> = self.of_profile.of(name).cloned().collect();
         for key in of_profile {
             self.refresh_item(&key);
             self.marked.insert(key);
         }
         if let Some(namespace) = name.strip_prefix("kns.") {
-            let sets: Vec<_> = self.network_sets.keys().filter(|(of, _)| of == namespace).cloned().collect();
+            let sets = self.network_sets.range((namespace.to_owned(), String::new())..);
+            let sets: Vec<_> =
+                sets.map(|(key, _)| key).take_while(|(of, _)| of == namespace).cloned().collect();
             sets.iter().for_each(|(namespace, name)| self.refresh_network_set(namespace, name));
         }
     }
