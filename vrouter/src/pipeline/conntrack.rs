@@ -24,6 +24,7 @@ mod plain;
 mod read;
 mod reconsider;
 mod report;
+mod sweep;
 
 use acl::conntrack::{Found, Headers, Refused, SideVerdict, Tick, has_ports};
 use acl::{Action, Decided, Direction, Program, RuleId, Verdict};
@@ -38,10 +39,9 @@ use crate::tables::{PolicyTables, Role, Tables};
 use fragments::{FirstFragments, Word};
 pub(super) use report::log;
 pub use report::opener;
+use sweep::Sweep;
 
-/// Entries of the flow table that each burst looks at for expired flows.
-const SWEEP: u32 = 16;
-/// The same for a worker that wakes without work.
+/// Entries of the flow table that a worker looks at for expired flows before it sleeps.
 const IDLE_SWEEP: u32 = 256;
 /// What an endpoint without a program says.
 const DENIED: Verdict = Verdict { action: Action::Deny, rule: RuleId::NONE };
@@ -68,6 +68,7 @@ pub struct FlowState {
     egress: [Verdict; LANES],
     ingress: [Verdict; LANES],
     fragments: FirstFragments,
+    sweep: Sweep,
 }
 
 impl FlowState {
@@ -85,6 +86,7 @@ impl FlowState {
             egress: [DENIED; LANES],
             ingress: [DENIED; LANES],
             fragments: FirstFragments::new(seed),
+            sweep: Sweep::default(),
         }
     }
 
@@ -227,7 +229,10 @@ pub fn run(burst: &mut Burst, tables: &Tables, state: &mut WorkerState) {
     for lane in lanes(found.invalid | read.malformed) {
         flows.reason[lane] = DropReason::FlowInvalid;
     }
-    policy.flows.expire(now, SWEEP, &policy.generations);
+    let entries = flows.sweep.due(state.now, policy.flows.capacity().flows);
+    if entries != 0 {
+        policy.flows.expire(now, entries, &policy.generations);
+    }
     for lane in lanes(denied) {
         drop_denied(burst, lane, tables, state);
     }

@@ -426,6 +426,8 @@ impl Worker {
             self.begin(crate::clock::now());
         }
         self.state.counters.run.sleeps.add(1);
+        // Not behind it, when a packet waits.
+        pipeline::conntrack::sweep(self.subscriber.tables(), self.state.now);
         self.handoffs.bell().announce_sleep();
         let mut io = QueueIo { pool: &mut self.state.pool, counters: &self.state.counters };
         let work = self.queues.iter_mut().any(|owned| owned.queue.before_wait(&mut io))
@@ -436,7 +438,6 @@ impl Worker {
             let timeout = if self.state.hold.is_empty() { timeout } else { timeout.min(idle::HOLD_TICK) };
             self.ready.block(timeout);
             self.come_online();
-            pipeline::conntrack::sweep(self.subscriber.tables(), crate::clock::now());
         }
         self.handoffs.bell().announce_awake();
     }
