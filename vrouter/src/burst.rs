@@ -276,6 +276,32 @@ impl Burst {
         Ok(lane)
     }
 
+    /// Adds the packets that `next` gives, each a frame, where it begins and its length, until it has no more or no lane
+    /// is free; how many it were.
+    #[inline(always)]
+    pub fn push_each(
+        &mut self,
+        in_port: PortId,
+        mut next: impl FnMut() -> Option<(Frame, u16, u16)>,
+    ) -> usize {
+        let first = self.len as usize;
+        let mut lane = first;
+        let mut bit = 1_u64.checked_shl(self.len.into()).unwrap_or(0);
+        while lane < LANES
+            && let Some((frame, offset, len)) = next()
+        {
+            self.frames[lane] = frame;
+            self.meta.offset[lane] = offset;
+            self.meta.len[lane] = len;
+            self.meta.in_port[lane] = in_port;
+            self.alive |= bit;
+            bit <<= 1;
+            lane += 1;
+        }
+        self.len = lane as u8;
+        lane - first
+    }
+
     /// Takes a packet out of the burst: its lane dies and the caller owns the frame.
     #[inline]
     pub fn take(&mut self, lane: usize) -> Frame {

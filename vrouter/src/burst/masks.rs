@@ -9,8 +9,7 @@ pub const FEW: u32 = 4;
 /// Whether a mask has few lanes.
 #[inline]
 pub fn are_few(mask: u64) -> bool {
-    // Without an instruction that counts bits this is a fraction of counting them.
-    (0..FEW).fold(mask, |rest, _| rest & rest.wrapping_sub(1)) == 0
+    mask.count_ones() <= FEW
 }
 
 /// The lanes whose bits are set in `mask`, in order.

@@ -83,11 +83,16 @@ fn one_by_one(burst: &mut Burst, mask: u64, tables: &Tables, state: &mut WorkerS
         return;
     }
     state.ways.begin(tables, &state.hold);
+    // Kept apart from the burst's until the end: every packet would wait for what the one before has written there.
+    let (mut direct, mut to_host, mut tunnelled) = (0, 0, 0);
     for lane in lanes(mask) {
         let raw = burst.meta.group[lane];
         if let Some(found) = state.ways.get(raw) {
             state.tracer.note(burst, lane, Stage::Lookup, raw, found.adjacency.0);
-            found.note(burst, lane);
+            found.write(&mut burst.meta, lane);
+            direct |= u64::from(found.direct) << lane;
+            to_host |= u64::from(found.to_host) << lane;
+            tunnelled |= u64::from(found.tunnelled) << lane;
             continue;
         }
         match resolve(burst, lane, raw, tables, state) {
@@ -99,6 +104,9 @@ fn one_by_one(burst: &mut Burst, mask: u64, tables: &Tables, state: &mut WorkerS
             Found::Nothing => {}
         }
     }
+    burst.direct |= direct;
+    burst.to_host |= to_host;
+    burst.tunnelled |= tunnelled;
 }
 
 /// The way of a packet.
@@ -130,13 +138,17 @@ impl Way {
     /// Notes the way of one packet.
     #[inline(always)]
     fn note(&self, burst: &mut Burst, lane: usize) {
-        let meta = &mut burst.meta;
+        self.write(&mut burst.meta, lane);
+        self.mark(burst, 1 << lane);
+    }
+
+    #[inline(always)]
+    fn write(&self, meta: &mut Meta, lane: usize) {
         meta.adjacency[lane] = self.adjacency;
         meta.out_port[lane] = self.port;
         meta.mtu[lane] = self.mtu;
         meta.link.front[lane] = self.link.0;
         meta.link.back[lane] = self.link.1;
-        self.mark(burst, 1 << lane);
     }
 
     /// Notes the way of all packets of a mask.

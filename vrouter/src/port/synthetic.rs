@@ -21,6 +21,9 @@ pub const ROTATION: usize = 16_384;
 /// Bytes that a source copies for each packet, whatever its length.
 pub const COPIED: usize = 64;
 
+/// Frames up to which one by one is the faster way to pass them on.
+const FEW: usize = 8;
+
 /// A packet of at most [`COPIED`] bytes, from the Ethernet header on, without FCS.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Packet {
@@ -71,18 +74,20 @@ impl Source {
         let wanted = wanted.min(burst.room());
         self.post(wanted, io.pool);
         let area = io.pool.area();
-        let mut received = 0;
-        let ready = self.posted.len().min(wanted);
-        for mut frame in self.posted.drain(..ready) {
-            let packet = &self.packets[self.next];
-            self.next = if self.next + 1 == self.packets.len() { 0 } else { self.next + 1 };
+        let (packets, next) = (&self.packets[..], &mut self.next);
+        let mut posted = core::mem::take(&mut self.posted);
+        let first = posted.len().saturating_sub(wanted);
+        let received = burst.push_each(port, || {
+            let mut frame = if posted.len() > first { posted.pop()? } else { return None };
+            let packet = packets.get(*next)?;
+            *next = if *next + 1 == packets.len() { 0 } else { *next + 1 };
             let at = area.landing(&frame, COPIED);
             if let Some(bytes) = area.header_mut(&mut frame, at) {
                 *bytes = packet.bytes;
             }
-            // There is room: no more frames than lanes were taken.
-            received += usize::from(burst.push(frame, at, packet.len, port).is_ok());
-        }
+            Some((frame, at, packet.len))
+        });
+        self.posted = posted;
         self.post(wanted, io.pool);
         received
     }
@@ -90,9 +95,14 @@ impl Source {
     /// Sees to it that `count` frames are posted, if the router has as many.
     fn post(&mut self, count: usize, pool: &mut FramePool) {
         let missing = count.saturating_sub(self.posted.len());
-        if missing > 0 {
-            pool.warm(missing, COPIED);
+        pool.warm(missing, COPIED);
+        if missing > FEW {
             self.posted.extend(pool.alloc_burst(missing).1);
+        } else {
+            for _ in 0..missing {
+                let Some(frame) = pool.alloc() else { break };
+                self.posted.push(frame);
+            }
         }
     }
 }
@@ -126,6 +136,22 @@ impl Sink {
     pub fn new(rotation: usize) -> Self {
         Sink { kept: Vec::with_capacity(rotation), next: 0, rotation }
     }
+
+    /// Keeps a frame in the place of the oldest, once there are enough.
+    #[inline]
+    fn keep(&mut self, frame: Frame, pool: &mut FramePool) {
+        let oldest = if self.kept.len() < self.rotation {
+            self.kept.push(frame);
+            return;
+        } else if let Some(oldest) = self.kept.get_mut(self.next) {
+            core::mem::replace(oldest, frame)
+        } else {
+            // Nothing is kept.
+            frame
+        };
+        pool.free(oldest);
+        self.next = if self.next + 1 < self.rotation { self.next + 1 } else { 0 };
+    }
 }
 
 impl PortQueue for Sink {
@@ -136,23 +162,22 @@ impl PortQueue for Sink {
     fn tx_burst(&mut self, batch: &mut Vec<TxPacket>, io: &mut QueueIo<'_>) -> (u64, u64) {
         let packets = batch.len() as u64;
         let bytes = batch.iter().map(|packet| u64::from(packet.len)).sum();
-        let mut batch = batch.drain(..);
-        while self.kept.len() < self.rotation {
-            let Some(packet) = batch.next() else { return (packets, bytes) };
-            self.kept.push(packet.frame);
-        }
-        if self.rotation == 0 {
-            batch.for_each(|packet| io.pool.free(packet.frame));
+        if batch.len() <= FEW {
+            while let Some(packet) = batch.pop() {
+                self.keep(packet.frame, io.pool);
+            }
             return (packets, bytes);
         }
-        while batch.len() > 0 {
+        let mut batch = batch.drain(..);
+        while self.kept.len() == self.rotation && batch.len() > 0 && self.rotation > 0 {
             let oldest = self.kept[self.next..].iter_mut();
             let replaced = oldest.len().min(batch.len());
             for (kept, packet) in oldest.zip(batch.by_ref().take(replaced)) {
                 io.pool.free(core::mem::replace(kept, packet.frame));
             }
-            self.next = (self.next + replaced) % self.rotation;
+            self.next = if self.next + replaced == self.rotation { 0 } else { self.next + replaced };
         }
+        batch.for_each(|packet| self.keep(packet.frame, io.pool));
         (packets, bytes)
     }
 
