@@ -9,6 +9,7 @@
 //!  traffic ──── pings, TCP transfers and sessions, UDP exchanges
 //!  Generator ── numbered packets back to back, by vrouter-pktgen
 //!  Capture ──── packets on a device, decoded by tshark
+//!  Allocations ─ what a router's workers take from the allocator
 //! ```
 //!
 //! - Every name holds the id of the test process and a number, so that tests run side by side; a testbed
@@ -17,6 +18,7 @@
 //!   come.
 //! - Whatever a testbed needs and does not have is a failed test, with the reason.
 
+mod allocations;
 mod binaries;
 mod capture;
 mod config;
@@ -34,6 +36,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub use allocations::{Allocations, Counts};
 pub use binaries::binary;
 pub use capture::{Capture, Packet};
 pub use config::{Attach, Config, PodConfig, Pool, Route, Uplink};

@@ -1,6 +1,7 @@
 //! The real programs on real kernels, in network namespaces: a scenario a file.
 #![allow(clippy::unwrap_used)]
 
+mod allocations;
 mod attach_detach;
 mod checksums;
 mod exclusive_uplink;
