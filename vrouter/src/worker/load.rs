@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Where too few packets come to grow at all, the capacity is a lower bound, that of
-//! bursts as they are.
+//! bursts as they are. It is one, too, where a worker does next to nothing: its full bursts
+//! come out of the cold.
 //!
 //! Readers look about once a second and let old sums fade, half in ten seconds. Time
 //! that the kernel spends on the worker's core outside of it (receive processing there)
@@ -32,6 +33,8 @@ use crate::path_stage::PathStage;
 const HALF_LIFE: Duration = Duration::from_secs(10);
 /// Share of full bursts among all packets from which they speak for themselves.
 const MOSTLY_FULL: f64 = 0.5;
+/// The part of its capacity, one in so many, below which a worker is cold.
+const COLD: f64 = 32.0;
 /// Packets that a probe must hold beyond the mean to tell anything.
 const LEAST_GROWTH: f64 = 1.0;
 
@@ -83,7 +86,7 @@ impl Sums {
 pub struct Capacity {
     /// Packets a second.
     pub packets_per_second: f64,
-    /// It may be more: how much cheaper packets get in full bursts is not known.
+    /// It may be more: how much cheaper packets get in full bursts, or when more come, is not known.
     pub at_least: bool,
 }
 
@@ -142,7 +145,9 @@ impl LoadMeter {
                 self.load.packets_per_burst = packets / bursts;
             }
         }
-        self.load.capacity = capacity(&self.faded, run);
+        let cold = |found: f64| self.load.packets_per_second * COLD < found;
+        self.load.capacity = capacity(&self.faded, run)
+            .map(|found| Capacity { at_least: found.at_least || cold(found.packets_per_second), ..found });
         let packets = self.faded.sampled_packets;
         self.load.cycles =
             self.faded.stage_cycles.map(|cycles| if packets < 0.5 { 0.0 } else { cycles / packets });
@@ -229,13 +234,26 @@ mod tests {
         }
         // One that was stalled.
         run.probes[5].set(8, 1, 90_000);
-        meter.look(Timestamp::from_millis(1000), &run);
+        meter.look(Timestamp::from_millis(10), &run);
         let load = meter.load();
         let capacity = load.capacity.unwrap();
         assert!(near(capacity.packets_per_second, FULL) && !capacity.at_least, "{capacity:?}");
-        assert!(near(load.packets_per_second, 10_800.0) && near(load.packets_per_burst, 1.0909));
-        assert!(near(load.busy, (9900.0 * 400.0 + 10_800.0 * 50.0) / 1e9));
-        assert!(near(load.headroom().unwrap(), FULL - 10_800.0));
+        assert!(near(load.packets_per_second, 1_080_000.0) && near(load.packets_per_burst, 1.0909));
+        assert!(near(load.busy, (9900.0 * 400.0 + 10_800.0 * 50.0) / 1e7));
+        assert!(near(load.headroom().unwrap(), FULL - 1_080_000.0));
+    }
+
+    #[test]
+    fn a_cold_worker_can_do_more_than_its_probes_say() {
+        for (millis, cold) in [(10, false), (100, true)] {
+            let run = LoopCounters::default();
+            let mut meter = meter_at_start(&run);
+            book(&run, 9000, 1);
+            run.probes[0].set(64, 1, cost(64));
+            meter.look(Timestamp::from_millis(millis), &run);
+            let capacity = meter.load().capacity.unwrap();
+            assert!(near(capacity.packets_per_second, FULL) && capacity.at_least == cold, "{capacity:?}");
+        }
     }
 
     #[test]
@@ -247,7 +265,7 @@ mod tests {
         for (n, ns) in [cost(64), cost(64), 90_000].into_iter().enumerate() {
             run.probes[n + 1].set(64, 1, ns);
         }
-        meter.look(Timestamp::from_millis(1000), &run);
+        meter.look(Timestamp::from_millis(10), &run);
         let capacity = meter.load().capacity.unwrap();
         assert!(near(capacity.packets_per_second, FULL) && !capacity.at_least, "{capacity:?}");
     }
