@@ -43,8 +43,9 @@
 //! * **Tracking** locks the entry alone (bit 0 of its state) for the few dozen instructions of one packet; but not for a
 //!   datagram that changes nothing except the counters of its direction, which have a word of their own, and for a
 //!   segment that changes nothing but windows and counters only the words of its connection (`tcp::connection`), so that
-//!   one line is written. Locks are ordered buckets, entries, connections; no section under a lock loops over other
-//!   threads' work. What was found taken is counted ([`Conntrack::contention`]).
+//!   one line is written. With AVX-512 those of up to sixteen such segments at a time, none of which is waited for: what
+//!   is taken is tried again alone. Locks are ordered buckets, entries, connections; no section under a lock loops over
+//!   other threads' work. What was found taken is counted ([`Conntrack::contention`]).
 //! * **Order of memory.** An entry is written before its state (release), the state before the tag that leads to it
 //!   (release); readers load the tag, then the state (acquire), then the key. Freeing changes the incarnation before the
 //!   words are used again (release fence); readers compare it after the key (acquire fence). A verdict is stored before
@@ -182,6 +183,11 @@ impl<M: Deref<Target = [Line]>> Conntrack<M> {
     /// since the lookup, to `first`. ICMP errors change nothing.
     pub fn track(&self, headers: &Headers, mask: u64, now: Tick, found: &mut Found) {
         self.view().track(headers, mask, now, found);
+    }
+
+    /// The same as [`track`](Self::track) without vector instructions.
+    pub fn track_scalar(&self, headers: &Headers, mask: u64, now: Tick, found: &mut Found) {
+        self.view().track_scalar(headers, mask & found.hit & !found.related, now, found);
     }
 
     /// Opens the flow of a lane in `first` that policy has let pass, or finds that another packet did. In the second

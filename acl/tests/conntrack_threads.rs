@@ -6,7 +6,7 @@ mod conntrack;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use acl::conntrack::{Keep, Opened, Phase, Tuple};
+use acl::conntrack::{Keep, LANES, Opened, Phase, Tuple};
 use acl::{Action, Direction, RuleId, Verdict};
 use conntrack::{ACK, SYN, TCP, UDP, Worker, segment, table, tick, v4, v6};
 
@@ -167,6 +167,67 @@ fn both_directions_of_a_connection_at_two_workers() {
     assert_eq!(flow.original.packets, u64::from(ROUNDS) + 2);
     assert_eq!(flow.reply.packets, u64::from(ROUNDS) + 1);
     assert_eq!(flow.reply.bytes, 100 * (u64::from(ROUNDS) + 1));
+}
+
+/// Bursts in both directions of the same connections, in opposite orders and with segments between that need the flow's
+/// own lock: nobody waits for ever, and no packet is miscounted.
+#[test]
+fn bursts_of_both_directions_at_two_workers() {
+    const ROUNDS: u32 = 20_000;
+    const FLOWS: u32 = 40;
+    let table = table(64);
+    let connection = |n: u32| v4(n, 2, 3, 4, TCP);
+    for n in 0..FLOWS {
+        Worker::new(&table).connect(&connection(n), 1, tick(0)).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for turned in [false, true] {
+            let table = &table;
+            scope.spawn(move || {
+                let mut worker = Worker::new(table);
+                let mut random = 7 + u32::from(turned);
+                for round in 0..ROUNDS {
+                    let from = next(&mut random);
+                    for lane in 0..LANES {
+                        let n = from.wrapping_add(lane as u32) % FLOWS;
+                        let n = if turned { FLOWS - 1 - n } else { n };
+                        let (tuple, seq, ack) = match turned {
+                            false => (connection(n), 11, 21),
+                            true => (connection(n).reversed(), 21, 11),
+                        };
+                        worker.headers.set(lane, &tuple);
+                        // A SYN in the middle passes and changes nothing of the connection's windows.
+                        let odd = next(&mut random).is_multiple_of(50);
+                        let flags = if !odd {
+                            ACK
+                        } else if turned {
+                            SYN | ACK
+                        } else {
+                            SYN
+                        };
+                        worker.headers.set_tcp(lane, &segment(flags, seq, ack));
+                        worker.headers.len[lane] = 100;
+                    }
+                    let now = tick(u64::from(round / 1000));
+                    let Worker { headers, found, generations, .. } = &mut worker;
+                    table.lookup(headers, u64::MAX, generations, now, found);
+                    table.track(headers, u64::MAX, now, found);
+                    assert_eq!(found.hit, u64::MAX);
+                }
+            });
+        }
+    });
+    let mut counted = [0; 2];
+    for n in 0..FLOWS {
+        let now = tick(20);
+        let (flow, _) = table.find(&connection(n), now).unwrap();
+        let flow = table.get(flow, now).unwrap();
+        assert_eq!(flow.phase, Phase::TcpEstablished);
+        assert_eq!(flow.original.bytes, 100 * flow.original.packets);
+        counted = [counted[0] + flow.original.packets, counted[1] + flow.reply.packets];
+    }
+    let sent = u64::from(ROUNDS) * LANES as u64;
+    assert_eq!(counted, [sent + 2 * u64::from(FLOWS), sent + u64::from(FLOWS)]);
 }
 
 /// A verdict and its generation are seen together: whoever does not have to ask again has the new verdict.

@@ -1,4 +1,4 @@
-//! The lookup with AVX-512: eight lanes side by side.
+//! Lookup and tracking with AVX-512: eight lanes side by side. This is the lookup; tracking is in `segments`.
 //!
 //! ```text
 //!   group of 8 lanes   step 0    1      2        3        4      ...
@@ -22,10 +22,18 @@
 //! that may touch shared memory as an atomic load does, and not moved across the other reads. The processor performs
 //! each aligned word of a wider load in one piece, and loads in program order (Intel SDM vol. 3, 9.1.1 and 9.2; AMD APM
 //! vol. 2, 7.2 and 7.3.2). The protocol is that of the scalar code: tag, state, key, state again.
+//!
+//! **And writing them.** Locks are taken by locked instructions, which nothing passes in either direction. Other stores
+//! are assembly too, and the processor makes them visible in program order (the same sections): whoever sees the lock
+//! free sees what was written under it. The last store writes two words at once, 16 bytes that are aligned, which
+//! processors with AVX do in one piece.
 #![allow(unsafe_code)] // Intrinsics, and loads of shared words by assembly.
 
+mod acknowledgments;
+mod bodies;
 mod columns;
 mod heads;
+mod segments;
 
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -43,6 +51,7 @@ use super::phase::Tick;
 use super::table::View;
 use columns::{halves, load, mix, octets, store, words};
 use heads::{keys_and_policies, states};
+pub(super) use segments::track;
 
 /// Lanes of a group.
 const GROUP: usize = 8;
@@ -61,6 +70,7 @@ impl Available {
     pub(super) fn detect() -> Option<Self> {
         let all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512cd")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("bmi1")
@@ -120,8 +130,9 @@ fn lookup_wide(
 }
 
 /// Addresses in whole cache lines.
+#[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Pointers([*const u8; LANES]);
+struct Pointers<const N: usize = LANES>([*const u8; N]);
 
 /// What all stages of a burst need, and what they find.
 struct Burst<'a> {
@@ -435,7 +446,14 @@ impl<'a> Burst<'a> {
     }
 }
 
-impl Pointers {
+impl Pointers<GROUP> {
+    #[inline(always)]
+    fn all(&self) -> [*const u8; GROUP] {
+        core::array::from_fn(|lane| self.get(lane))
+    }
+}
+
+impl<const N: usize> Pointers<N> {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn store(&mut self, group: usize, pointers: __m512i) {

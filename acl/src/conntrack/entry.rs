@@ -52,6 +52,8 @@ const VERDICTS: usize = 7;
 /// The largest rule number that fits beside the action.
 pub(super) const MAX_RULE: u32 = (1 << 31) - 1;
 const DENY: u32 = 1 << 31;
+/// What is compared of a state with that of a settled flow.
+pub(super) const SETTLED: u64 = LOCK | INCARNATION | SEEN | PHASE;
 
 /// A flow in the table, as long as it lives: later users of the entry have other ids.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -114,8 +116,14 @@ impl State {
     /// Whether this is the flow `id`, not locked, in this phase and seen at this time.
     #[inline(always)]
     pub(super) fn is_settled(self, id: FlowId, phase: Phase, seen: Tick) -> bool {
-        let wanted = State(id.0 & INCARNATION).with(phase, seen).0;
-        (self.0 ^ wanted) & (LOCK | INCARNATION | SEEN | PHASE) == 0
+        let wanted = State::settled(phase, seen).0 | id.0 & INCARNATION;
+        (self.0 ^ wanted) & SETTLED == 0
+    }
+
+    /// A flow's state in this phase, seen at this time, without its incarnation.
+    #[inline(always)]
+    pub(super) fn settled(phase: Phase, seen: Tick) -> State {
+        State(0).with(phase, seen)
     }
 
     #[inline(always)]

@@ -238,6 +238,13 @@ impl<'a> Parts<'a> {
         self.heads.as_ptr().cast()
     }
 
+    /// The first byte of the bodies, 64 bytes for each entry.
+    #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+    #[inline]
+    pub(super) fn bodies_start(&self) -> *const u8 {
+        self.bodies.as_ptr().cast()
+    }
+
     /// The head of an entry; `None` for a number out of range, which damaged memory may lead to.
     #[inline(always)]
     pub(super) fn head(&self, entry: u32) -> Option<&'a [AtomicU64; 4]> {

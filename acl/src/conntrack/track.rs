@@ -1,6 +1,8 @@
 //! A packet of a known flow: state, time, counters.
 
 use super::atomic::{AtomicU64, Ordering};
+#[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+use super::avx512;
 use super::entry::FlowId;
 use super::error::Invalid;
 use super::found::Found;
@@ -18,9 +20,9 @@ const AHEAD: usize = 16;
 /// Bits of a counters' word that are bytes; those above are packets.
 const PACKETS_SHIFT: u32 = 36;
 /// One packet in a counters' word.
-const PACKET: u64 = 1 << PACKETS_SHIFT;
+pub(super) const PACKET: u64 = 1 << PACKETS_SHIFT;
 /// The highest bits of packets and bytes: when they are reached, they go to the word above.
-const HIGHEST: u64 = 1 << 63 | 1 << (PACKETS_SHIFT - 1);
+pub(super) const HIGHEST: u64 = 1 << 63 | 1 << (PACKETS_SHIFT - 1);
 
 impl View<'_> {
     /// Whether a lane's packet may open a flow, if policy lets it.
@@ -61,6 +63,15 @@ impl View<'_> {
     /// Applies the packets of `mask` to their flows, in their order.
     pub(super) fn track(&self, headers: &Headers, mask: u64, now: Tick, found: &mut Found) {
         let tracked = mask & found.hit & !found.related;
+        #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+        if let Some(available) = self.fixed.wide {
+            return avx512::track(available, self, headers, tracked, now, found);
+        }
+        self.track_scalar(headers, tracked, now, found);
+    }
+
+    /// The same without vector instructions, of lanes that are hits and no errors.
+    pub(super) fn track_scalar(&self, headers: &Headers, tracked: u64, now: Tick, found: &mut Found) {
         let mut ahead = lanes(tracked);
         for lane in ahead.by_ref().take(AHEAD) {
             self.parts.fetch_body(found.flow[lane].entry());
@@ -69,16 +80,30 @@ impl View<'_> {
             if let Some(lane) = ahead.next() {
                 self.parts.fetch_body(found.flow[lane].entry());
             }
-            let (id, reply) = (found.flow[lane], found.reply >> lane & 1 != 0);
-            let verdicts = match headers.protocol[lane] {
-                protocol::TCP => self.settled_segment(headers, lane, id, reply, now),
-                protocol::UDP => self.settled_datagram(headers, lane, id, reply, now),
-                _ => None,
-            };
-            match verdicts {
-                Some(verdicts) => found.verdicts[lane] = verdicts,
-                None => self.apply(headers, lane, now, found),
-            }
+            self.track_one(headers, lane, now, found);
+        }
+    }
+
+    /// The same, where the bodies have been fetched.
+    #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+    #[inline(never)]
+    pub(super) fn track_each(&self, headers: &Headers, tracked: u64, now: Tick, found: &mut Found) {
+        for lane in lanes(tracked) {
+            self.track_one(headers, lane, now, found);
+        }
+    }
+
+    #[inline(always)]
+    fn track_one(&self, headers: &Headers, lane: usize, now: Tick, found: &mut Found) {
+        let (id, reply) = (found.flow[lane], found.reply >> lane & 1 != 0);
+        let verdicts = match headers.protocol[lane] {
+            protocol::TCP => self.settled_segment(headers, lane, id, reply, now),
+            protocol::UDP => self.settled_datagram(headers, lane, id, reply, now),
+            _ => None,
+        };
+        match verdicts {
+            Some(verdicts) => found.verdicts[lane] = verdicts,
+            None => self.apply(headers, lane, now, found),
         }
     }
 
@@ -218,6 +243,12 @@ impl View<'_> {
     #[inline(always)]
     fn count(&self, number: u32, reply: bool, len: u32) {
         count(self.protocol(number).1, reply, len);
+    }
+
+    /// Takes over what has reached the highest bits of a direction's counters.
+    #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+    pub(super) fn carry(&self, number: u32, reply: bool) {
+        carry(self.protocol(number).1, reply);
     }
 
     /// Packets and bytes of a flow's two directions.

@@ -42,6 +42,15 @@ pub(super) fn store(column: &mut [u64; LANES], group: usize, words: __m512i) {
     unsafe { _mm512_storeu_si512(column[group * GROUP..(group + 1) * GROUP].as_mut_ptr().cast(), words) }
 }
 
+/// Stores the words of some lanes of a group.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn store_some(column: &mut [u64; LANES], group: usize, some: __mmask8, words: __m512i) {
+    let column = &mut column[group * GROUP..(group + 1) * GROUP];
+    // SAFETY: a group's eight words are 64 writable bytes.
+    unsafe { _mm512_mask_storeu_epi64(column.as_mut_ptr().cast(), some, words) }
+}
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl")]
 pub(super) fn words(column: &[u32; LANES], group: usize) -> __m512i {

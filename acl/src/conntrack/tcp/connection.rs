@@ -3,6 +3,7 @@
 //! ```text
 //!   in the common case   lock the words -> the flow still lives, is established, seen in this tick, not locked?
 //!                        -> judge -> side's word, counters -> unlock: store word 3          the head is only read
+//!   eight such at once   lock all words -> those that are of this case advance; the others are unlocked, then go alone
 //!   else                 lock the flow -> lock the words -> Tcp::segment -> unlock the words, the flow
 //!   opening              lock the words -> write them -> unlock
 //! ```
@@ -32,6 +33,12 @@ impl<'v> Connection<'v> {
         let free = last & LOCK == 0
             && self.0[LAST].compare_exchange(last, last | LOCK, Ordering::Acquire, Ordering::Relaxed).is_ok();
         free.then_some(LockedConnection { words: self.0, last })
+    }
+
+    /// Unlocks words that the vector kernel has locked and leaves as they were.
+    #[cfg(all(target_arch = "x86_64", not(any(feature = "loom", miri))))]
+    pub(in super::super) fn give_back(self) {
+        self.0[LAST].fetch_and(!LOCK, Ordering::Release);
     }
 
     /// Locks the words.

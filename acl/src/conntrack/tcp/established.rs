@@ -4,12 +4,15 @@
 use super::*;
 
 /// The bits of a side in word 2.
-const ACKNOWLEDGED: u32 = 1;
-const UNITS_SHIFT: u32 = 6;
-const MAX_UNITS: u32 = (1 << 26) - 1;
+pub(in super::super) const ACKNOWLEDGED: u32 = 1;
+pub(in super::super) const UNITS_SHIFT: u32 = 6;
+pub(in super::super) const MAX_UNITS: u32 = (1 << 26) - 1;
 /// The bits of word 3 that a segment leaves as they are: FINs and "not checked".
-const KEPT: u64 = 7 << 36;
-const NOT_CHECKED: u64 = 1 << 36;
+pub(in super::super) const KEPT: u64 = 7 << 36;
+pub(in super::super) const NOT_CHECKED: u64 = 1 << 36;
+/// The flags of a plain segment, of those that matter.
+pub(in super::super) const PLAIN: u8 = ACK;
+pub(in super::super) const PLAIN_OF: u8 = CHECKED & !URG;
 
 /// What an acknowledgment reads of its connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +30,7 @@ pub(in super::super) struct Known {
 /// Whether a segment may be one that [`acknowledgment`] judges.
 #[inline(always)]
 pub(in super::super) fn is_plain(flags: u8) -> bool {
-    flags & (CHECKED & !URG) == ACK
+    flags & PLAIN_OF == PLAIN
 }
 
 /// The words after a plain segment of an established connection, or nothing where the long way must judge it. Nothing
