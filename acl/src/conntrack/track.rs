@@ -183,7 +183,6 @@ impl View<'_> {
         let phase = state.phase();
         match self.step(headers, lane, id.entry(), phase, reply) {
             Step::Pass(next) => {
-                self.count(id.entry(), reply, headers.len[lane]);
                 if next != phase {
                     self.moved(entry, phase, next);
                 }
@@ -191,10 +190,7 @@ impl View<'_> {
                 let seen = if now.since(state.last_seen()) == 0 { Tick(state.last_seen()) } else { now };
                 locked.unlock(next, seen);
             }
-            Step::Ignore => {
-                self.count(id.entry(), reply, headers.len[lane]);
-                locked.unlock_unchanged();
-            }
+            Step::Ignore => locked.unlock_unchanged(),
             Step::Drop(reason) => {
                 locked.unlock_unchanged();
                 found.refuse(lane, reason);
@@ -208,16 +204,22 @@ impl View<'_> {
         }
     }
 
-    /// What a packet makes of a flow whose entry is locked.
+    /// What a packet makes of a flow whose entry is locked. It is counted if it passes.
     #[inline(always)]
     fn step(&self, headers: &Headers, lane: usize, number: u32, phase: Phase, reply: bool) -> Step {
-        match headers.protocol[lane] {
+        let len = headers.len[lane];
+        let step = match headers.protocol[lane] {
             protocol::TCP => {
-                let connection = Connection(self.protocol(number).0).lock(self.parts.contention());
+                let (words, counters) = self.protocol(number);
+                let connection = Connection(words).lock(self.parts.contention());
                 let mut tcp = Tcp::unpack(connection.read());
                 let step = tcp.segment(phase, reply, &headers.tcp(lane), &self.fixed.tcp);
+                if matches!(step, Step::Pass(_) | Step::Ignore) {
+                    // While the words are locked: the vector kernel writes the counters of both directions.
+                    count(counters, reply, len);
+                }
                 connection.write(tcp.pack());
-                step
+                return step;
             }
             protocol::UDP | protocol::UDPLITE => Step::Pass(if reply { Phase::UdpReplied } else { phase }),
             protocol::SCTP => {
@@ -229,7 +231,11 @@ impl View<'_> {
             }
             protocol::ICMP | protocol::ICMPV6 => Step::Pass(if reply { Phase::IcmpReplied } else { phase }),
             _ => Step::Pass(if reply { Phase::OtherReplied } else { phase }),
+        };
+        if matches!(step, Step::Pass(_) | Step::Ignore) {
+            self.count(number, reply, len);
         }
+        step
     }
 
     /// The protocol's words of a body, and those of the counters.
