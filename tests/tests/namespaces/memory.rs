@@ -45,6 +45,29 @@ fn a_plan_is_right_within_a_tenth() {
     }
 }
 
+/// A node as large as they come, but for the number of pods, which take a while to attach.
+#[test]
+fn a_plan_of_a_large_node_is_right_too() {
+    const PODS: usize = 60;
+    let mut net = TwoNodes::new([&[Attach::Tap; PODS], &[]]);
+    let config = &mut net.nodes[0].config;
+    "10.77.1.0/24".clone_into(&mut config.blocks[0]);
+    config.memory = "flows = 1000000".to_owned();
+    config.workers = "cores = [0, 1]".to_owned();
+    config.routes.extend((0..100_000_u32).map(|number| Route {
+        prefix: format!("{}/24", Ipv4Addr::from(0x1400_0000 + (number << 9))),
+        via: "172.30.5.12".to_owned(),
+    }));
+    let net = net.start();
+    let node = &net.nodes[0];
+    assert_eq!(ping(&node.pods[0].netns, node.pods[PODS - 1].ip4, 1).received, 1);
+    let taken = resident(node.router.pid());
+    let (planned, text) = planned(&net, "");
+    let ratio = planned as f64 / taken as f64;
+    eprintln!("planned {planned}, resident {taken}: {ratio:.3}\n{text}");
+    assert!((0.9..1.1).contains(&ratio), "planned {planned}, resident {taken}\n{text}");
+}
+
 #[test]
 fn larger_tables_take_more_and_are_named() {
     let net = TwoNodes::new([&[Attach::Tap], &[]]).start();
