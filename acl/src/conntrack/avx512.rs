@@ -130,9 +130,8 @@ fn lookup_wide(
 }
 
 /// Addresses in whole cache lines.
-#[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Pointers<const N: usize = LANES>([*const u8; N]);
+struct Pointers([*const u8; LANES]);
 
 /// What all stages of a burst need, and what they find.
 struct Burst<'a> {
@@ -446,20 +445,19 @@ impl<'a> Burst<'a> {
     }
 }
 
-impl Pointers<GROUP> {
-    #[inline(always)]
-    fn all(&self) -> [*const u8; GROUP] {
-        core::array::from_fn(|lane| self.get(lane))
-    }
-}
-
-impl<const N: usize> Pointers<N> {
+impl Pointers {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn store(&mut self, group: usize, pointers: __m512i) {
         let group = &mut self.0[group * GROUP..(group + 1) * GROUP];
         // SAFETY: eight addresses are 64 writable bytes.
         unsafe { _mm512_storeu_si512(group.as_mut_ptr().cast(), pointers) }
+    }
+
+    /// Those of a group's lanes.
+    #[inline(always)]
+    fn group(&self, group: usize) -> [*const u8; GROUP] {
+        core::array::from_fn(|lane| self.get(group * GROUP + lane))
     }
 
     /// A lane's, from memory: the compiler would take it out of the vector's register, which is slower.

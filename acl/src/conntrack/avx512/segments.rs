@@ -80,12 +80,6 @@ fn track_wide(view: &View<'_>, headers: &Headers, tracked: u64, now: Tick, found
         view.track_scalar(headers, tracked & !segments, now, found);
     }
     let nobody = Line::default();
-    let claim = Claim {
-        body: Pointers([core::ptr::null(); GROUP]),
-        head: Pointers([core::ptr::null(); GROUP]),
-        wanted: 0,
-        ours: 0,
-    };
     let mut burst = Burst {
         view,
         headers,
@@ -97,7 +91,10 @@ fn track_wide(view: &View<'_>, headers: &Headers, tracked: u64, now: Tick, found
         heads: view.parts.heads_start(),
         last_entry: view.parts.flows() - 1,
         nobody: (&raw const nobody).cast(),
-        claims: [claim; LANES / GROUP],
+        body: Pointers([core::ptr::null(); LANES]),
+        head: Pointers([core::ptr::null(); LANES]),
+        wanted: [0; LANES / GROUP],
+        ours: [0; LANES / GROUP],
     };
     for group in 0..DISTANCE {
         burst.prepare(group, found);
@@ -157,18 +154,12 @@ struct Burst<'a> {
     last_entry: u32,
     /// A line that is no entry's, for lanes that are not taken.
     nobody: *const u8,
-    claims: [Claim; LANES / GROUP],
-}
-
-/// A group whose connections are, or are to be, locked.
-#[derive(Clone, Copy)]
-struct Claim {
     /// Where each lane's body and head lie.
-    body: Pointers<GROUP>,
-    head: Pointers<GROUP>,
-    /// The lanes that are to be claimed, and those whose connection is locked by us.
-    wanted: __mmask8,
-    ours: __mmask8,
+    body: Pointers,
+    head: Pointers,
+    /// By group: the lanes that are to be claimed, and those whose connection is locked by us.
+    wanted: [__mmask8; LANES / GROUP],
+    ours: [__mmask8; LANES / GROUP],
 }
 
 /// What was read of a group that is claimed.
@@ -201,7 +192,6 @@ impl Burst<'_> {
         let first = group * GROUP;
         let plain = (self.plain >> first) as __mmask8;
         let settled = self.settled(group, found);
-        let claim = &mut self.claims[group];
         let entries = _mm512_srli_epi64::<32>(flows(found, group));
         let segments = _mm512_set1_epi64((self.segments >> first & 0xff) as i64);
         let earliest = _mm512_testn_epi64_mask(_mm512_conflict_epi64(entries), segments);
@@ -213,17 +203,17 @@ impl Burst<'_> {
             _mm512_mask_add_epi64(nobody, lanes, offsets, _mm512_set1_epi64(start as i64))
         };
         let bodies = _mm512_slli_epi64::<BODY_BITS>(entries);
-        claim.body.store(0, place(self.bodies, bodies, __mmask8::MAX));
+        self.body.store(group, place(self.bodies, bodies, __mmask8::MAX));
         for lane in 0..GROUP {
-            fetch(claim.body.get(lane));
+            fetch(self.body.get(first + lane));
         }
-        claim.head.store(0, place(self.heads, _mm512_slli_epi64::<HEAD_BITS>(entries), wanted));
+        self.head.store(group, place(self.heads, _mm512_slli_epi64::<HEAD_BITS>(entries), wanted));
         // SAFETY: every head is that of an entry in range, or a line of ours.
-        let wanted = wanted & are_settled(unsafe { states(claim.head.all()) }, settled);
+        let wanted = wanted & are_settled(unsafe { states(self.head.group(group)) }, settled);
         if wanted != __mmask8::MAX {
-            claim.body.store(0, place(self.bodies, bodies, wanted));
+            self.body.store(group, place(self.bodies, bodies, wanted));
         }
-        claim.wanted = if wanted.count_ones() < FEW { 0 } else { wanted };
+        self.wanted[group] = if wanted.count_ones() < FEW { 0 } else { wanted };
     }
 
     /// What the states of a group's flows are if they are settled.
@@ -239,10 +229,10 @@ impl Burst<'_> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2")]
     fn claim(&mut self, group: usize) {
-        let claim = &mut self.claims[group];
-        if claim.wanted != 0 {
+        let wanted = self.wanted[group];
+        if wanted != 0 {
             // SAFETY: every body is that of an entry in range, or a line of ours.
-            claim.ours = claim.wanted & unsafe { lock(claim.body.all()) };
+            self.ours[group] = wanted & unsafe { lock(self.body.group(group)) };
         }
     }
 
@@ -252,7 +242,7 @@ impl Burst<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2")]
     fn claim_ahead(&mut self, group: usize, found: &Found) -> bool {
         if let Some(before) = group.checked_sub(1)
-            && self.claims[before].ours != (self.segments >> (before * GROUP)) as __mmask8
+            && self.ours[before] != (self.segments >> (before * GROUP)) as __mmask8
         {
             return false;
         }
@@ -260,8 +250,7 @@ impl Burst<'_> {
             return false;
         }
         self.claim(group);
-        let claim = &self.claims[group];
-        let all = claim.ours == claim.wanted;
+        let all = self.ours[group] == self.wanted[group];
         if !all {
             self.give_back(group, found);
         }
@@ -272,9 +261,8 @@ impl Burst<'_> {
     #[cold]
     #[inline(never)]
     fn give_back(&mut self, group: usize, found: &Found) {
-        let claim = &mut self.claims[group];
-        let ours = u64::from(claim.ours) << (group * GROUP);
-        claim.ours = 0;
+        let ours = u64::from(self.ours[group]) << (group * GROUP);
+        self.ours[group] = 0;
         self.unlock(ours, found);
     }
 
@@ -288,11 +276,10 @@ impl Burst<'_> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2")]
     fn read(&self, group: usize, found: &Found) -> Words {
-        let claim = &self.claims[group];
-        if claim.ours == 0 {
+        if self.ours[group] == 0 {
             return Words::none();
         }
-        let (at, head) = (claim.body.all(), claim.head.all());
+        let (at, head) = (self.body.group(group), self.head.group(group));
         // SAFETY: every body and head is that of an entry in range, or a line of ours.
         let (state, connection, others) = unsafe { (states(head), columns::<0>(at), columns::<32>(at)) };
         let [counted, counted_back, _, verdicts] = others;
@@ -306,8 +293,7 @@ impl Burst<'_> {
     fn finish(&mut self, group: usize, read: &Words, found: &mut Found) -> u64 {
         let first = group * GROUP;
         let segments = self.segments & 0xff << first;
-        let claim = &self.claims[group];
-        let (ours, [opener, peer, windows, last]) = (claim.ours, read.connection);
+        let (ours, [opener, peer, windows, last]) = (self.ours[group], read.connection);
         if ours == 0 {
             return segments;
         }
@@ -329,10 +315,10 @@ impl Burst<'_> {
         let (fits, after) = acknowledgments(known, columns);
         let done = ours & read.settled & both(fits);
         let [counted, counted_back] = read.counted;
-        if done != claim.wanted {
+        if done != self.wanted[group] {
             self.leave_out(group, done, found);
         }
-        let at = self.claims[group].body.all();
+        let at = self.body.group(group);
 
         let packet = _mm512_or_si512(words(&headers.len, group), _mm512_set1_epi64(PACKET as i64));
         let counted = _mm512_mask_add_epi64(counted, !reply, counted, packet);
@@ -362,11 +348,11 @@ impl Burst<'_> {
     #[cold]
     #[inline(never)]
     fn leave_out(&mut self, group: usize, done: __mmask8, found: &Found) {
-        let claim = &mut self.claims[group];
+        let first = group * GROUP;
         for lane in lanes(u64::from(!done)) {
-            claim.body.0[lane] = self.nobody;
+            self.body.0[first + lane] = self.nobody;
         }
-        let unfit = u64::from(claim.ours & !done) << (group * GROUP);
+        let unfit = u64::from(self.ours[group] & !done) << first;
         self.unlock(unfit, found);
     }
 
