@@ -51,8 +51,9 @@ use crate::conntrack::track::{HIGHEST, PACKET};
 
 /// Steps from preparing a group to claiming it.
 const DISTANCE: usize = 3;
-/// Fewer lanes are faster one by one.
-const FEW: u32 = 3;
+/// Fewer segments of a burst, or of a group, are faster one by one.
+const FEW: u32 = 8;
+const FEW_IN_GROUP: u32 = 5;
 /// Bytes of a body, as a power of two.
 const BODY_BITS: u32 = size_of::<Line>().ilog2();
 
@@ -213,7 +214,7 @@ impl Burst<'_> {
         if wanted != __mmask8::MAX {
             self.body.store(group, place(self.bodies, bodies, wanted));
         }
-        self.wanted[group] = if wanted.count_ones() < FEW { 0 } else { wanted };
+        self.wanted[group] = if wanted.count_ones() < FEW_IN_GROUP { 0 } else { wanted };
     }
 
     /// What the states of a group's flows are if they are settled.
