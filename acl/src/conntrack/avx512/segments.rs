@@ -27,6 +27,9 @@
 //!
 //! **Lanes that are not taken** have a line of their own in place of a body and of a head, so that nothing here branches
 //! from lane to lane.
+//!
+//! The scalar twin is [`View::track_scalar`]; `tests/conntrack_twin.rs` holds the two together, to the last word of the
+//! table.
 #![allow(unsafe_code)] // Intrinsics, and pointers to shared words.
 
 use core::arch::x86_64::*;
