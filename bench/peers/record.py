@@ -28,7 +28,11 @@ def machine():
 
 def header():
     """When, what and where. Of a tree with changes nobody else has the commit is no answer: that is said."""
-    commit = output("git", "-C", TOP, "describe", "--always", "--dirty")
+    commit = output("git", "-C", TOP, "describe", "--always")
+    # Results themselves may have been written meanwhile.
+    if commit and output("git", "-C", TOP, "status", "--porcelain", "--untracked-files=no", "--", TOP,
+                         f":(exclude){RESULTS}"):
+        commit += "-dirty"
     if commit is None or commit.endswith("-dirty"):
         print(f"NOTE: measured from a tree that is not what its commit says ({commit}): "
               "commit first for results that others can measure again", file=sys.stderr)
@@ -70,8 +74,9 @@ def read(name, directory=RESULTS):
 def write(name, record, directory=RESULTS):
     os.makedirs(directory, exist_ok=True)
     path = path_of(name, directory)
+    told = {**header(), **record}
     with open(path, "w") as file:
-        json.dump({**header(), **record}, file, indent=1)
+        json.dump(told, file, indent=1)
         file.write("\n")
     return os.path.relpath(path)
 
