@@ -87,6 +87,12 @@ pub struct Port {
 }
 
 impl Port {
+    /// Whether a pod may send from an address that is not its own.
+    #[inline]
+    pub fn may_send_from(&self, source: IpAddr) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.may_send_from(source))
+    }
+
     /// Whether packets of tunnels are taken that enter here: tunnels are the default VRF's.
     #[inline]
     pub fn ends_tunnels(&self) -> bool {

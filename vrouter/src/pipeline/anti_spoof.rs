@@ -4,7 +4,7 @@
 //! the prefixes that its endpoint is allowed beside them. This comes before anything is believed of the
 //! packet: the flow that it belongs to, the policy of its source.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use encap::wire::ipv6;
 
@@ -42,7 +42,7 @@ fn own_source(burst: &Burst, lane: usize, port: &Port, area: &FrameArea) -> bool
     if burst.v4 >> lane & 1 == 1 {
         let source = burst.meta.src4[lane];
         return port.addresses4.iter().any(|a| u32::from(*a) == source)
-            || allowed(port, Ipv4Addr::from(source).into());
+            || port.may_send_from(Ipv4Addr::from(source).into());
     }
     let ip = burst.network(lane, area);
     let Some(source) = ip.get(8..24).and_then(|octets| <[u8; 16]>::try_from(octets).ok()) else {
@@ -54,9 +54,5 @@ fn own_source(burst: &Burst, lane: usize, port: &Port, area: &FrameArea) -> bool
     let link_local = source.segments()[0] & 0xffc0 == 0xfe80;
     port.addresses6.contains(&source)
         || (link_local && burst.meta.dst6[lane] == GATEWAY_V6)
-        || allowed(port, source.into())
-}
-
-fn allowed(port: &Port, source: IpAddr) -> bool {
-    port.policy.as_ref().is_some_and(|policy| policy.may_send_from(source))
+        || port.may_send_from(source.into())
 }

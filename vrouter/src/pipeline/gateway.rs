@@ -10,7 +10,7 @@
 //! it depends on no route and no table but the port itself (RFC 826; RFC 4861 7.2.4;
 //! RFC 4389 is not used: every pod has a link of its own).
 
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use encap::wire::arp::{self, ArpOperation, ArpRepr};
 use encap::wire::ethernet::{self, EtherType};
@@ -70,8 +70,9 @@ fn answer_arp(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> 
     if ask.sha != port.peer_mac {
         return Err(DropReason::ArpSpoofed);
     }
-    // A probe (RFC 5227) has no sender address yet; anything else must be the pod's.
-    if pod && !ask.spa.is_unspecified() && !port.addresses4.contains(&ask.spa) {
+    // A probe (RFC 5227) has no sender address yet; anything else must be the pod's, or one that it may send from.
+    let own = |address: Ipv4Addr| port.addresses4.contains(&address) || port.may_send_from(address.into());
+    if pod && !ask.spa.is_unspecified() && !own(ask.spa) {
         return Err(DropReason::ArpSpoofed);
     }
     if ask.spa == ask.tpa || (pod && port.addresses4.contains(&ask.tpa)) {
@@ -100,7 +101,9 @@ fn answer_nd(burst: &mut Burst, lane: usize, port: &Port, area: &FrameArea) -> R
         _ => return Err(DropReason::NdRouterMessage),
     };
     let pod = port.role == Role::Pod;
-    let own = |address: &Ipv6Addr| port.addresses6.contains(address) || is_link_local(*address);
+    let own = |address: &Ipv6Addr| {
+        port.addresses6.contains(address) || is_link_local(*address) || port.may_send_from((*address).into())
+    };
     if source.is_unspecified() {
         // Duplicate address detection (RFC 4862 5.4.3): the gateway defends its own
         // address, and no one else is on this link.

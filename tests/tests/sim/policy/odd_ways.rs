@@ -124,6 +124,19 @@ fn policy_reads_behind_extension_headers() {
     }
 }
 
+/// `web` asks for its gateway from this address.
+fn asks4(node: &Node, source: &str) -> Vec<u8> {
+    let mac = node.pods["web"].mac;
+    let gateway = "169.254.1.1".parse().unwrap();
+    node.wrap("web", 0x0806, &packet::arp(1, mac, source.parse().unwrap(), [0; 6], gateway))
+}
+
+fn asks6(node: &Node, source: &str) -> Vec<u8> {
+    let gateway = "fe80::ecee:eeff:feee:eeee".parse().unwrap();
+    let mac = Some(node.pods["web"].mac);
+    node.wrap("web", 0x86dd, &packet::solicit(source.parse().unwrap(), gateway, gateway, mac))
+}
+
 #[test]
 fn sources_beside_a_pods_own_need_a_resource_and_the_nodes_consent() {
     for (mut node, own, nets, inside, outside) in [
@@ -142,12 +155,21 @@ fn sources_beside_a_pods_own_need_a_resource_and_the_nodes_consent() {
                 ip(source.parse().unwrap(), node.address("client"), UDP, &datagram((1, 53), b"?"));
             node.wrap("web", ethertype, &packet)
         };
+        // A stack asks for its gateway from the address that it is about to send from.
+        let (asks, not_answered) = match own.contains(':') {
+            false => (asks4 as fn(&Node, &str) -> Vec<u8>, drop_of("arp-spoofed")),
+            true => (asks6 as fn(&Node, &str) -> Vec<u8>, drop_of("nd-spoofed")),
+        };
+        let (asks_inside, asks_outside) = (asks(&node, inside), asks(&node, outside));
         let (inside, outside) = (frame(&node, inside), frame(&node, outside));
         node.apply(&workload(&format!("'{nets}'")));
         assert_eq!(node.outcome("web", "client", &inside), drop_of("spoofed-source"));
+        assert_eq!(node.outcome("web", "web", &asks_inside), not_answered);
         node.lab.apply([Event::SetSourceSpoofing(true)]);
         assert_eq!(node.outcome("web", "client", &inside), Ok(()));
+        assert_eq!(node.outcome("web", "web", &asks_inside), Ok(()));
         assert_eq!(node.outcome("web", "client", &outside), drop_of("spoofed-source"));
+        assert_eq!(node.outcome("web", "web", &asks_outside), not_answered);
         // A pod that asks for nothing may not.
         let other = [&inside[..6], &node.pods["client"].mac, &inside[12..]].concat();
         assert_eq!(node.outcome("client", "client", &other), drop_of("spoofed-source"));
