@@ -50,12 +50,14 @@ const MAY_NAME_STATE: [&str; 3] = ["pipeline", "worker", "router"];
 /// Crates without workspace dependencies.
 const LEAVES: [&str; 4] = ["fib", "encap", "acl", "api"];
 /// Files of leaf crates that hold instructions for vectors and prefetching, each beside a safe twin.
-const VECTOR_MODULES: [&str; 10] = [
+const VECTOR_MODULES: [&str; 12] = [
     "fib/kernel.rs",
     "fib/kernel/x86.rs",
     "acl/conntrack/avx512.rs",
+    "acl/conntrack/avx512/bodies.rs",
     "acl/conntrack/avx512/columns.rs",
     "acl/conntrack/avx512/heads.rs",
+    "acl/conntrack/avx512/segments.rs",
     "fib/kernel/x86/overwrite.rs",
     "fib/kernel/x86/ranges.rs",
     "fib/kernel/x86/vector.rs",
