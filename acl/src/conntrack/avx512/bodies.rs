@@ -5,6 +5,7 @@ use core::arch::asm;
 use core::arch::x86_64::*;
 
 use super::GROUP;
+use super::columns::transposed;
 
 /// Locks the words of eight connections, as [`Connection::try_lock`] does; returns the lanes that now have theirs. A
 /// lock that is taken stays as it is: of two lanes with one body, one has it.
@@ -54,15 +55,7 @@ pub(super) unsafe fn columns<const OFFSET: usize>(at: [*const u8; GROUP]) -> [__
         words
     };
     let pair = |low, high| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(low)), half(high));
-    let (a, b, c, d) = (pair(at[0], at[2]), pair(at[1], at[3]), pair(at[4], at[6]), pair(at[5], at[7]));
-    let (even, even_above) = (_mm512_unpacklo_epi64(a, b), _mm512_unpacklo_epi64(c, d));
-    let (odd, odd_above) = (_mm512_unpackhi_epi64(a, b), _mm512_unpackhi_epi64(c, d));
-    [
-        _mm512_shuffle_i64x2::<0x88>(even, even_above),
-        _mm512_shuffle_i64x2::<0x88>(odd, odd_above),
-        _mm512_shuffle_i64x2::<0xdd>(even, even_above),
-        _mm512_shuffle_i64x2::<0xdd>(odd, odd_above),
-    ]
+    transposed([pair(at[0], at[2]), pair(at[1], at[3]), pair(at[4], at[6]), pair(at[5], at[7])])
 }
 
 /// Writes two neighbouring words of each body, both at once, at `OFFSET`.

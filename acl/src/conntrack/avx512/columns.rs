@@ -76,3 +76,17 @@ pub(super) fn octets(column: &[u8; LANES], group: usize) -> __m512i {
         _mm_loadl_epi64(column[group * GROUP..(group + 1) * GROUP].as_ptr().cast())
     })
 }
+
+/// Eight rows of four words as four columns. The rows come in pairs: 0 and 2, 1 and 3, 4 and 6, 5 and 7.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn transposed([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (even, even_above) = (_mm512_unpacklo_epi64(a, b), _mm512_unpacklo_epi64(c, d));
+    let (odd, odd_above) = (_mm512_unpackhi_epi64(a, b), _mm512_unpackhi_epi64(c, d));
+    [
+        _mm512_shuffle_i64x2::<0x88>(even, even_above),
+        _mm512_shuffle_i64x2::<0x88>(odd, odd_above),
+        _mm512_shuffle_i64x2::<0xdd>(even, even_above),
+        _mm512_shuffle_i64x2::<0xdd>(odd, odd_above),
+    ]
+}

@@ -5,6 +5,7 @@ use core::arch::asm;
 use core::arch::x86_64::*;
 
 use super::GROUP;
+use super::columns::transposed;
 
 /// The addresses, rests and policies of eight heads.
 ///
@@ -28,14 +29,9 @@ pub(super) unsafe fn keys_and_policies(at: [*const u8; GROUP]) -> [__m512i; 3] {
         }
         both
     };
-    let (a, b, c, d) = (pair(at[0], at[2]), pair(at[1], at[3]), pair(at[4], at[6]), pair(at[5], at[7]));
-    let (even, even_above) = (_mm512_unpacklo_epi64(a, b), _mm512_unpacklo_epi64(c, d));
-    let (odd, odd_above) = (_mm512_unpackhi_epi64(a, b), _mm512_unpackhi_epi64(c, d));
-    [
-        _mm512_shuffle_i64x2::<0x88>(odd, odd_above),
-        _mm512_shuffle_i64x2::<0xdd>(even, even_above),
-        _mm512_shuffle_i64x2::<0xdd>(odd, odd_above),
-    ]
+    let [_, address, rest, policy] =
+        transposed([pair(at[0], at[2]), pair(at[1], at[3]), pair(at[4], at[6]), pair(at[5], at[7])]);
+    [address, rest, policy]
 }
 
 /// The states of eight heads.
