@@ -3,7 +3,7 @@
 //! A worker goes round the table in two seconds, in steps of a few entries, each when enough time has passed for it:
 //!
 //! ```text
-//!   1,048,576 flows   16 entries each 31 us: with every tenth burst of 64 at 20 Mpps
+//!   1,048,576 flows   16 entries each 33 us: with every tenth burst of 64 at 20 Mpps
 //!      65,536         16 entries each 0.5 ms
 //! ```
 //!
