@@ -47,6 +47,11 @@ impl Allocations {
         self.0.write_all_at(&u64::from(watching).to_ne_bytes(), 0).expect("a file of our own");
     }
 
+    /// Forgets what was counted.
+    pub fn forget(&self) {
+        self.0.write_all_at(&[0; 8 * (WORDS - 1)], 8).expect("a file of our own");
+    }
+
     /// What was counted.
     pub fn counts(&self) -> Counts {
         let word = |at: u64| {

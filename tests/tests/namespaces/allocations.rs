@@ -50,9 +50,13 @@ fn allocates_nothing(uplink: &str) {
         node.config.uplinks[0].lines.push_str(uplink);
         Allocations::of(testbed, &mut node.router)
     });
+    watchers.iter().for_each(|watcher| watcher.watch(true));
     let net = net.start();
     let [one, two] = &net.nodes;
-    watchers.iter().for_each(|watcher| watcher.watch(true));
+    for watcher in &watchers {
+        assert!(watcher.counts().allocated > 0, "a worker that makes room for its ports is not seen");
+        watcher.forget();
+    }
     let before = net.nodes.each_ref().map(generation);
     for order in [1, 2] {
         net.nodes.iter().for_each(|node| node.router.apply(&policy(order)));
